@@ -1,0 +1,89 @@
+//! One server: where it is, how it is, and what it has in hand.
+//!
+//! The living numbers are atomics behind an `Arc`, so they outlive a reload. In-flight counts of one upstream lie side
+//! by side in [`Block`]s, because a policy reads many of them for one choice. A [`Lease`] is the only way to change
+//! one, so a count can never leak. This file does not decide anything: states are set by `health`.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+/// Seats in one block: one word of ready bits, and four cache lines of counts.
+pub const SEATS_PER_BLOCK: usize = 64;
+
+/// A backend's fixed place among the numbers of its upstream; it keeps it across reloads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Seat(pub u32);
+
+/// The in-flight counts of 64 seats, side by side.
+#[derive(Debug)]
+pub struct Block {
+    in_flight: [AtomicU32; SEATS_PER_BLOCK],
+}
+
+impl Default for Block {
+    fn default() -> Self {
+        Self { in_flight: [const { AtomicU32::new(0) }; SEATS_PER_BLOCK] }
+    }
+}
+
+/// The in-flight counts of an upstream, by seat.
+#[derive(Clone, Debug, Default)]
+pub struct Loads {
+    blocks: Box<[Arc<Block>]>,
+}
+
+impl Loads {
+    /// Counts for at least `seats` seats, all 0.
+    pub fn with_seats(seats: usize) -> Self {
+        Self::default().grown(seats)
+    }
+
+    /// The same counts, with room for at least `seats` seats.
+    #[must_use]
+    pub fn grown(&self, seats: usize) -> Self {
+        let mut blocks = self.blocks.to_vec();
+        blocks.resize_with(seats.div_ceil(SEATS_PER_BLOCK).max(blocks.len()), Arc::default);
+        Self { blocks: blocks.into() }
+    }
+
+    /// Requests in flight on a seat; 0 for a seat beyond the last.
+    pub fn in_flight(&self, seat: Seat) -> u32 {
+        self.count(seat).map_or(0, |count| count.load(Relaxed))
+    }
+
+    /// Takes one in-flight request on a seat, until the lease is dropped.
+    pub fn lease(&self, seat: Seat) -> Lease {
+        let block = self.blocks.get(seat.0 as usize / SEATS_PER_BLOCK).cloned();
+        let lease = Lease { block, seat };
+        if let Some(count) = lease.count() {
+            count.fetch_add(1, Relaxed);
+        }
+        lease
+    }
+
+    fn count(&self, seat: Seat) -> Option<&AtomicU32> {
+        let block = self.blocks.get(seat.0 as usize / SEATS_PER_BLOCK)?;
+        block.in_flight.get(seat.0 as usize % SEATS_PER_BLOCK)
+    }
+}
+
+/// The right to one in-flight request on a backend, given back when it is dropped.
+#[derive(Debug)]
+pub struct Lease {
+    block: Option<Arc<Block>>,
+    seat: Seat,
+}
+
+impl Lease {
+    fn count(&self) -> Option<&AtomicU32> {
+        self.block.as_ref()?.in_flight.get(self.seat.0 as usize % SEATS_PER_BLOCK)
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if let Some(count) = self.count() {
+            count.fetch_sub(1, Relaxed);
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! Portcullis, a programmable load balancer and TLS front door.
+//!
+//! The modules stand in the order in which a reader meets them: what the operator asked for, who serves, what happens
+//! to a request, and the rooms that each answer one question about it. `docs/ARCHITECTURE.md` has the map.
+
+pub mod answer;
+pub mod backend;
+pub mod balance;
+pub mod config;
+pub mod health;
+pub mod observe;
+pub mod route;
+pub mod server;
