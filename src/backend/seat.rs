@@ -1,8 +1,7 @@
-//! One server: where it is, how it is, and what it has in hand.
+//! What has each server in hand? In-flight counts, and the leases that change them.
 //!
-//! The living numbers are atomics behind an `Arc`, so they outlive a reload. In-flight counts of one upstream lie side
-//! by side in [`Block`]s, because a policy reads many of them for one choice. A [`Lease`] is the only way to change
-//! one, so a count can never leak. This file does not decide anything: states are set by `health`.
+//! The counts of one upstream lie side by side in [`Block`]s, because a policy reads many of them for one choice. A
+//! [`Lease`] is the only way to change one, so a count can never leak.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
