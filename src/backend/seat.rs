@@ -13,6 +13,35 @@ pub const SEATS_PER_BLOCK: usize = 64;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Seat(pub u32);
 
+/// How a backend is, as far as its probes tell.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum State {
+    /// No probe has answered yet.
+    #[default]
+    Pending,
+    /// It passed enough probes, or it is not probed at all.
+    Healthy,
+    /// It failed too many probes in a row.
+    Unreachable,
+}
+
+impl State {
+    /// The word for it in logs, tables and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "PENDING",
+            Self::Healthy => "HEALTHY",
+            Self::Unreachable => "UNREACHABLE",
+        }
+    }
+}
+
+impl std::fmt::Display for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
 /// The in-flight counts of 64 seats, side by side.
 #[derive(Debug)]
 pub struct Block {
@@ -58,6 +87,13 @@ impl Loads {
             count.fetch_add(1, Relaxed);
         }
         lease
+    }
+
+    /// The counts of `len` seats from `first` on, as far as they lie in the same block; fewer beyond the last seat.
+    pub(crate) fn side_by_side(&self, first: Seat, len: usize) -> &[AtomicU32] {
+        let (block, offset) = (first.0 as usize / SEATS_PER_BLOCK, first.0 as usize % SEATS_PER_BLOCK);
+        let counts = self.blocks.get(block).and_then(|block| block.in_flight.get(offset..)).unwrap_or_default();
+        counts.get(..len).unwrap_or(counts)
     }
 
     fn count(&self, seat: Seat) -> Option<&AtomicU32> {
