@@ -1,0 +1,304 @@
+//! What happens to a connection before its first request? Limits, the handshake, and the choice of HTTP/1 or HTTP/2.
+//!
+//! A [`Front`] is what all connections of one listener share. Nothing here waits without a deadline.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use pingora::apps::{HttpServerApp, HttpServerOptions, ServerApp};
+use pingora::listeners::tls::Acceptor;
+use pingora::protocols::http::v2::server::{H2Options, default_h2_options};
+use pingora::protocols::tls::TlsRef;
+use pingora::protocols::{ALPN, IO, Ssl, Stream};
+use pingora::proxy::{HttpProxy, ProxyHttp};
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use crate::config::{Address, Http2, Listener};
+use crate::server::connection::{Connection, InFlight, Served, TlsFacts, Turn};
+use crate::server::head_guard::{HeadGuard, OnRefusal, Rules};
+use crate::server::limits::{AddressLimit, AddressPlace, TotalLimit, TotalPlace};
+use crate::server::listen::Accepted;
+use crate::server::seldom::Seldom;
+use crate::server::tls::TlsState;
+use crate::server::wire::Wire;
+
+/// What a client may send on a stream before we have read it: enough for an upload at full speed over a long line, and
+/// little enough that all streams of a connection at once stay in the low megabytes.
+const H2_STREAM_WINDOW: u32 = 256 * 1024;
+
+/// The same for all streams of a connection together. It bounds the memory that one connection may take.
+const H2_CONNECTION_WINDOW: u32 = 1024 * 1024;
+
+/// What all listeners share.
+#[derive(Clone)]
+pub struct Shared {
+    /// Open connections of the process.
+    pub connections: Arc<TotalLimit>,
+    /// Exchanges in flight.
+    pub in_flight: Arc<InFlight>,
+    /// Called for each refusal that no hook sees.
+    pub on_refusal: OnRefusal,
+    /// Peers that no limit per address counts.
+    pub trusted_proxies: Arc<[ipnet::IpNet]>,
+}
+
+/// What happened to the connections of a listener.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Connections that were accepted.
+    pub accepted: AtomicU64,
+    /// Closed at once, because too many were open.
+    pub over_total: AtomicU64,
+    /// Closed at once, because their address had too many open.
+    pub over_address: AtomicU64,
+    /// TLS handshakes that failed, or took too long.
+    pub failed_handshakes: AtomicU64,
+}
+
+/// What all connections of one listener share.
+pub struct Front<P> {
+    listener: usize,
+    config: Listener,
+    local_port: Option<u16>,
+    proxy: Arc<HttpProxy<P>>,
+    tls: Option<Arc<TlsState>>,
+    shared: Shared,
+    per_address: Option<Arc<AddressLimit>>,
+    rules: Arc<Rules>,
+    options: HttpServerOptions,
+    h2_options: H2Options,
+    counters: Counters,
+    crowded: Seldom,
+    unsafe_hands: Seldom,
+}
+
+impl<P> fmt::Debug for Front<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Front").field("listener", &self.listener).field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+impl<P> Front<P> {
+    /// For the listener at place `index` of the configuration, which is bound to `address`.
+    pub fn new(
+        (index, config): (usize, Listener),
+        address: &Address,
+        proxy: Arc<HttpProxy<P>>,
+        tls: Option<Arc<TlsState>>,
+        shared: Shared,
+    ) -> Arc<Self> {
+        let local_port = match address {
+            Address::Tcp(address) => Some(address.port()),
+            Address::Unix(_) => None,
+        };
+        let per_address =
+            config.max_connections_per_address.map(|most| AddressLimit::new(most, &shared.trusted_proxies));
+        Arc::new(Self {
+            listener: index,
+            local_port,
+            proxy,
+            tls,
+            per_address,
+            rules: Arc::new(Rules::new(&config.timeouts, &config.limits, shared.on_refusal.clone())),
+            options: server_options(&config),
+            h2_options: h2_options(&config),
+            shared,
+            config,
+            counters: Counters::default(),
+            crowded: Seldom::default(),
+            unsafe_hands: Seldom::default(),
+        })
+    }
+
+    /// The listener, as configured.
+    pub fn config(&self) -> &Listener {
+        &self.config
+    }
+
+    /// The TLS state, whose certificates can be read again while we serve.
+    pub fn tls(&self) -> Option<&Arc<TlsState>> {
+        self.tls.as_ref()
+    }
+
+    /// What happened to the connections so far.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    pub(super) fn proxy(&self) -> &Arc<HttpProxy<P>> {
+        &self.proxy
+    }
+
+    pub(super) fn server_options(&self) -> &HttpServerOptions {
+        &self.options
+    }
+
+    pub(super) fn h2_options(&self) -> H2Options {
+        self.h2_options.clone()
+    }
+
+    /// The places that a connection needs; `None` when there are none left.
+    ///
+    /// Such a connection is closed without a word: an answer would cost a handshake and a wait for its request, which is
+    /// what the limit is there to spare us.
+    fn admit(&self, peer: Option<SocketAddr>) -> Option<(TotalPlace, Option<AddressPlace>)> {
+        self.counters.accepted.fetch_add(1, Relaxed);
+        let Some(total) = self.shared.connections.take() else {
+            self.turn_away(&self.counters.over_total, "server.max_connections");
+            return None;
+        };
+        let (Some(limit), Some(peer)) = (&self.per_address, peer) else { return Some((total, None)) };
+        let Some(place) = limit.take(peer.ip()) else {
+            self.turn_away(&self.counters.over_address, "max_connections_per_address");
+            return None;
+        };
+        Some((total, Some(place)))
+    }
+
+    fn turn_away(&self, counter: &AtomicU64, limit: &str) {
+        counter.fetch_add(1, Relaxed);
+        if let Some(kept_back) = self.crowded.may_log() {
+            log::warn!("listeners[{}]: a connection is over {limit} and was closed ({kept_back} more)", self.listener);
+        }
+    }
+
+    fn connection(&self, peer: Option<SocketAddr>, tls: Option<TlsFacts>) -> Arc<Connection> {
+        Arc::new(Connection {
+            listener: self.listener,
+            listener_name: self.config.name.clone(),
+            local_port: self.local_port,
+            peer,
+            tls,
+            in_flight: self.shared.in_flight.clone(),
+            turn: Turn::default(),
+        })
+    }
+
+    fn guard<S: IO + 'static>(&self, stream: S, connection: &Arc<Connection>) -> Stream {
+        Box::new(HeadGuard::new(stream, connection.clone(), self.rules.clone()))
+    }
+
+    fn failed_handshake(&self, peer: Option<SocketAddr>, why: &dyn fmt::Display) {
+        self.counters.failed_handshakes.fetch_add(1, Relaxed);
+        let from = peer.map_or_else(|| "a unix socket".to_owned(), |peer| peer.ip().to_string());
+        log::debug!("listeners[{}]: the handshake with {from} failed: {why}", self.listener);
+        if let Some(kept_back) = self.unsafe_hands.may_log() {
+            log::warn!("listeners[{}]: the handshake with {from} failed: {why} ({kept_back} more)", self.listener);
+        }
+    }
+}
+
+impl<P> Front<P>
+where
+    P: ProxyHttp + Send + Sync + 'static,
+    P::CTX: Send + Sync,
+{
+    /// Serves a connection to its end.
+    pub async fn serve(self: Arc<Self>, accepted: Accepted, shutdown: watch::Receiver<bool>) {
+        let Some(_places) = self.admit(accepted.peer) else { return };
+        match self.tls.clone() {
+            None => self.serve_plain(accepted, shutdown).await,
+            Some(tls) => self.serve_tls(accepted, &tls, shutdown).await,
+        }
+    }
+
+    /// Wakes the keep-alive connections that wait for a request, so that they close. To be called at shutdown.
+    pub async fn stop_waiting(&self) {
+        self.proxy.http_cleanup().await;
+    }
+
+    async fn serve_plain(self: Arc<Self>, accepted: Accepted, shutdown: watch::Receiver<bool>) {
+        let connection = self.connection(accepted.peer, None);
+        let wire = Wire::plain(accepted.socket);
+        match self.config.http2 {
+            Http2::Only => self.serve_http2(Box::new(wire), connection, shutdown).await,
+            Http2::Off | Http2::ByAlpn => {
+                let stream = self.guard(wire, &connection);
+                self.serve_http1(stream, connection, shutdown).await;
+            }
+        }
+    }
+
+    async fn serve_tls(self: Arc<Self>, accepted: Accepted, tls: &TlsState, shutdown: watch::Receiver<bool>) {
+        let acceptor = Acceptor::from_server_config(tls.config());
+        let handshake = acceptor.tls_handshake(Wire::under_tls(accepted.socket));
+        let stream = match timeout(self.config.timeouts.handshake, handshake).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => return self.failed_handshake(accepted.peer, &error),
+            Err(_) => return self.failed_handshake(accepted.peer, &"it took too long"),
+        };
+        let connection = self.connection(accepted.peer, stream.get_ssl().map(facts));
+        let is_http2 = matches!(stream.selected_alpn_proto(), Some(ALPN::H2));
+        match (is_http2, self.config.http2) {
+            (true, _) => self.serve_http2(Box::new(stream), connection, shutdown).await,
+            // A client without ALPN gets through the handshake and would speak HTTP/1.
+            (false, Http2::Only) => self.failed_handshake(accepted.peer, &"the client does not ask for HTTP/2"),
+            (false, Http2::Off | Http2::ByAlpn) => {
+                let stream = self.guard(stream, &connection);
+                self.serve_http1(stream, connection, shutdown).await;
+            }
+        }
+    }
+
+    async fn serve_http1(
+        self: Arc<Self>,
+        stream: Stream,
+        connection: Arc<Connection>,
+        shutdown: watch::Receiver<bool>,
+    ) {
+        let served = Arc::new(Served { connection, front: self });
+        ServerApp::process_new(&served, stream, &shutdown).await;
+    }
+
+    /// Pingora waits for the preface and the first request of an HTTP/2 connection for ever. Its idle time takes over
+    /// once there was a request.
+    async fn serve_http2(
+        self: Arc<Self>,
+        stream: Stream,
+        connection: Arc<Connection>,
+        shutdown: watch::Receiver<bool>,
+    ) {
+        let deadline: Duration = self.config.timeouts.header;
+        let served = Arc::new(Served { connection: connection.clone(), front: self });
+        let process = ServerApp::process_new(&served, stream, &shutdown);
+        tokio::pin!(process);
+        if timeout(deadline, &mut process).await.is_err() && connection.turn.has_begun.load(Relaxed) {
+            process.await;
+        }
+    }
+}
+
+fn facts(tls: &TlsRef) -> TlsFacts {
+    // rustls writes the versions as its own constants are named; the world writes them with a dot.
+    let version = match tls.version() {
+        Some("TLSv1_3") => "TLSv1.3",
+        Some("TLSv1_2") => "TLSv1.2",
+        other => other.unwrap_or_default(),
+    };
+    TlsFacts {
+        version,
+        server_name: tls.server_name().map(Arc::from),
+        client_verified: tls.peer_certificate_der().is_some(),
+    }
+}
+
+fn server_options(config: &Listener) -> HttpServerOptions {
+    let mut options = HttpServerOptions::default();
+    options.h2c = config.tls.is_none() && config.http2 == Http2::Only;
+    options.keepalive_request_limit = Some(config.limits.requests_per_connection);
+    options.h2_idle_timeout = Some(config.timeouts.idle);
+    options
+}
+
+fn h2_options(config: &Listener) -> H2Options {
+    let mut options = default_h2_options();
+    options.max_concurrent_streams(config.limits.h2_streams);
+    options.max_header_list_size(u32::try_from(config.limits.header_size).unwrap_or(u32::MAX));
+    options.initial_window_size(H2_STREAM_WINDOW);
+    options.initial_connection_window_size(H2_CONNECTION_WINDOW);
+    options
+}

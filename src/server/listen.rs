@@ -1,0 +1,251 @@
+//! Where do connections come from? Sockets that are bound before anything starts, and loops that never give up.
+//!
+//! Binding tells the operator in plain words what is wrong. Accepting never ends because of an error, and never spins on
+//! one. What happens to a connection is `front`'s.
+
+use std::fs::Permissions;
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use pingora::protocols::l4::stream::Stream as Socket;
+use pingora::protocols::{GetSocketDigest, SocketDigest, TcpKeepalive};
+use pingora::proxy::ProxyHttp;
+use thiserror::Error;
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
+use tokio::sync::watch;
+
+use crate::config::Address;
+use crate::server::front::Front;
+
+/// Connections that may wait for us: as many as the system allows, which cuts this to its own limit.
+const BACKLOG: u32 = 65_535;
+
+/// Who may connect to a unix socket: us and our group, as usual for sockets between services of one machine.
+const UNIX_SOCKET_MODE: u32 = 0o660;
+
+/// How long to wait when the system has no room for a connection: some other must close first.
+const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(100);
+
+/// When a silent peer is asked whether it is still there, how often, and how many answers may be missing.
+const KEEPALIVE: (Duration, Duration, usize) = (Duration::from_secs(60), Duration::from_secs(15), 4);
+
+/// Why an address cannot be listened on.
+#[derive(Debug, Error)]
+pub enum BindError {
+    /// Somebody else listens there.
+    #[error("{address} is in use by another process")]
+    InUse {
+        /// The address.
+        address: String,
+    },
+    /// The system does not let us.
+    #[error("no permission to listen on {address}")]
+    PermissionDenied {
+        /// The address.
+        address: String,
+    },
+    /// No network interface of this machine has the address.
+    #[error("{address} is not an address of this machine")]
+    NotOurs {
+        /// The address.
+        address: String,
+    },
+    /// The directory of a unix socket does not exist.
+    #[error("there is no directory for the socket {address}")]
+    NoDirectory {
+        /// The address.
+        address: String,
+    },
+    /// There is a file in the socket's place, and it is no socket.
+    #[error("{address} exists and is not a socket")]
+    NotASocket {
+        /// The address.
+        address: String,
+    },
+    /// Anything else.
+    #[error("cannot listen on {address}: {source}")]
+    Other {
+        /// The address.
+        address: String,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+impl BindError {
+    fn new(address: String, source: io::Error) -> Self {
+        match source.kind() {
+            ErrorKind::AddrInUse => Self::InUse { address },
+            ErrorKind::PermissionDenied => Self::PermissionDenied { address },
+            ErrorKind::AddrNotAvailable => Self::NotOurs { address },
+            ErrorKind::NotFound | ErrorKind::NotADirectory => Self::NoDirectory { address },
+            _ => Self::Other { address, source },
+        }
+    }
+}
+
+/// A bound address: the system already queues connections for it.
+#[derive(Debug)]
+pub struct Listening {
+    socket: Bound,
+    address: Address,
+}
+
+#[derive(Debug)]
+enum Bound {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+/// Listens on an address. Must be called inside a tokio runtime.
+pub fn bind(address: &Address) -> Result<Listening, BindError> {
+    match address {
+        Address::Tcp(address) => bind_tcp(*address).map_err(|error| BindError::new(address.to_string(), error)),
+        Address::Unix(path) => bind_unix(path),
+    }
+}
+
+fn bind_tcp(address: SocketAddr) -> io::Result<Listening> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // A restart must not wait for the last connections of the process before it.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    let listener = socket.listen(BACKLOG)?;
+    let address = Address::Tcp(listener.local_addr()?);
+    Ok(Listening { socket: Bound::Tcp(listener), address })
+}
+
+fn bind_unix(path: &Path) -> Result<Listening, BindError> {
+    let name = || format!("unix:{}", path.display());
+    remove_stale(path)?;
+    let listener = UnixListener::bind(path).map_err(|error| BindError::new(name(), error))?;
+    std::fs::set_permissions(path, Permissions::from_mode(UNIX_SOCKET_MODE))
+        .map_err(|error| BindError::new(name(), error))?;
+    Ok(Listening { socket: Bound::Unix(listener), address: Address::Unix(path.to_owned()) })
+}
+
+/// Removes the socket file of a process that is gone: one that nobody answers on. Any other file stays.
+fn remove_stale(path: &Path) -> Result<(), BindError> {
+    use std::os::unix::fs::FileTypeExt;
+    let address = format!("unix:{}", path.display());
+    let Ok(metadata) = std::fs::symlink_metadata(path) else { return Ok(()) };
+    if !metadata.file_type().is_socket() {
+        return Err(BindError::NotASocket { address });
+    }
+    match std::os::unix::net::UnixStream::connect(path) {
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
+            std::fs::remove_file(path).map_err(|error| BindError::new(address, error))
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => Err(BindError::PermissionDenied { address }),
+        // An answer, or a queue so full that there is none: either way somebody is there.
+        Ok(_) | Err(_) => Err(BindError::InUse { address }),
+    }
+}
+
+impl Listening {
+    /// Where we listen, with the port that the system chose if it had to.
+    pub fn local_address(&self) -> &Address {
+        &self.address
+    }
+
+    async fn accept(&self) -> io::Result<Accepted> {
+        match &self.socket {
+            Bound::Tcp(listener) => listener.accept().await.map(|(stream, peer)| Accepted::tcp(stream, peer)),
+            Bound::Unix(listener) => listener.accept().await.map(|(stream, _)| Accepted::unix(stream)),
+        }
+    }
+
+    fn socket_file(&self) -> Option<&PathBuf> {
+        match &self.address {
+            Address::Unix(path) => Some(path),
+            Address::Tcp(_) => None,
+        }
+    }
+}
+
+/// A connection that nothing has been read from yet.
+#[derive(Debug)]
+pub struct Accepted {
+    /// The socket, as Pingora knows it.
+    pub socket: Socket,
+    /// Who connected; `None` on a unix socket.
+    pub peer: Option<SocketAddr>,
+}
+
+impl Accepted {
+    fn tcp(stream: TcpStream, peer: SocketAddr) -> Self {
+        let digest = SocketDigest::from_raw_fd(stream.as_raw_fd());
+        let mut socket = Socket::from(stream);
+        // The cell is new, so it takes the value; were it not, Pingora would ask the system.
+        let _ = digest.peer_addr.set(Some(peer.into()));
+        socket.set_socket_digest(digest);
+        let (idle, interval, count) = KEEPALIVE;
+        let keepalive = TcpKeepalive { idle, interval, count, user_timeout: Duration::ZERO };
+        // A socket that refuses an option is one whose peer is gone; the first read will say so.
+        let _ = socket.set_nodelay();
+        let _ = socket.set_keepalive(&keepalive);
+        Self { socket, peer: Some(peer) }
+    }
+
+    fn unix(stream: UnixStream) -> Self {
+        let digest = SocketDigest::from_raw_fd(stream.as_raw_fd());
+        let mut socket = Socket::from(stream);
+        // The peers of a unix socket have no address.
+        let _ = digest.peer_addr.set(None);
+        socket.set_socket_digest(digest);
+        Self { socket, peer: None }
+    }
+}
+
+/// Accepts connections until `shutdown` turns true (or nobody is left to turn it).
+///
+/// Then the address is free at once, keep-alive connections that wait for a request are closed, and whatever has begun
+/// goes on in tasks of its own.
+pub async fn accept_forever<P>(listening: Listening, front: Arc<Front<P>>, shutdown: watch::Receiver<bool>)
+where
+    P: ProxyHttp + Send + Sync + 'static,
+    P::CTX: Send + Sync,
+{
+    let mut asked = shutdown.clone();
+    let asked = asked.wait_for(|&down| down);
+    tokio::pin!(asked);
+    let mut in_trouble = false;
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            _ = &mut asked => break,
+            accepted = listening.accept() => accepted,
+        };
+        match accepted {
+            Ok(accepted) => {
+                in_trouble = false;
+                tokio::spawn(front.clone().serve(accepted, shutdown.clone()));
+            }
+            Err(error) if is_the_clients(&error) => {}
+            Err(error) => {
+                // One line for a whole stretch of trouble: the next accept would say the same, ten times a second.
+                if !std::mem::replace(&mut in_trouble, true) {
+                    log::error!("cannot accept connections, still trying: {error}");
+                }
+                tokio::time::sleep(PAUSE_AFTER_ERROR).await;
+            }
+        }
+    }
+    if let Some(path) = listening.socket_file() {
+        // Best effort: the next start removes a file that nobody answers on.
+        let _ = std::fs::remove_file(path);
+    }
+    drop(listening);
+    front.stop_waiting().await;
+}
+
+/// Whether a connection was given up before we took it, which says nothing about the next one.
+fn is_the_clients(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::Interrupted)
+}
