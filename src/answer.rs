@@ -84,7 +84,7 @@ impl Ended {
     /// The word in the access log.
     pub fn label(self) -> &'static str {
         match self {
-            Self::Complete => "complete",
+            Self::Complete => "ok",
             Self::ClientGone => "client_gone",
             Self::Refused(refusal) => refusal.label(),
         }

@@ -13,29 +13,6 @@ pub const SEATS_PER_BLOCK: usize = 64;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Seat(pub u32);
 
-/// How a backend is, as far as its probes tell.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum State {
-    /// No probe has answered yet.
-    #[default]
-    Pending,
-    /// It passed enough probes, or it is not probed at all.
-    Healthy,
-    /// It failed too many probes in a row.
-    Unreachable,
-}
-
-impl State {
-    /// The word for it in logs, tables and metrics.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Pending => "PENDING",
-            Self::Healthy => "HEALTHY",
-            Self::Unreachable => "UNREACHABLE",
-        }
-    }
-}
-
 impl std::fmt::Display for State {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.pad(self.as_str())

@@ -73,7 +73,7 @@ fn decoded(raw: &str) -> Cow<'_, str> {
     let mut bytes = Vec::with_capacity(raw.len());
     let mut rest = raw.as_bytes();
     while let Some((&first, after)) = rest.split_first() {
-        let escaped = (first == b'%').then(|| super::path::escaped_byte(after)).flatten();
+        let escaped = (first == b'%').then(|| crate::path::escaped_byte(after)).flatten();
         bytes.push(match (first, escaped) {
             (_, Some(byte)) => byte,
             (b'+', None) => b' ',

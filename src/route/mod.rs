@@ -4,11 +4,10 @@
 //! of them however many there are. Only routes with the same host and the same path stand in one list, and are tried
 //! one after another by their other conditions.
 //!
-//! Hosts and paths must be normalised ([`host::normalise`], [`path::normalise`]) before they are looked up.
+//! Hosts and paths must be normalised ([`host::normalise`], [`crate::path::normalise`]) before they are looked up.
 
 mod conditions;
 pub mod host;
-pub mod path;
 mod paths;
 mod rank;
 

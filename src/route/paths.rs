@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};
 
-use super::path;
+use crate::path;
 use crate::config::PathPattern;
 
 /// The routes of one host, by path.

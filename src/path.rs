@@ -61,7 +61,7 @@ pub fn normalise(raw: &str) -> Result<Cow<'_, str>, PathError> {
 }
 
 /// The byte that two hexadecimal digits behind a `%` stand for.
-pub(super) fn escaped_byte(digits: &[u8]) -> Option<u8> {
+pub(crate) fn escaped_byte(digits: &[u8]) -> Option<u8> {
     let [high, low, ..] = digits else { return None };
     let value = char::from(*high).to_digit(16)? * 16 + char::from(*low).to_digit(16)?;
     u8::try_from(value).ok()

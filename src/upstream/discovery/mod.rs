@@ -1,0 +1,3 @@
+//! Where are the backends? Sources of addresses; for now the system's resolver.
+
+pub mod dns;
