@@ -6,7 +6,9 @@
 pub mod answer;
 pub mod backend;
 pub mod balance;
+pub mod cli;
 pub mod config;
+pub mod demo;
 pub mod filter;
 pub mod health;
 pub mod observe;

@@ -46,6 +46,12 @@ impl State {
     }
 }
 
+impl std::fmt::Display for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
 /// One server of an upstream, with its living numbers.
 #[derive(Debug)]
 pub struct Backend {

@@ -13,12 +13,6 @@ pub const SEATS_PER_BLOCK: usize = 64;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Seat(pub u32);
 
-impl std::fmt::Display for State {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.pad(self.as_str())
-    }
-}
-
 /// The in-flight counts of 64 seats, side by side.
 #[derive(Debug)]
 pub struct Block {
