@@ -11,3 +11,4 @@ pub mod health;
 pub mod observe;
 pub mod route;
 pub mod server;
+pub mod upstream;

@@ -1,1 +1,3 @@
-//! Stub.
+//! Who starts, stops and swaps?
+
+pub mod admin;

@@ -1,0 +1,3 @@
+//! Who could serve a request?
+
+pub mod discovery;
