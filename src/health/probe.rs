@@ -1,7 +1,8 @@
 //! Does a backend pass? One probe: Pingora's checks, set up for a backend of ours.
 //!
-//! A probe speaks as requests do: the same protocol, TLS files and server name. It decides nothing; when to run it and
-//! what its outcome means is up to `watch`.
+//! A probe speaks as requests do: the same protocol, TLS files and server name, on a new connection each time, because
+//! an established one can hide that no other can be made. It decides nothing; when to run it and what its outcome
+//! means is up to `watch`.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -26,7 +27,6 @@ const STATUS: &str = "status";
 /// A way to probe one backend.
 pub struct Probe {
     check: Result<Arc<dyn Check + Send + Sync>, String>,
-    keeps_connections: bool,
 }
 
 impl Probe {
@@ -37,12 +37,7 @@ impl Probe {
             HealthCheck::None | HealthCheck::Tcp(_) => Ok(Arc::new(Handshake::new(backend, tls)) as Arc<_>),
             HealthCheck::Http { .. } => request(backend, check, protocol, tls).map_err(|error| words(&error)),
         };
-        Self { check, keeps_connections: protocol != Protocol::Http1 }
-    }
-
-    /// Whether a connection may be used again by the next run.
-    pub fn keeps_connections(&self) -> bool {
-        self.keeps_connections
+        Self { check }
     }
 
     /// Probes the backend once; a failure comes as a few words. Has no time limit of its own.

@@ -45,35 +45,23 @@ pub fn watch(
     Some(Task::spawn(keep_watching(backend, schedule, build, on_change)))
 }
 
-/// A probe may keep one HTTP/2 connection and use it again. If that connection is dead without saying so, the backend
-/// would stay UNREACHABLE for as long as TCP hopes, so a failure is always followed by a fresh probe.
 async fn keep_watching(
     backend: Arc<Backend>,
     schedule: Schedule,
-    build: impl Fn() -> Probe + Clone + Send + 'static,
+    build: impl FnOnce() -> Probe + Send + 'static,
     on_change: OnChange,
 ) {
+    // It may read the certificates of the system. That it cannot be joined means that the runtime is going down.
+    let Ok(probe) = spawn_blocking(build).await else { return };
     let mut ladder = ladder_of(&backend, &schedule);
-    let mut probe = None;
     let mut failures = 0_usize;
     sleep(Duration::from_millis(fastrand::u64(0..=SPREAD_MS))).await;
     loop {
-        let ready = match probe.take() {
-            Some(probe) => probe,
-            // It may read the certificates of the system.
-            None => match spawn_blocking(build.clone()).await {
-                Ok(built) => built,
-                Err(_) => return,
-            },
-        };
-        let outcome = match timeout(schedule.timeout, ready.run(&backend, failures)).await {
+        let outcome = match timeout(schedule.timeout, probe.run(&backend, failures)).await {
             Ok(outcome) => outcome,
             Err(_) => Err("probe timeout".to_owned()),
         };
         failures = if outcome.is_ok() { 0 } else { failures.wrapping_add(1) };
-        if outcome.is_ok() || !ready.keeps_connections() {
-            probe = Some(ready);
-        }
         note(&backend, &mut ladder, &outcome, &on_change);
         sleep(ladder.pause(&schedule, fastrand::u64(..))).await;
     }

@@ -252,27 +252,50 @@ async fn a_dropped_task_probes_no_more() {
     until("the end of the task", || Arc::strong_count(&backend) == 1).await;
 }
 
-#[tokio::test]
-async fn http2_is_probed_by_prior_knowledge() {
-    let (listener, address) = listen().await;
-    let paths = Arc::new(Mutex::new(Vec::new()));
-    let seen = paths.clone();
-    let _server = Task::spawn(async move {
+/// An HTTP/2 backend that answers the first requests of each connection and then forgets that it is there; gives the
+/// connections and the targets that it saw.
+fn h2_server(listener: TcpListener, answers: usize) -> (Task, Arc<AtomicU32>, Arc<Mutex<Vec<String>>>) {
+    let (connections, targets) = (Arc::new(AtomicU32::new(0)), Arc::new(Mutex::new(Vec::new())));
+    let (count, seen) = (connections.clone(), targets.clone());
+    let server = Task::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
+            count.fetch_add(1, Relaxed);
             let seen = seen.clone();
             tokio::spawn(async move {
                 let mut connection = h2::server::handshake(stream).await.unwrap();
-                while let Some(Ok((request, mut respond))) = connection.accept().await {
+                let mut unanswered = Vec::new();
+                for turn in 0.. {
+                    let Some(Ok((request, mut respond))) = connection.accept().await else { return };
                     seen.lock().unwrap().push(request.uri().to_string());
-                    respond.send_response(http::Response::new(()), true).unwrap();
+                    if turn < answers {
+                        respond.send_response(http::Response::new(()), true).unwrap();
+                    } else {
+                        unanswered.push(respond);
+                    }
                 }
             });
         }
     });
+    (server, connections, targets)
+}
+
+#[tokio::test]
+async fn http2_is_probed_by_prior_knowledge() {
+    let (listener, address) = listen().await;
+    let (_server, _, targets) = h2_server(listener, usize::MAX);
     let backend = at(address);
     let (_task, _) = start(&backend, &http(schedule()), Protocol::Http2, &no_files());
     reaches(&backend, State::Healthy).await;
-    assert!(paths.lock().unwrap()[0].ends_with("/up?x=1"));
+    let target = targets.lock().unwrap()[0].clone();
+    assert!(target.ends_with(&format!("://{address}/up?x=1")), "{target}");
+}
+
+#[tokio::test]
+async fn every_http2_probe_makes_a_connection_of_its_own() {
+    let (listener, address) = listen().await;
+    let (_server, connections, _) = h2_server(listener, 1);
+    let (_task, _) = start(&at(address), &http(schedule()), Protocol::Http2, &no_files());
+    until("a third connection", || connections.load(Relaxed) >= 3).await;
 }
 
 /// A TLS backend for `localhost`, and where its certificate lies.

@@ -51,7 +51,8 @@ pub async fn resolve_once<L: Lookup>(
     for backend in backends {
         let lookup = lookup.clone();
         lookups.spawn(async move {
-            Resolver { backend, lookup, failing: false }.resolve().await;
+            // A failure is told by the look-up that goes on: once is enough.
+            Resolver { backend, lookup, failing: true }.resolve().await;
         });
     }
     // Out of time is no failure: dropping the set ends what is left.
