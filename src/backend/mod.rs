@@ -7,6 +7,7 @@ mod histogram;
 mod numbers;
 mod peer_tls;
 mod seat;
+mod task;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -23,6 +24,7 @@ use self::numbers::Numbers;
 pub use self::numbers::{LastError, Reading};
 pub use self::peer_tls::{PeerTls, PeerTlsError};
 pub use self::seat::{Block, Lease, Loads, SEATS_PER_BLOCK, Seat};
+pub use self::task::Task;
 
 /// How a backend is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -120,3 +120,75 @@ fn stand_in() -> Result<Arc<CaType>, PeerTlsError> {
     let made = rcgen::generate_simple_self_signed(Vec::new())?;
     Ok(vec![WrappedX509::new(made.cert.der().to_vec(), parse_x509)].into())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::Seat;
+    use crate::config::{self, CertificateFiles};
+
+    fn settings() -> UpstreamTls {
+        UpstreamTls { verify: true, ca: None, server_name: None, client: None }
+    }
+
+    fn backend(target: Target) -> Backend {
+        let config = config::Backend { name: "b".into(), target, tls: true, weight: 1, backup: false };
+        Backend::new(&config, Seat(0))
+    }
+
+    /// What is said about a file with this content, as an authority and as a client certificate.
+    fn complaints(content: &str) -> [String; 2] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file.pem");
+        std::fs::write(&path, content).unwrap();
+        let files = CertificateFiles { cert: path.clone(), key: path.clone() };
+        [UpstreamTls { ca: Some(path), ..settings() }, UpstreamTls { client: Some(files), ..settings() }].map(|tls| {
+            let problem = PeerTls::load(&tls).unwrap_err().to_string();
+            problem.replace(&dir.path().display().to_string(), "DIR")
+        })
+    }
+
+    #[test]
+    fn a_file_without_a_certificate_is_told_by_its_path() {
+        assert_eq!(complaints(""), ["DIR/file.pem: no certificate in it", "DIR/file.pem: no certificate in it"]);
+    }
+
+    #[test]
+    fn a_broken_certificate_is_an_error_and_no_panic() {
+        let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        assert!(complaints(broken).iter().all(|problem| problem == "DIR/file.pem: a certificate in it cannot be read"));
+        let garbled = "-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n";
+        assert!(complaints(garbled).iter().all(|problem| problem.starts_with("DIR/file.pem: ")));
+    }
+
+    #[test]
+    fn a_certificate_without_its_key_is_refused() {
+        let made = rcgen::generate_simple_self_signed(["client".to_owned()]).unwrap();
+        let [as_authority, as_client] = {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("cert.pem");
+            std::fs::write(&path, made.cert.pem()).unwrap();
+            let files = CertificateFiles { cert: path.clone(), key: path.clone() };
+            [UpstreamTls { ca: Some(path), ..settings() }, UpstreamTls { client: Some(files), ..settings() }]
+                .map(|tls| PeerTls::load(&tls))
+        };
+        assert!(as_authority.is_ok());
+        assert!(matches!(as_client, Err(PeerTlsError::Pem { .. })));
+    }
+
+    #[test]
+    fn the_server_name_is_the_urls_host_unless_given() {
+        let tls = PeerTls::load(&settings()).unwrap();
+        let named = backend(Target::Name { host: "app.internal".into(), port: 8443 });
+        assert_eq!(tls.server_name(&named), "app.internal");
+        assert_eq!(tls.server_name(&backend(Target::Address("[::1]:1".parse().unwrap()))), "::1");
+        let given = UpstreamTls { server_name: Some("other".into()), ..settings() };
+        assert_eq!(PeerTls::load(&given).unwrap().server_name(&named), "other");
+    }
+
+    #[test]
+    fn the_systems_authorities_are_needed_only_to_verify_without_others() {
+        assert!(PeerTls::load(&settings()).unwrap().needs_system_roots());
+        assert!(!PeerTls::load(&UpstreamTls { verify: false, ..settings() }).unwrap().needs_system_roots());
+    }
+}

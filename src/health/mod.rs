@@ -1,7 +1,9 @@
-//! Who is alive? Probes, and what their results make of a backend.
+//! Who is alive? Probes, and how many of them must agree before a backend's state changes.
 
-pub mod ladder;
+mod ladder;
+mod probe;
+mod watch;
 
-/// Stub.
-pub struct WatchHandle;
-pub fn watch(b: std::sync::Arc<crate::backend::Backend>, _c: &crate::config::Upstream, _t: &std::sync::Arc<crate::backend::PeerTls>, changed: std::sync::Arc<dyn Fn(&crate::backend::Backend, crate::backend::State, crate::backend::State)+Send+Sync>) -> WatchHandle { b.set_state(crate::backend::State::Healthy); changed(&b, crate::backend::State::Pending, crate::backend::State::Healthy); WatchHandle }
+pub use self::ladder::Ladder;
+pub use self::probe::Probe;
+pub use self::watch::{OnChange, watch};

@@ -114,6 +114,7 @@ struct Inner {
     changes: watch::Sender<u64>,
     draining: AtomicBool,
     closing: watch::Sender<bool>,
+    leaving: watch::Sender<bool>,
     /// One reload at a time.
     reloading: tokio::sync::Mutex<()>,
 }
@@ -147,6 +148,7 @@ impl FrontDoor {
             changes,
             draining: AtomicBool::new(false),
             closing: watch::Sender::new(false),
+            leaving: watch::Sender::new(false),
             reloading: tokio::sync::Mutex::new(()),
         });
         let admin_address = admin.as_ref().map(|listening| listening.local_address().clone());
@@ -204,6 +206,7 @@ impl FrontDoor {
         let finished = timeout(grace_period, self.inner.in_flight.none_left()).await.is_ok();
         // An exchange ends when its response has been handed over; HTTP/2 and TLS may still have bytes to send.
         let _ = timeout(LAST_BYTES, self.inner.connections_closed()).await;
+        self.inner.leaving.send_replace(true);
         self.tasks.shutdown().await;
         self.inner.access_log.flush();
         finished
@@ -218,7 +221,8 @@ impl Inner {
         }
         if let Some(listening) = admin {
             let inner = self.clone();
-            tasks.spawn(admin::serve(listening, Arc::new(move || inner.readiness()), self.closing.subscribe()));
+            // It answers until the very end, so that whoever asks sees that we are draining.
+            tasks.spawn(admin::serve(listening, Arc::new(move || inner.readiness()), self.leaving.subscribe()));
         }
         let (inner, when) = (self.clone(), self.with_config(|config| config.log.dashboard));
         tasks.spawn(dashboard::run(when, move || inner.tables(), self.changes.subscribe()));

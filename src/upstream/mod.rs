@@ -18,12 +18,13 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use pingora::upstreams::peer::HttpPeer;
 
-use crate::backend::{Backend, Lease, Loads, PeerTls, PeerTlsError, Seat, State};
+use crate::backend::{Backend, Lease, Loads, PeerTls, PeerTlsError, Seat, State, Task};
 use crate::balance::{self, Ask, Members, Policy, Ready};
 use crate::config;
 use crate::health;
 
 use self::addresses::Addresses;
+use self::discovery::dns;
 use self::eligible::{Candidate, eligible};
 use self::peer::PeerTemplate;
 
@@ -40,19 +41,14 @@ pub struct Upstream {
     /// What the operator asked for.
     pub config: config::Upstream,
     members: Box<[Member]>,
+    tls: Arc<PeerTls>,
     /// The member on each seat; seats of backends that are gone stay empty.
     by_seat: Box<[Option<usize>]>,
     loads: Loads,
     choice: ArcSwapOption<Choice>,
     turns: AtomicU64,
     /// The probes and look-ups, which end when the upstream is dropped.
-    tasks: Mutex<Tasks>,
-}
-
-#[derive(Default)]
-struct Tasks {
-    watches: Vec<health::WatchHandle>,
-    lookups: Vec<discovery::dns::LookupHandle>,
+    tasks: Mutex<Vec<Task>>,
 }
 
 /// A backend, with what a reload may change of it.
@@ -84,7 +80,7 @@ pub struct Pick {
 impl Upstream {
     /// Builds an upstream that keeps the backends, with their numbers, that it has in common with `old`.
     pub fn new(config: &config::Upstream, old: Option<&Self>) -> Result<Arc<Self>, PeerTlsError> {
-        let tls = PeerTls::load(&config.tls)?;
+        let tls = Arc::new(PeerTls::load(&config.tls)?);
         let mut known: HashMap<_, _> = old.map(Self::known_backends).unwrap_or_default();
         let mut free = FreeSeats::beside(known.values().map(|backend| backend.seat));
         let members: Box<[Member]> = config
@@ -111,6 +107,7 @@ impl Upstream {
             loads: old.map(|old| old.loads.grown(seats)).unwrap_or_else(|| Loads::with_seats(seats)),
             config: config.clone(),
             members,
+            tls,
             by_seat,
             choice: ArcSwapOption::empty(),
             // Front doors that start together shall not all begin with the first backend.
@@ -122,11 +119,12 @@ impl Upstream {
     }
 
     /// Resolves names, then starts the probes and the look-ups. `on_change` is told after a state has changed.
-    pub async fn start(self: &Arc<Self>, on_change: &OnChange) -> Result<(), PeerTlsError> {
-        let tls = Arc::new(PeerTls::load(&self.config.tls)?);
-        let backends = || self.members.iter().map(|member| &member.backend);
-        discovery::dns::resolve_all(backends().cloned(), FIRST_LOOKUP).await;
-        let mut tasks = Tasks::default();
+    pub async fn start(self: &Arc<Self>, on_change: &OnChange) {
+        let backends = || self.members.iter().map(|member| member.backend.clone());
+        let resolver = Arc::new(dns::System);
+        dns::resolve_once(backends(), &resolver, FIRST_LOOKUP).await;
+        let (check, protocol) = (&self.config.health_check, self.config.protocol);
+        let mut tasks = Vec::new();
         for backend in backends() {
             let (weak, told) = (Arc::downgrade(self), on_change.clone());
             let changed = Arc::new(move |_: &Backend, _: State, _: State| {
@@ -135,12 +133,16 @@ impl Upstream {
                 }
                 told();
             });
-            tasks.watches.push(health::watch(backend.clone(), &self.config, &tls, changed));
-            tasks.lookups.extend(discovery::dns::resolve_forever(backend.clone()));
+            tasks.extend(health::watch(backend.clone(), check, protocol, self.tls.clone(), changed));
+            tasks.extend(dns::resolve_forever(backend, resolver.clone(), |_| {}));
         }
         *self.tasks.lock().unwrap_or_else(PoisonError::into_inner) = tasks;
         self.choose_again();
-        Ok(())
+    }
+
+    /// Ends the probes and the look-ups; requests in flight go on.
+    pub fn stop(&self) {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     /// The name of the upstream.

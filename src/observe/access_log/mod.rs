@@ -108,7 +108,8 @@ impl Queue {
                 return false;
             }
             message = again;
-            thread::yield_now();
+            // Nobody unparks us: this only gives the writer a moment.
+            thread::park_timeout(Duration::from_millis(1));
         }
         all_written.recv_timeout(deadline.saturating_duration_since(Instant::now())).is_ok()
     }

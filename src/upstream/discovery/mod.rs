@@ -1,3 +1,3 @@
-//! Where are the backends? Sources of addresses; for now the system's resolver.
+//! Where are the backends? Names become addresses here, in the background, never on a request's way.
 
 pub mod dns;
