@@ -94,7 +94,7 @@ impl<S: AsyncRead + Unpin> Wire<S> {
                 Ok(Body { content: raw.clone(), raw, trailers: Vec::new() })
             }
             Framing::UntilClose => {
-                let raw = self.to_end().await?;
+                let raw = self.rest().await?;
                 Ok(Body { content: raw.clone(), raw, trailers: Vec::new() })
             }
             Framing::Chunked => self.chunks().await,
@@ -120,7 +120,7 @@ impl<S: AsyncRead + Unpin> Wire<S> {
     }
 
     /// Everything until the peer closes.
-    pub async fn to_end(&mut self) -> io::Result<Bytes> {
+    pub async fn rest(&mut self) -> io::Result<Bytes> {
         while self.more().await? > 0 {}
         Ok(self.ahead.split().freeze())
     }

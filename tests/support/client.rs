@@ -147,7 +147,7 @@ impl Client {
 
     /// Everything until the peer closes; the error is, for one, a reset.
     pub async fn try_read_to_end(&mut self) -> std::io::Result<Bytes> {
-        in_time("reading to the end", self.wire.to_end()).await
+        in_time("reading to the end", self.wire.rest()).await
     }
 
     /// Panics unless the peer closes without another byte; a reset counts as closing.
