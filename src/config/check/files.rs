@@ -85,10 +85,10 @@ impl<'a> Files<'a> {
         problems: &mut Problems,
     ) -> PathBuf {
         let joined = self.joined(path);
-        if let Some(pem) = self.read(&joined, path, problems) {
-            if let Err(error) = read(&pem) {
-                refuse(&joined, path, &error, problems);
-            }
+        if let Some(pem) = self.read(&joined, path, problems)
+            && let Err(error) = read(&pem)
+        {
+            refuse(&joined, path, &error, problems);
         }
         joined
     }

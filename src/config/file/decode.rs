@@ -178,10 +178,10 @@ impl Decode for NonZeroUsize {
 
 impl<T: Decode> Decode for Option<T> {
     fn decode(node: &Node, at: &Spot, problems: &mut Problems) -> Option<Self> {
-        if let Value::Scalar(scalar) = &node.value {
-            if scalar.kind() == Kind::Null || (scalar.plain && scalar.text == "none") {
-                return Some(None);
-            }
+        if let Value::Scalar(scalar) = &node.value
+            && (scalar.kind() == Kind::Null || (scalar.plain && scalar.text == "none"))
+        {
+            return Some(None);
         }
         T::decode(node, at, problems).map(Some)
     }
