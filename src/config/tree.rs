@@ -14,7 +14,7 @@ use super::problem::{Problems, Spot};
 const MAX_DEPTH: usize = 32;
 
 /// A place in the text, counted from one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Mark {
     pub(crate) line: usize,
     pub(crate) col: usize,

@@ -107,7 +107,8 @@ impl Check<'_> {
         let target = redirect.to.strip_suffix("/*").map_or_else(|| redirect.to.value.clone(), |to| format!("{to}/"));
         let local = target.starts_with('/') && !target.starts_with("//");
         let absolute = target.starts_with("http://") || target.starts_with("https://");
-        let uri = target.parse::<Uri>().ok().filter(|_| !target.contains('*') && (local || absolute));
+        let uri =
+            target.parse::<Uri>().ok().filter(|_| target.is_ascii() && !target.contains('*') && (local || absolute));
         if uri.is_none() {
             let help = "write https://example.com/new, /new, or https://example.com/* to keep the path";
             self.problems.error(&redirect.to.at, format!("`{}` is nowhere to go", *redirect.to), help);
@@ -128,7 +129,7 @@ impl Check<'_> {
             let help = "serve it from a backend";
             self.problems.error(&respond.body.at, "an answer of our own holds at most 64KiB", help);
         }
-        if matches!(*respond.status, 204 | 304) && !respond.body.is_empty() {
+        if matches!(*respond.status, 204 | 205 | 304) && !respond.body.is_empty() {
             let what = format!("an answer with status {} has no body", *respond.status);
             self.problems.error(&respond.body.at, what, "leave the body out, or choose 200");
         }
@@ -139,9 +140,16 @@ impl Check<'_> {
         if let Some(name) = given(&condition.listener) {
             let names = file.listeners.iter().filter_map(|listener| listener.name.as_deref());
             if !names.clone().any(|known| known == name.value) && !self.problems.speak_of("listeners") {
-                let help = suggest(&name, "names of listeners", names);
+                let help = suggest(&name, "listeners with a name", names);
                 self.problems.error(&name.at, format!("no listener is called `{}`", *name), help);
             }
+        }
+        let redirecting = file.listeners.iter().filter(|listener| listener.redirect_to_https.is_some());
+        let named =
+            |name: &Marked<String>| redirecting.clone().any(|listener| listener.name.as_deref() == Some(name.as_str()));
+        if let Some(name) = given(&condition.listener).filter(named) {
+            let what = format!("this route can never match: the listener `{}` redirects every request", *name);
+            self.problems.warning(&name.at, what, "take its `redirect_to_https` or this condition away");
         }
         let query = condition.query.0.iter().filter_map(|named| Some((named.name.clone(), named.value.clone()?)));
         Match {

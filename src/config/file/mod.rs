@@ -30,7 +30,7 @@ section! {
         /// What concerns the process as a whole.
         server: Server = "{}",
         /// The addresses that connections are accepted on; at least one.
-        listeners: Vec<Marked<Listener>>,
+        listeners: Vec<Marked<Listener>> = "[]",
         /// The groups of backends, by name.
         upstreams: Map<Upstream> = "{}",
         /// Which request goes where. The most specific match wins, whatever the order.

@@ -6,7 +6,7 @@ use http::HeaderName;
 use serde_json::{Value as Json, json};
 
 use super::backend::Backend;
-use super::decode::{Decode, Marked, describe, refuse, scalar};
+use super::decode::{Decode, Marked, refuse, scalar, written};
 use super::leaves::{FilePath, Share, Timeout};
 use super::section::section;
 use crate::config::problem::{Problems, Spot, suggest};
@@ -71,7 +71,7 @@ impl Decode for Balance {
             let section = BalanceSection::decode(node, at, problems)?;
             return Some(Self::ConsistentHash(section.consistent_hash.value));
         }
-        let help = suggest(describe(node).trim_matches('`'), "ways", WORDS.iter().copied());
+        let help = suggest(written(node), "ways", WORDS.iter().copied());
         match scalar(node, at, "a way to choose a backend", &help, problems)?.text.as_str() {
             "round_robin" => Some(Self::RoundRobin),
             "least_connections" => Some(Self::LeastConnections),
