@@ -118,3 +118,103 @@ fn the_full_file_shows_every_key_at_its_default() {
 fn the_schema_that_editors_read_is_up_to_date() {
     golden(Path::new("conf/portcullis.schema.json"), &config::schema());
 }
+
+#[test]
+fn a_world_without_enough_open_files_is_told_even_at_the_default() {
+    let minimal = std::fs::read_to_string("conf/minimal.yaml").unwrap();
+    let warnings = |open_files| {
+        let around = Surroundings { open_files, ..world() };
+        config::parse(&minimal, "minimal.yaml", &around).unwrap().warnings.len()
+    };
+    assert_eq!([warnings(Some(1_048_576)), warnings(Some(65_536)), warnings(None), warnings(Some(1024))], [0, 0, 0, 1]);
+}
+
+#[test]
+fn a_file_on_disk_is_read_with_its_own_folder_for_relative_paths() {
+    let folder = tempfile::tempdir().unwrap();
+    let made = rcgen::generate_simple_self_signed(["example.com".to_owned()]).unwrap();
+    std::fs::write(folder.path().join("a.pem"), made.cert.pem()).unwrap();
+    std::fs::write(folder.path().join("a.key"), made.signing_key.serialize_pem()).unwrap();
+    let file = folder.path().join("edge.yaml");
+    let tls = "tls: { certificates: [{ cert: a.pem, key: a.key }] }";
+    let text = format!("listeners: [{{ address: 127.0.0.1:0, {tls} }}]\nroutes: [{{ respond: {{}} }}]\n");
+    std::fs::write(&file, text).unwrap();
+    let listener = &config::load(&file).unwrap().config.listeners[0];
+    assert_eq!(listener.tls.as_ref().unwrap().certificates[0].cert, folder.path().join("a.pem"));
+
+    let missing = config::load(&folder.path().join("none.yaml")).unwrap_err();
+    assert!(missing[0].what.contains("cannot be read"), "{missing:?}");
+    std::fs::write(&file, [0xff, 0xfe]).unwrap();
+    assert!(config::load(&file).unwrap_err()[0].what.contains("UTF-8"));
+}
+
+#[test]
+fn ten_thousand_routes_are_checked_in_little_time() {
+    let mut text = std::fs::read_to_string("conf/minimal.yaml").unwrap();
+    for index in 0..10_000 {
+        text.push_str(&format!("  - {{ match: {{ path: /part/{index}/* }}, upstream: app }}\n"));
+    }
+    assert_eq!(read(&text, "large.yaml").unwrap().config.routes.len(), 10_001);
+}
+
+#[test]
+fn every_key_is_in_the_manual_and_every_example_in_it_is_good() {
+    let manual = std::fs::read_to_string("docs/configuration.md").unwrap();
+    for key in config::known_keys() {
+        assert!(manual.contains(&format!("`{key}`")), "docs/configuration.md does not explain `{key}`");
+    }
+    let rest = ["listeners: [{ address: 127.0.0.1:8080 }]", "upstreams: { app: { backends: [127.0.0.1:8000] } }"];
+    let mut examples = 0;
+    for block in manual.split("```yaml\n").skip(1) {
+        let example = block.split("```").next().unwrap();
+        let mut whole = example.to_owned();
+        for section in rest.iter().chain(&["routes: [{ upstream: app }]"]) {
+            let name = section.split(':').next().unwrap();
+            if !example.lines().any(|line| line.starts_with(&format!("{name}:"))) {
+                whole.push_str(&format!("{section}\n"));
+            }
+        }
+        match read(&whole, "example") {
+            Ok(checked) => assert_eq!(checked.warnings, [], "{whole}"),
+            Err(errors) => panic!("{whole}\n{errors:#?}"),
+        }
+        examples += 1;
+    }
+    assert!(examples >= 10, "there are {examples} examples");
+}
+
+/// One change of a text: letters taken out, put in, or doubled.
+fn mutated(text: &str, changes: &[(usize, usize, String)]) -> String {
+    let mut chars: Vec<char> = text.chars().collect();
+    for (at, length, insert) in changes {
+        let start = at % (chars.len() + 1);
+        let end = (start + length).min(chars.len());
+        chars.splice(start..end, insert.chars());
+    }
+    chars.into_iter().collect()
+}
+
+proptest! {
+    #[test]
+    fn no_text_makes_it_panic(text in "\\PC*|[\\[\\]{}:,&*!|>'\"%@`#\\- \n\t$a-z0-9]{0,200}") {
+        let _ = read(&text, "any");
+    }
+
+    #[test]
+    fn no_change_of_a_good_file_makes_it_panic(
+        changes in proptest::collection::vec((any::<usize>(), 0..40_usize, "[\\[\\]{}:,&*!|>'\" #\\-\n\ta-z0-9%$]{0,6}"), 1..6),
+    ) {
+        let full = std::fs::read_to_string("conf/full.yaml").unwrap();
+        if let Err(problems) = read(&mutated(&full, &changes), "mutated") {
+            prop_assert!(!problems.is_empty());
+            prop_assert!(problems.iter().all(|problem| !problem.what.is_empty() && !problem.help.is_empty()));
+        }
+    }
+
+    #[test]
+    fn nesting_without_end_is_refused(depth in 30..5_000_usize, open in "[\\[{]") {
+        prop_assert!(read(&open.repeat(depth), "deep").is_err());
+        let lines: String = (0..depth.min(300)).map(|indent| format!("{}a:\n", " ".repeat(indent))).collect();
+        prop_assert!(read(&lines, "deep").is_err());
+    }
+}

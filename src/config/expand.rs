@@ -9,13 +9,15 @@ use super::tree::{Node, Scalar};
 pub(crate) fn expand(root: &mut Node, lookup: &dyn Fn(&str) -> Option<String>, problems: &mut Problems) {
     let spot = Spot::root(root.mark);
     root.each_scalar(&spot, &mut |scalar, at| {
-        if scalar.text.contains("${") {
-            replace(scalar, at, lookup, problems);
+        if scalar.text.contains("${") && !replace(scalar, at, lookup, problems) {
+            problems.silence(at);
         }
     });
 }
 
-fn replace(scalar: &mut Scalar, at: &Spot, lookup: &dyn Fn(&str) -> Option<String>, problems: &mut Problems) {
+/// Whether all of them could be replaced.
+fn replace(scalar: &mut Scalar, at: &Spot, lookup: &dyn Fn(&str) -> Option<String>, problems: &mut Problems) -> bool {
+    let mut good = true;
     let mut done = String::new();
     let mut rest = scalar.text.as_str();
     while let Some(start) = rest.find("${") {
@@ -33,16 +35,20 @@ fn replace(scalar: &mut Scalar, at: &Spot, lookup: &dyn Fn(&str) -> Option<Strin
                 "`${` has no closing `}`",
                 "write `${NAME}`, or `$${` for the two characters themselves",
             );
-            return;
+            return false;
         };
         match value_of(inside, lookup) {
             Ok(value) => done.push_str(&value),
-            Err((what, help)) => problems.error(at, what, help),
+            Err((what, help)) => {
+                problems.error(at, what, help);
+                good = false;
+            }
         }
         rest = tail;
     }
     done.push_str(rest);
     scalar.text = done;
+    good
 }
 
 fn value_of(inside: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Result<String, (String, String)> {

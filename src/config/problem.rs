@@ -3,6 +3,7 @@
 //! Every problem has a place, the key it is about, and a line of help; the words are the program's voice at its worst
 //! moment. Nothing here decides what is wrong: [`Problems`] only gathers.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -85,12 +86,16 @@ impl Spot {
 pub(crate) struct Problems {
     file: Arc<str>,
     list: Vec<Problem>,
+    /// Keys that were misspelt: they count as spoken of.
+    meant: Vec<String>,
+    /// Values that stand in for what could not be known.
+    silent: HashSet<Mark>,
 }
 
 impl Problems {
     /// None yet, for the file of this name.
     pub(crate) fn of(file: &str) -> Self {
-        Self { file: file.into(), list: Vec::new() }
+        Self { file: file.into(), list: Vec::new(), meant: Vec::new(), silent: HashSet::new() }
     }
 
     /// The file cannot be used.
@@ -103,7 +108,20 @@ impl Problems {
         self.add(at, what.into(), help.into(), Severity::Warning);
     }
 
+    /// An unknown key was probably meant to be this one, so that it is missing is not worth saying.
+    pub(crate) fn was_meant(&mut self, at: &Spot) {
+        self.meant.push(at.key.to_string());
+    }
+
+    /// What is said about this value from now on would only follow from what was said already.
+    pub(crate) fn silence(&mut self, at: &Spot) {
+        self.silent.insert(at.mark);
+    }
+
     fn add(&mut self, at: &Spot, what: String, help: String, severity: Severity) {
+        if self.silent.contains(&at.mark) {
+            return;
+        }
         let place = Place { file: self.file.clone(), line: at.mark.line, col: at.mark.col };
         let key = if at.key.is_empty() { "file".to_owned() } else { at.key.to_string() };
         self.list.push(Problem { place, key, what, help, severity });
@@ -112,7 +130,7 @@ impl Problems {
     /// Whether something was said about this key or one below it. What follows from that is not worth saying too.
     pub(crate) fn speak_of(&self, key: &str) -> bool {
         let below = |of: &str| of.strip_prefix(key).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']));
-        self.list.iter().any(|problem| below(&problem.key))
+        self.list.iter().map(|problem| &problem.key).chain(&self.meant).any(|key| below(key))
     }
 
     /// Whether something was said about this very key.
@@ -140,7 +158,7 @@ pub(crate) fn suggest<'a>(written: &str, what: &str, names: impl IntoIterator<It
     const SHOWN: usize = 30;
     let names: Vec<&str> = names.into_iter().collect();
     if names.is_empty() {
-        return format!("there are no {what}");
+        return format!("there are no {what}: add one");
     }
     let more = if names.len() > SHOWN { format!(" and {} more", names.len() - SHOWN) } else { String::new() };
     let all = format!("the {what} are {}{more}", names[..names.len().min(SHOWN)].join(", "));

@@ -11,16 +11,23 @@ use super::problem::{Problem, Problems, Spot};
 use super::tree::Mark;
 use super::{Checked, parse};
 
+/// Looks up an environment variable.
+pub type Environment = dyn Fn(&str) -> Option<String>;
+/// Reads a file.
+pub type ReadFile = dyn Fn(&Path) -> io::Result<Vec<u8>>;
+/// Whether there is such a directory.
+pub type HasDirectory = dyn Fn(&Path) -> bool;
+
 /// The world around a configuration file.
 pub struct Surroundings {
     /// Where relative paths start.
     pub folder: PathBuf,
     /// Looks up an environment variable.
-    pub environment: Box<dyn Fn(&str) -> Option<String>>,
+    pub environment: Box<Environment>,
     /// Reads a file.
-    pub read_file: Box<dyn Fn(&Path) -> io::Result<Vec<u8>>>,
+    pub read_file: Box<ReadFile>,
     /// Whether there is such a directory.
-    pub has_directory: Box<dyn Fn(&Path) -> bool>,
+    pub has_directory: Box<HasDirectory>,
     /// Seconds since 1970.
     pub now: i64,
     /// How many files the process may have open at once, if that is known.

@@ -14,7 +14,7 @@ use super::problem::{Problems, Spot};
 const MAX_DEPTH: usize = 32;
 
 /// A place in the text, counted from one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Mark {
     pub(crate) line: usize,
     pub(crate) col: usize,
@@ -289,5 +289,58 @@ fn refuse_doubles(node: &Node, at: &Spot, problems: &mut Problems) {
                 refuse_doubles(&entry.value, &spot, problems);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tree(text: &str) -> (Option<Node>, Vec<String>) {
+        let mut problems = Problems::of("f");
+        let root = parse(text, &mut problems);
+        (root, problems.into_parts().0.iter().map(|problem| problem.to_string()).collect())
+    }
+
+    fn kind(text: &str) -> Kind {
+        Scalar::plain(text).kind()
+    }
+
+    #[test]
+    fn places_count_from_one_and_in_characters() {
+        let Some(Node { value: Value::Map(entries), .. }) = tree("a: 1\nb:\n  ü: [x, y]\n").0 else {
+            panic!("a mapping")
+        };
+        let Value::Map(inner) = &entries[1].value.value else { panic!("a mapping") };
+        assert_eq!(inner[0].mark, Mark { line: 3, col: 3 });
+        let Value::List(items) = &inner[0].value.value else { panic!("a list") };
+        assert_eq!(items[1].mark, Mark { line: 3, col: 10 });
+    }
+
+    #[test]
+    fn plain_scalars_follow_the_core_schema_and_quoted_ones_are_text() {
+        assert_eq!((kind("true"), kind("False"), kind("~")), (Kind::Bool(true), Kind::Bool(false), Kind::Null));
+        for number in ["0", "-1", "1.5", "1e3", "0x1F", "0o17", ".5"] {
+            assert_eq!(kind(number), Kind::Number, "{number}");
+        }
+        for text in ["yes", "10s", "1.2.3.4", "200-399", "inf", "nan", "-", "/*"] {
+            assert_eq!(kind(text), Kind::Text, "{text}");
+        }
+        assert_eq!(Scalar { text: "1".into(), plain: false }.kind(), Kind::Text);
+    }
+
+    #[test]
+    fn a_key_that_stands_twice_is_told_with_both_places() {
+        let (_, problems) = tree("a:\n  - b: 1\n    c: 2\n    b: 3\n");
+        assert!(problems[0].starts_with("f:4:5: a[0].b: this key is already at line 2, column 5"), "{problems:?}");
+    }
+
+    #[test]
+    fn what_could_grow_beyond_its_text_is_refused() {
+        for (text, word) in [("a: &x 1\nb: *x\n", "anchors"), ("a: !!str 1\n", "tags"), ("? [a]\n: 1\n", "key")] {
+            let (root, problems) = tree(text);
+            assert!(root.is_none() && problems[0].contains(word), "{text}: {problems:?}");
+        }
+        assert!(tree(&"[".repeat(100)).1[0].contains("nested too deeply"));
     }
 }

@@ -85,10 +85,10 @@ impl<'a> Files<'a> {
         problems: &mut Problems,
     ) -> PathBuf {
         let joined = self.joined(path);
-        if let Some(pem) = self.read(&joined, path, problems) {
-            if let Err(error) = read(&pem) {
-                refuse(&joined, path, &error, problems);
-            }
+        if let Some(pem) = self.read(&joined, path, problems)
+            && let Err(error) = read(&pem)
+        {
+            refuse(&joined, path, &error, problems);
         }
         joined
     }
@@ -115,7 +115,11 @@ impl<'a> Files<'a> {
                 ..0 => "has expired".to_owned(),
                 left => format!("expires within {} days", left / 86_400 + 1),
             };
-            problems.warning(&cert.at, format!("the certificate in `{}` {when}", path.display()), "renew it");
+            problems.warning(
+                &cert.at,
+                format!("the certificate in `{}` {when}", path.display()),
+                "renew it; the files are read again when they change",
+            );
         }
     }
 }

@@ -76,9 +76,10 @@ fn weightless_upstreams(file: &File, problems: &mut Problems) {
 
 /// One attempt that takes as long as it may leaves nothing for the answer.
 fn attempts_beyond_timeout(file: &File, config: &Config, problems: &mut Problems) {
+    let upstreams: HashMap<_, _> = config.upstreams.iter().map(|upstream| (&upstream.name, upstream)).collect();
     for (written, route) in file.routes.iter().zip(&config.routes) {
         let Action::Upstream(name) = &route.action else { continue };
-        let Some(upstream) = config.upstreams.iter().find(|upstream| upstream.name == *name) else { continue };
+        let Some(upstream) = upstreams.get(name) else { continue };
         let attempt = upstream.timeouts.connect + upstream.timeouts.first_byte;
         if attempt > route.timeout {
             let what = format!(

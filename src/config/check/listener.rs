@@ -10,8 +10,8 @@ use super::{Check, Names};
 use crate::config::file::{self, Marked};
 use crate::config::{Address, ClientAuth, Http2, Listener, ListenerLimits, ListenerTimeouts, Tls};
 
-/// Pingora's own readers hold no larger head, nor more fields.
-const MAX_HEADER_SIZE: u64 = 1 << 20;
+/// The HTTP/1.1 reader below us holds a little less than 1 MiB of head and no more fields.
+const MAX_HEADER_SIZE: u64 = 512 << 10;
 const MAX_HEADERS: usize = 256;
 
 impl Check<'_> {
@@ -98,7 +98,7 @@ impl Check<'_> {
         let header_size = limits.header_size.0;
         if !(1024..=MAX_HEADER_SIZE).contains(&header_size) {
             let what = format!("{header_size} bytes is not a size for a request's head");
-            self.problems.error(&limits.header_size.at, what, "choose from 1KiB to 1MiB");
+            self.problems.error(&limits.header_size.at, what, "choose from 1KiB to 512KiB");
         }
         if limits.headers.get() > MAX_HEADERS {
             let what = format!("{} header fields are more than can be read", limits.headers.get());

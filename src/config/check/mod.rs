@@ -94,11 +94,11 @@ impl Check<'_> {
     fn admin(&mut self, admin: &file::Admin, listeners: &[file::Marked<file::Listener>]) -> Option<Address> {
         let address = (*admin.address).clone()?;
         let at = &admin.address.at;
-        if let Address::Tcp(socket) = address {
-            if !socket.ip().is_loopback() {
-                let help = "use 127.0.0.1, [::1] or a unix socket; a token, which others need, is not supported yet";
-                self.problems.error(at, format!("`{socket}` can be reached from other machines"), help);
-            }
+        if let Address::Tcp(socket) = address
+            && !socket.ip().is_loopback()
+        {
+            let help = "use 127.0.0.1, [::1] or a unix socket; a token, which others need, is not supported yet";
+            self.problems.error(at, format!("`{socket}` can be reached from other machines"), help);
         }
         let address = self.files.joined_address(&address);
         let taken = listeners

@@ -1,5 +1,6 @@
 //! Do the routes make sense, alone and together, and does what they refer to exist?
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use http::Uri;
@@ -27,6 +28,12 @@ const NOT_EDITABLE: [HeaderName; 9] = [
 /// A body of our own is part of the configuration and is held in memory.
 const MAX_BODY: usize = 64 << 10;
 
+/// What routes may refer to.
+struct Known<'a> {
+    file: &'a File,
+    upstreams: BTreeSet<&'a str>,
+}
+
 impl Check<'_> {
     pub(super) fn routes(&mut self, file: &File) -> Vec<Route> {
         let redirects_only = file.listeners.iter().all(|listener| listener.redirect_to_https.is_some());
@@ -35,10 +42,11 @@ impl Check<'_> {
             self.problems.error(&file.routes.at, "there is no route", help);
         }
         let mut names = Names::default();
-        file.routes.iter().map(|route| self.route(route, file, &mut names)).collect()
+        let known = Known { file, upstreams: file.upstreams.0.iter().map(|named| named.name.as_str()).collect() };
+        file.routes.iter().map(|route| self.route(route, &known, &mut names)).collect()
     }
 
-    fn route(&mut self, route: &Marked<file::Route>, file: &File, names: &mut Names) -> Route {
+    fn route(&mut self, route: &Marked<file::Route>, known: &Known<'_>, names: &mut Names) -> Route {
         let name: Arc<str> = match given(&route.name) {
             Some(name) => {
                 names.claim(&name, &name.at, "the route", self.problems);
@@ -46,13 +54,13 @@ impl Check<'_> {
             }
             None => route.at.key.clone(),
         };
-        let action = self.action(route, file);
+        let action = self.action(route, known);
         if let (Some(rewrite), true) = (given(&route.rewrite), route.upstream.is_none()) {
             self.problems.error(&rewrite.at, "nothing is sent on that could be rewritten", "leave `rewrite` out");
         }
         Route {
             name,
-            matches: self.matches(&route.r#match, file),
+            matches: self.matches(&route.r#match, known.file),
             action,
             rewrite: self.rewrite(route.rewrite.as_ref(), &route.r#match),
             timeout: route.timeout.0,
@@ -66,7 +74,7 @@ impl Check<'_> {
         }
     }
 
-    fn action(&mut self, route: &Marked<file::Route>, file: &File) -> Action {
+    fn action(&mut self, route: &Marked<file::Route>, known: &Known<'_>) -> Action {
         let given = [
             route.upstream.is_some().then_some(&route.upstream.at),
             route.redirect.is_some().then_some(&route.redirect.at),
@@ -81,7 +89,7 @@ impl Check<'_> {
             self.problems.error(&route.at, "this route leads nowhere", "add `upstream: NAME`, `redirect` or `respond`");
         }
         if let Some(name) = &route.upstream.value {
-            self.upstream_exists(name, route, file);
+            self.upstream_exists(name, route, known);
             return Action::Upstream(name.as_str().into());
         }
         match (&route.redirect.value, &route.respond.value) {
@@ -95,10 +103,9 @@ impl Check<'_> {
         self.problems.speak_of(&format!("{}.{key}", route.at.key))
     }
 
-    fn upstream_exists(&mut self, name: &str, route: &file::Route, file: &File) {
-        let names = file.upstreams.0.iter().map(|named| named.name.as_str());
-        if !names.clone().any(|known| known == name) && !self.problems.speak_of_exactly("upstreams") {
-            let help = suggest(name, "upstreams", names);
+    fn upstream_exists(&mut self, name: &str, route: &file::Route, known: &Known<'_>) {
+        if !known.upstreams.contains(name) && !self.problems.speak_of_exactly("upstreams") {
+            let help = suggest(name, "upstreams", known.upstreams.iter().copied());
             self.problems.error(&route.upstream.at, format!("no upstream is called `{name}`"), help);
         }
     }
@@ -107,7 +114,8 @@ impl Check<'_> {
         let target = redirect.to.strip_suffix("/*").map_or_else(|| redirect.to.value.clone(), |to| format!("{to}/"));
         let local = target.starts_with('/') && !target.starts_with("//");
         let absolute = target.starts_with("http://") || target.starts_with("https://");
-        let uri = target.parse::<Uri>().ok().filter(|_| !target.contains('*') && (local || absolute));
+        let uri =
+            target.parse::<Uri>().ok().filter(|_| target.is_ascii() && !target.contains('*') && (local || absolute));
         if uri.is_none() {
             let help = "write https://example.com/new, /new, or https://example.com/* to keep the path";
             self.problems.error(&redirect.to.at, format!("`{}` is nowhere to go", *redirect.to), help);
@@ -128,7 +136,7 @@ impl Check<'_> {
             let help = "serve it from a backend";
             self.problems.error(&respond.body.at, "an answer of our own holds at most 64KiB", help);
         }
-        if matches!(*respond.status, 204 | 304) && !respond.body.is_empty() {
+        if matches!(*respond.status, 204 | 205 | 304) && !respond.body.is_empty() {
             let what = format!("an answer with status {} has no body", *respond.status);
             self.problems.error(&respond.body.at, what, "leave the body out, or choose 200");
         }
@@ -139,9 +147,16 @@ impl Check<'_> {
         if let Some(name) = given(&condition.listener) {
             let names = file.listeners.iter().filter_map(|listener| listener.name.as_deref());
             if !names.clone().any(|known| known == name.value) && !self.problems.speak_of("listeners") {
-                let help = suggest(&name, "names of listeners", names);
+                let help = suggest(&name, "listeners with a name", names);
                 self.problems.error(&name.at, format!("no listener is called `{}`", *name), help);
             }
+        }
+        let redirecting = file.listeners.iter().filter(|listener| listener.redirect_to_https.is_some());
+        let named =
+            |name: &Marked<String>| redirecting.clone().any(|listener| listener.name.as_deref() == Some(name.as_str()));
+        if let Some(name) = given(&condition.listener).filter(named) {
+            let what = format!("this route can never match: the listener `{}` redirects every request", *name);
+            self.problems.warning(&name.at, what, "take its `redirect_to_https` or this condition away");
         }
         let query = condition.query.0.iter().filter_map(|named| Some((named.name.clone(), named.value.clone()?)));
         Match {

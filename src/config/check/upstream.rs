@@ -63,10 +63,10 @@ impl Check<'_> {
             let file::Backend(section) = &backend.value;
             let url = show(&section.url.target);
             urls.claim(&url, &section.url.at, "the backend", self.problems);
-            if let Some(name) = &section.name.value {
-                if name.is_empty() || name.chars().any(char::is_control) {
-                    self.problems.error(&section.name.at, "this cannot be a name", "choose another one");
-                }
+            if let Some(name) = &section.name.value
+                && (name.is_empty() || name.chars().any(char::is_control))
+            {
+                self.problems.error(&section.name.at, "this cannot be a name", "choose another one");
             }
             let (name, at) = match &section.name.value {
                 Some(name) => (name.clone(), &section.name.at),
@@ -109,10 +109,10 @@ impl Check<'_> {
             fall: check.fall.get(),
             rise: check.rise.get(),
         };
-        if let Some(host) = given(&check.host) {
-            if host.is_empty() || host.contains([' ', '/']) || HeaderValue::from_str(&host).is_err() {
-                self.problems.error(&host.at, format!("`{}` is no host", *host), "write a name such as app.internal");
-            }
+        if let Some(host) = given(&check.host)
+            && (host.is_empty() || host.contains([' ', '/']) || HeaderValue::from_str(&host).is_err())
+        {
+            self.problems.error(&host.at, format!("`{}` is no host", *host), "write a name such as app.internal");
         }
         match &check.path.value {
             Some(path) => HealthCheck::Http {
@@ -134,10 +134,10 @@ impl Check<'_> {
     }
 
     fn upstream_tls(&mut self, tls: &file::UpstreamTls) -> UpstreamTls {
-        if let Some(name) = given(&tls.server_name) {
-            if ServerName::try_from(name.as_str()).is_err() {
-                self.problems.error(&name.at, format!("`{}` is no name", *name), "write a DNS name or an IP address");
-            }
+        if let Some(name) = given(&tls.server_name)
+            && ServerName::try_from(name.as_str()).is_err()
+        {
+            self.problems.error(&name.at, format!("`{}` is no name", *name), "write a DNS name or an IP address");
         }
         let client = match (given(&tls.client_cert), given(&tls.client_key)) {
             (Some(cert), Some(key)) => Some(self.files.certificate(&cert, &key, self.problems)),

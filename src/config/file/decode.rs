@@ -59,9 +59,17 @@ pub(crate) fn describe(node: &Node) -> String {
         Value::Map(_) => "a mapping".into(),
         Value::Scalar(scalar) => match scalar.kind() {
             Kind::Empty => "nothing".into(),
-            Kind::Null | Kind::Bool(_) | Kind::Number | Kind::Text => format!("`{}`", shorten(&scalar.text)),
+            Kind::Null | Kind::Bool(_) | Kind::Number | Kind::Text if scalar.plain => {
+                format!("`{}`", shorten(&scalar.text))
+            }
+            Kind::Null | Kind::Bool(_) | Kind::Number | Kind::Text => format!("the text \"{}\"", shorten(&scalar.text)),
         },
     }
+}
+
+/// The scalar that stands there as it was written, for the search for what was meant.
+pub(crate) fn written(node: &Node) -> &str {
+    if let Value::Scalar(scalar) = &node.value { &scalar.text } else { "" }
 }
 
 /// The beginning of a text that may be long, for a message.
@@ -91,7 +99,7 @@ pub(crate) fn scalar<'a>(
     let Value::Scalar(scalar) = &node.value else { return refuse(node, at, wanted, help, problems) };
     if scalar.plain && is_old_boolean(&scalar.text) {
         let what = format!("`{}` is a boolean to some YAML tools and a text to others", scalar.text);
-        problems.error(at, what, format!("write true, false or none; in quotes it is a text. This must be {wanted}"));
+        problems.error(at, what, format!("it is neither here; this must be {wanted}, and for text put it in quotes"));
         return None;
     }
     match scalar.kind() {
@@ -124,7 +132,7 @@ impl Decode for String {
 
 impl Decode for bool {
     fn decode(node: &Node, at: &Spot, problems: &mut Problems) -> Option<Self> {
-        let help = "write `true` or `false`";
+        let help = "write `true` or `false`, without quotes";
         if let Kind::Bool(value) = scalar(node, at, "`true` or `false`", help, problems)?.kind() {
             return Some(value);
         }
@@ -178,10 +186,10 @@ impl Decode for NonZeroUsize {
 
 impl<T: Decode> Decode for Option<T> {
     fn decode(node: &Node, at: &Spot, problems: &mut Problems) -> Option<Self> {
-        if let Value::Scalar(scalar) = &node.value {
-            if scalar.kind() == Kind::Null || (scalar.plain && scalar.text == "none") {
-                return Some(None);
-            }
+        if let Value::Scalar(scalar) = &node.value
+            && (scalar.kind() == Kind::Null || (scalar.plain && scalar.text == "none"))
+        {
+            return Some(None);
         }
         T::decode(node, at, problems).map(Some)
     }
@@ -198,7 +206,8 @@ impl<T: Decode> Decode for Option<T> {
 impl<T: Decode> Decode for Vec<Marked<T>> {
     fn decode(node: &Node, at: &Spot, problems: &mut Problems) -> Option<Self> {
         let Value::List(items) = &node.value else {
-            let help = format!("write a list, even of one: `[{}]`", describe(node).trim_matches('`'));
+            let one = if let Value::Scalar(scalar) = &node.value { shorten(&scalar.text) } else { "...".into() };
+            let help = format!("write a list, even of one: `[{one}]`");
             return refuse(node, at, "a list", &help, problems);
         };
         let spots = items.iter().enumerate().map(|(index, item)| (at.item(index, item.mark), item));

@@ -10,7 +10,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde_json::{Value as Json, json};
 
-use super::decode::{Decode, describe, refuse, scalar};
+use super::decode::{Decode, refuse, scalar, written};
 use crate::config::problem::{Problems, Spot, suggest};
 use crate::config::tree::{Kind, Node};
 use crate::config::units::{self, UnitError};
@@ -191,7 +191,7 @@ macro_rules! words {
         impl Decode for $type {
             fn decode(node: &Node, at: &Spot, problems: &mut Problems) -> Option<Self> {
                 const WORDS: &[&str] = &[$($word),*];
-                let help = suggest(describe(node).trim_matches('`'), "values", WORDS.iter().copied());
+                let help = suggest(written(node), "values", WORDS.iter().copied());
                 let scalar = scalar(node, at, "one of a few words", &help, problems)?;
                 match scalar.text.as_str() {
                     $($word => Some($value),)*

@@ -3,6 +3,7 @@
 //! Each section is declared once; its decoder, its part of the JSON Schema and its keys for the documentation's tests
 //! follow from that. Whatever is in a [`File`] has the right shape; whether it makes sense is `check`'s question.
 
+mod backend;
 mod decode;
 mod leaves;
 mod route;
@@ -14,10 +15,11 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+pub(crate) use backend::{Backend, BackendUrl};
 pub(crate) use decode::{Decode, Map, Marked};
 pub(crate) use leaves::{FilePath, JsonLines, PathOr, Size, Threads, Timeout};
 pub(crate) use route::{Edits, Exposed, Match, Redirect, Respond, Rewrite, Route, Statuses};
-pub(crate) use upstream::{Backend, BackendUrl, Balance, HealthCheck, Upstream, UpstreamTimeouts, UpstreamTls};
+pub(crate) use upstream::{Balance, HealthCheck, Upstream, UpstreamTimeouts, UpstreamTls};
 
 use super::{Address, ClientAuthMode, Dashboard, Http2, TlsVersion};
 use section::section;
@@ -28,7 +30,7 @@ section! {
         /// What concerns the process as a whole.
         server: Server = "{}",
         /// The addresses that connections are accepted on; at least one.
-        listeners: Vec<Marked<Listener>>,
+        listeners: Vec<Marked<Listener>> = "[]",
         /// The groups of backends, by name.
         upstreams: Map<Upstream> = "{}",
         /// Which request goes where. The most specific match wins, whatever the order.

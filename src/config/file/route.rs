@@ -3,10 +3,10 @@
 use http::{HeaderName, HeaderValue, Method};
 use serde_json::{Value as Json, json};
 
+use super::backend::dns_name;
 use super::decode::{Decode, Map, Marked, refuse, scalar};
 use super::leaves::{Size, Timeout};
 use super::section::section;
-use super::upstream::dns_name;
 use crate::config::problem::{Problems, Spot, suggest};
 use crate::config::tree::Node;
 use crate::config::{HostPattern, PathPattern};

@@ -4,9 +4,9 @@
 
 use serde_json::{Value as Json, json};
 
-use super::decode::{Decode, Marked};
+use super::decode::{Decode, Marked, refuse, scalar};
 use crate::config::problem::{Problems, Spot, closest};
-use crate::config::tree::{Entry, Kind, Node, Value};
+use crate::config::tree::{Entry, Kind, Mark, Node, Value};
 
 /// Declares a section: `key: Type = "default as it would be written"`, with the manual's words as docs. A key without
 /// a default must be there. `later` names keys that the language has but this version does not.
@@ -61,7 +61,7 @@ pub(crate) use section;
 pub(crate) struct Fields<'a> {
     entries: &'a [Entry],
     at: &'a Spot,
-    mark: crate::config::tree::Mark,
+    mark: Mark,
 }
 
 impl<'a> Fields<'a> {
@@ -70,9 +70,16 @@ impl<'a> Fields<'a> {
         if let Value::Map(entries) = &node.value {
             return Some(Self { entries, at, mark: node.mark });
         }
-        let found = super::decode::describe(node);
-        problems.error(at, format!("this must be a mapping of keys, not {found}"), "write `key: value` lines below it");
-        None
+        if let Value::Scalar(_) = node.value {
+            scalar(
+                node,
+                at,
+                "a mapping of keys, or `none` where it may be left out",
+                "write `key: value` lines",
+                problems,
+            )?;
+        }
+        refuse(node, at, "a mapping of keys", "write `key: value` lines below it", problems)
     }
 
     /// Tells each entry that is none of `keys`.
@@ -92,7 +99,10 @@ impl<'a> Fields<'a> {
             }
             let known: Vec<&str> = keys.iter().map(|key| yaml_key(key)).collect();
             let help = match closest(&entry.key, known.iter().copied().chain(later.iter().copied())) {
-                Some(near) => format!("did you mean `{near}`? the keys here are {}", known.join(", ")),
+                Some(near) => {
+                    problems.was_meant(&self.at.child(near, entry.mark));
+                    format!("did you mean `{near}`? the keys here are {}", known.join(", "))
+                }
                 None => format!("the keys here are {}", known.join(", ")),
             };
             problems.error(&spot, "there is no such key", help);
@@ -118,7 +128,7 @@ impl<'a> Fields<'a> {
             }
         }
         let Some(default) = default else {
-            if entry.is_none() {
+            if entry.is_none() && !problems.speak_of(&at.key) {
                 problems.error(&at, "this key is missing", format!("add `{key}:`; it has no default"));
             }
             return None;
@@ -133,7 +143,7 @@ fn is_empty(node: &Node) -> bool {
     if let Value::Scalar(scalar) = &node.value { scalar.kind() == Kind::Empty } else { false }
 }
 
-fn default_node(text: &str, mark: crate::config::tree::Mark) -> Node {
+fn default_node(text: &str, mark: Mark) -> Node {
     let mut node = Node::of_default(text.trim_matches('"'), mark);
     if let (true, Value::Scalar(scalar)) = (text.starts_with('"'), &mut node.value) {
         scalar.plain = false;
