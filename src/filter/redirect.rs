@@ -36,7 +36,9 @@ impl Filter for Redirect {
             None => self.to.clone(),
         };
         ControlFlow::Break(match HeaderValue::from_str(&location) {
-            Ok(location) => Answer::Reply { status: self.status, headers: vec![(LOCATION, location)], body: Bytes::new() },
+            Ok(location) => {
+                Answer::Reply { status: self.status, headers: vec![(LOCATION, location)], body: Bytes::new() }
+            }
             // The target of the request may hold bytes that no field value may.
             Err(_) => Answer::Refuse(Refusal::BadTarget),
         })

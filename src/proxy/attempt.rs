@@ -188,7 +188,9 @@ impl Exchange {
 
     fn hash(&self, key: &HashKey, head: &RequestHeader) -> u64 {
         match key {
-            HashKey::ClientAddress => xxh3_64(self.sender.client.map(|ip| ip.to_string()).unwrap_or_default().as_bytes()),
+            HashKey::ClientAddress => {
+                xxh3_64(self.sender.client.map(|ip| ip.to_string()).unwrap_or_default().as_bytes())
+            }
             HashKey::Path => xxh3_64(self.request.path.as_bytes()),
             HashKey::Header(name) => xxh3_64(head.headers.get(name).map_or(b"", |value| value.as_bytes())),
             HashKey::Cookie(name) => xxh3_64(cookie(head, name).unwrap_or("").as_bytes()),

@@ -242,7 +242,10 @@ impl Exchange {
             headers: &head.headers,
             query: head.uri.query(),
         };
-        if self.listener().is_some_and(|listener| listener.redirect_to_https.is_some() || listener.acme_challenges.is_some()) {
+        if self
+            .listener()
+            .is_some_and(|listener| listener.redirect_to_https.is_some() || listener.acme_challenges.is_some())
+        {
             return Ok(());
         }
         self.plan = Some(self.snapshot.routes.find(&view).ok_or(NoRoute)?.clone());
@@ -288,7 +291,8 @@ impl Exchange {
         match self.plan.as_ref().map(|plan| plan.filters.on_body(self.body_seen)) {
             Some(ControlFlow::Break(refusal)) => {
                 self.refusal = Some(refusal);
-                Error::e_explain(ErrorType::HTTPStatus(refusal.status().as_u16()), refusal.label()).map_err(|e: Box<Error>| e.into_down())
+                Error::e_explain(ErrorType::HTTPStatus(refusal.status().as_u16()), refusal.label())
+                    .map_err(|e: Box<Error>| e.into_down())
             }
             Some(ControlFlow::Continue(())) | None => Ok(()),
         }

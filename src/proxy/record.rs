@@ -15,9 +15,7 @@ pub(super) fn ending(exchange: &Exchange, error: Option<&Error>) -> answer::Ende
     match (error, exchange.refusal) {
         (None, None) => answer::Ended::Complete,
         (_, Some(refusal)) => answer::Ended::Refused(refusal),
-        (Some(error), None) => {
-            exchange.cause(error).map_or(answer::Ended::ClientGone, answer::Ended::Refused)
-        }
+        (Some(error), None) => exchange.cause(error).map_or(answer::Ended::ClientGone, answer::Ended::Refused),
     }
 }
 

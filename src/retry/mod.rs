@@ -60,13 +60,8 @@ pub fn decide(failure: Failure, now: Circumstances) -> Verdict {
 mod tests {
     use super::*;
 
-    const FIRST: Circumstances = Circumstances {
-        attempts: 1,
-        idempotent: true,
-        replayable: true,
-        had_free_try: false,
-        response_begun: false,
-    };
+    const FIRST: Circumstances =
+        Circumstances { attempts: 1, idempotent: true, replayable: true, had_free_try: false, response_begun: false };
 
     #[test]
     fn a_refused_connection_moves_on_whatever_the_method() {

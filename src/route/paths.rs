@@ -3,8 +3,8 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};
 
-use crate::path;
 use crate::config::PathPattern;
+use crate::path;
 
 /// The routes of one host, by path.
 #[derive(Debug, Default)]

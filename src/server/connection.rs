@@ -12,7 +12,6 @@ use pingora::protocols::http::v2::server::H2Options;
 use pingora::proxy::ProxyHttp;
 use pingora::server::ShutdownWatch;
 
-use crate::proxy::connection::scope;
 use crate::proxy::watched;
 use crate::server::front::Front;
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use pingora::apps::{HttpServerApp, HttpServerOptions, ServerApp};
 use pingora::listeners::tls::Acceptor;
 use pingora::protocols::http::v2::server::{H2Options, default_h2_options};
@@ -65,7 +66,7 @@ pub struct Front<P> {
     config: Listener,
     local_port: Option<u16>,
     proxy: Arc<HttpProxy<P>>,
-    tls: Option<Arc<TlsState>>,
+    tls: Option<ArcSwap<TlsState>>,
     shared: Shared,
     per_address: Option<Arc<AddressLimit>>,
     rules: Arc<Rules>,
@@ -101,7 +102,7 @@ impl<P> Front<P> {
             listener: index,
             local_port,
             proxy,
-            tls,
+            tls: tls.map(ArcSwap::new),
             per_address,
             rules: Arc::new(Rules::new(&config.timeouts, &config.limits, shared.on_refusal.clone())),
             options: server_options(&config),
@@ -120,8 +121,15 @@ impl<P> Front<P> {
     }
 
     /// The TLS state, whose certificates can be read again while we serve.
-    pub fn tls(&self) -> Option<&Arc<TlsState>> {
-        self.tls.as_ref()
+    pub fn tls(&self) -> Option<Arc<TlsState>> {
+        self.tls.as_ref().map(ArcSwap::load_full)
+    }
+
+    /// Puts another TLS state in place for the connections that arrive from now on.
+    pub fn replace_tls(&self, state: Arc<TlsState>) {
+        if let Some(tls) = &self.tls {
+            tls.store(state);
+        }
     }
 
     /// What happened to the connections so far.
@@ -200,7 +208,7 @@ where
     /// Serves a connection to its end.
     pub async fn serve(self: Arc<Self>, accepted: Accepted, shutdown: watch::Receiver<bool>) {
         let Some(_places) = self.admit(accepted.peer) else { return };
-        match self.tls.clone() {
+        match self.tls() {
             None => self.serve_plain(accepted, shutdown).await,
             Some(tls) => self.serve_tls(accepted, &tls, shutdown).await,
         }

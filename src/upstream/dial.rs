@@ -71,7 +71,8 @@ async fn dial(address: &SocketAddr) -> Result<Stream> {
 }
 
 fn line_of(socket: &impl AsFd) -> Result<Line> {
-    let handle = socket.as_fd().try_clone_to_owned().or_err(ErrorType::InternalError, "no second handle to a socket")?;
+    let handle =
+        socket.as_fd().try_clone_to_owned().or_err(ErrorType::InternalError, "no second handle to a socket")?;
     Ok(Line(Arc::new(handle)))
 }
 

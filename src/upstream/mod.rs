@@ -195,9 +195,8 @@ impl Upstream {
 
     /// Works out anew who may be chosen; called whenever a state has changed.
     fn choose_again(&self) {
-        let candidate = |member: &Member| {
-            Candidate { state: member.backend.state(), weight: member.weight, backup: member.backup }
-        };
+        let candidate =
+            |member: &Member| Candidate { state: member.backend.state(), weight: member.weight, backup: member.backup };
         let candidates: Vec<_> = self.members.iter().map(candidate).collect();
         let chosen = eligible(&candidates, self.config.panic_threshold);
         let chosen = chosen.into_iter().filter_map(|place| self.members.get(place));

@@ -124,9 +124,9 @@ async fn it_ends_when_told_even_with_connections_open() {
 async fn an_abandoned_unix_socket_is_replaced_and_nothing_else_is() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("admin.sock");
-    drop(Listener::bind(&Address::Unix(path.clone())).await.unwrap());
-    let listener = Listener::bind(&Address::Unix(path.clone())).await.expect("nobody listens there any more");
-    assert!(Listener::bind(&Address::Unix(path.clone())).await.is_err(), "somebody listens there");
+    drop(bind(&Address::Unix(path.clone())).unwrap());
+    let listener = bind(&Address::Unix(path.clone())).expect("nobody listens there any more");
+    assert!(bind(&Address::Unix(path.clone())).is_err(), "somebody listens there");
 
     let (_stop, stopped) = watch::channel(false);
     tokio::spawn(serve(listener, Arc::new(|| Readiness::Ready), stopped));
@@ -135,6 +135,6 @@ async fn an_abandoned_unix_socket_is_replaced_and_nothing_else_is() {
 
     let file = dir.path().join("precious");
     std::fs::write(&file, "data").unwrap();
-    assert!(Listener::bind(&Address::Unix(file.clone())).await.is_err());
+    assert!(bind(&Address::Unix(file.clone())).is_err());
     assert_eq!(std::fs::read_to_string(file).unwrap(), "data");
 }
