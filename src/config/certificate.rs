@@ -147,6 +147,31 @@ mod tests {
     }
 
     #[test]
+    fn a_certificate_that_lists_no_names_is_for_its_common_name() {
+        let mut params = rcgen::CertificateParams::default();
+        params.distinguished_name.push(rcgen::DnType::CommonName, "old.example.com");
+        let key = rcgen::KeyPair::generate().unwrap();
+        let cert = params.self_signed(&key).unwrap().pem();
+        assert_eq!(read(cert.as_bytes(), key.serialize_pem().as_bytes()).unwrap().names, ["old.example.com"]);
+    }
+
+    #[test]
+    fn a_revocation_list_is_read() {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let issuer = rcgen::Issuer::new(rcgen::CertificateParams::default(), key);
+        let list = rcgen::CertificateRevocationListParams {
+            this_update: rcgen::date_time_ymd(2026, 1, 1),
+            next_update: rcgen::date_time_ymd(2027, 1, 1),
+            crl_number: 1.into(),
+            issuing_distribution_point: None,
+            revoked_certs: Vec::new(),
+            key_identifier_method: rcgen::KeyIdMethod::Sha256,
+        };
+        let pem = list.signed_by(&issuer).unwrap().pem().unwrap();
+        assert_eq!(revocation_lists(pem.as_bytes()).unwrap().len(), 1);
+    }
+
+    #[test]
     fn what_is_no_certificate_or_no_key_is_refused() {
         let (cert, key) = made(&["a"]);
         assert!(matches!(read(b"hello", key.as_bytes()), Err(CertificateError::NoCertificate)));

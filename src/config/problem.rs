@@ -1,7 +1,7 @@
 //! What is wrong with the configuration, where, and what can the operator do about it?
 //!
 //! Every problem has a place, the key it is about, and a line of help; the words are the program's voice at its worst
-//! moment. Nothing here decides what is wrong: [`Problems`] only gathers.
+//! moment. Nothing here decides what is wrong: it only gathers.
 
 use std::collections::HashSet;
 use std::fmt;

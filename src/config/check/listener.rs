@@ -45,7 +45,7 @@ impl Check<'_> {
         let acme = given(&listener.acme_challenges).map(|path| self.files.directory(&path, self.problems));
         Listener {
             name: listener.name.as_deref().map(Into::into),
-            address: self.files.joined_address(&listener.address),
+            address: self.address(&listener.address, &listener.address.at),
             http2: self.http2(listener),
             tls,
             redirect_to_https: listener.redirect_to_https.map(Into::into),

@@ -17,6 +17,12 @@ use super::surroundings::Surroundings;
 use super::{AccessLog, Address, Config, Log, Reload, Server, expand, tree};
 use files::Files;
 
+/// The system's structure for a socket's path holds 108 bytes, the last of which is zero.
+const MAX_SOCKET_PATH: usize = 107;
+
+/// Names are written into every line of a log and every table.
+const MAX_NAME: usize = 300;
+
 /// A configuration that can be run.
 #[derive(Debug)]
 pub struct Checked {
@@ -100,7 +106,7 @@ impl Check<'_> {
             let help = "use 127.0.0.1, [::1] or a unix socket; a token, which others need, is not supported yet";
             self.problems.error(at, format!("`{socket}` can be reached from other machines"), help);
         }
-        let address = self.files.joined_address(&address);
+        let address = self.address(&address, at);
         let taken = listeners
             .iter()
             .find(|listener| listener::overlap(&self.files.joined_address(&listener.address), &address));
@@ -109,6 +115,18 @@ impl Check<'_> {
             self.problems.error(at, what, "choose another port, or `none` to do without");
         }
         Some(address)
+    }
+
+    /// The address with its path joined, which must not be longer than a socket's may be.
+    fn address(&mut self, address: &Address, at: &Spot) -> Address {
+        let joined = self.files.joined_address(address);
+        if let Address::Unix(path) = &joined
+            && path.as_os_str().len() > MAX_SOCKET_PATH
+        {
+            let what = format!("the path of this socket has more than {MAX_SOCKET_PATH} bytes: {}", path.display());
+            self.problems.error(at, what, "choose a shorter one, such as unix:/run/portcullis.sock");
+        }
+        joined
     }
 
     fn log(&mut self, log: &file::Log) -> Log {
@@ -130,8 +148,12 @@ struct Names {
 }
 
 impl Names {
-    /// Tells if this name was given before.
+    /// Tells if this name was given before, or could not be told from others in a log.
     fn claim(&mut self, name: &str, at: &Spot, what: &str, problems: &mut Problems) {
+        if name.trim().is_empty() || name.len() > MAX_NAME || name.chars().any(char::is_control) {
+            let what = format!("{what} has a name that is empty, too long or not visible");
+            problems.error(at, what, format!("choose a name of 1 to {MAX_NAME} visible letters"));
+        }
         if let Some(first) = self.seen.insert(name.to_owned(), at.clone()) {
             let what = format!("{what} `{name}` is already at line {} ({})", first.mark.line, first.key);
             problems.error(at, what, "names are unique: choose another one");

@@ -12,6 +12,13 @@ use crate::config::{Backend, Balance, HealthCheck, Schedule, Target, Upstream, U
 
 impl Check<'_> {
     pub(super) fn upstreams(&mut self, upstreams: &Map<file::Upstream>) -> Vec<Upstream> {
+        let mut names = Names::default();
+        for named in &upstreams.0 {
+            // That a key stands twice was told with the tree.
+            if !names.seen.contains_key(&named.name) {
+                names.claim(&named.name, &named.at, "the upstream", self.problems);
+            }
+        }
         let known = upstreams.0.iter().filter_map(|named| Some((named, named.value.as_ref()?)));
         known.map(|(named, upstream)| self.upstream(&named.name, upstream)).collect()
     }
@@ -63,11 +70,6 @@ impl Check<'_> {
             let file::Backend(section) = &backend.value;
             let url = show(&section.url.target);
             urls.claim(&url, &section.url.at, "the backend", self.problems);
-            if let Some(name) = &section.name.value
-                && (name.is_empty() || name.chars().any(char::is_control))
-            {
-                self.problems.error(&section.name.at, "this cannot be a name", "choose another one");
-            }
             let (name, at) = match &section.name.value {
                 Some(name) => (name.clone(), &section.name.at),
                 None => (url.clone(), &section.url.at),

@@ -235,8 +235,8 @@ impl<T: Decode> Decode for Map<T> {
         let mut named = Vec::new();
         for entry in entries {
             let key = at.child(&entry.key, entry.mark);
-            if entry.key.is_empty() || is_old_boolean(&entry.key) {
-                problems.error(&key, format!("`{}` cannot be a name", entry.key), "choose another name");
+            if is_old_boolean(&entry.key) {
+                problems.error(&key, format!("`{}` is a boolean to some YAML tools", entry.key), "choose another name");
             }
             let value = T::decode(&entry.value, &at.child(&entry.key, entry.value.mark), problems);
             named.push(Named { name: entry.key.clone(), at: key, value });

@@ -10,7 +10,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde_json::{Value as Json, json};
 
-use super::decode::{Decode, refuse, scalar, written};
+use super::decode::{Decode, describe, refuse, scalar, written};
 use crate::config::problem::{Problems, Spot, suggest};
 use crate::config::tree::{Kind, Node};
 use crate::config::units::{self, UnitError};
@@ -192,10 +192,13 @@ macro_rules! words {
             fn decode(node: &Node, at: &Spot, problems: &mut Problems) -> Option<Self> {
                 const WORDS: &[&str] = &[$($word),*];
                 let help = suggest(written(node), "values", WORDS.iter().copied());
-                let scalar = scalar(node, at, "one of a few words", &help, problems)?;
+                let scalar = scalar(node, at, "one word", &help, problems)?;
                 match scalar.text.as_str() {
                     $($word => Some($value),)*
-                    _ => refuse(node, at, "one of a few words", &help, problems),
+                    _ => {
+                        problems.error(at, format!("{} is not one of the values", describe(node)), help);
+                        None
+                    }
                 }
             }
 

@@ -50,7 +50,7 @@ section! {
         /// The same key to the same backend, while it is not overloaded.
         consistent_hash: ConsistentHash,
     }
-    later { peak_ewma }
+    later {}
 }
 
 section! {
