@@ -76,7 +76,7 @@ impl Policy for ConsistentHash {
             }
             hash = another(hash);
         }
-        ready.untried_from(lowest(&ready).map_or(owner, |lowest| lowest.position))
+        ready.untried_from(lowest(&ready).first)
     }
 }
 

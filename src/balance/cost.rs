@@ -13,6 +13,9 @@ pub(super) struct Cost {
 }
 
 impl Cost {
+    /// No member costs more.
+    pub(super) const HIGHEST: Self = Self { in_flight: u32::MAX, weight: 1 };
+
     pub(super) fn new(in_flight: u32, weight: u32) -> Self {
         Self { in_flight, weight }
     }
@@ -39,6 +42,7 @@ impl Cost {
 }
 
 impl Ord for Cost {
+    #[inline]
     fn cmp(&self, other: &Self) -> Ordering {
         let ours = (u64::from(self.in_flight) + 1) * u64::from(other.weight);
         let theirs = (u64::from(other.in_flight) + 1) * u64::from(self.weight);

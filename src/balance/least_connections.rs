@@ -24,49 +24,38 @@ impl LeastConnections {
 }
 
 impl Policy for LeastConnections {
-    fn choose(&self, ready: Ready<'_>, _: &Ask) -> Seat {
-        let Some(lowest) = lowest(&ready) else { return ready.untried_from(0) };
-        if lowest.alone {
-            return ready.untried_from(lowest.position);
+    fn choose(&self, ready: Ready<'_>, ask: &Ask) -> Seat {
+        let lowest = lowest(&ready);
+        if lowest.first == lowest.last && !lowest.cost.is_idle() {
+            return ready.untried_from(lowest.first);
         }
         let ties = |position| ready.cost(position).is_some_and(|cost| cost.ties_with(lowest.cost));
         let turn = self.turns.take(|position| ready.untried(position).filter(|_| ties(position)));
-        turn.unwrap_or_else(|position| {
-            let mut circle = (position..ready.members.seats.len()).chain(0..position);
-            let tied = circle.find_map(|position| ready.untried(position).filter(|_| ties(position)));
-            // Loads move while we look: perhaps nobody ties any more.
-            tied.unwrap_or_else(|| ready.untried_from(lowest.position))
-        })
+        // No turn suits where those who tie are few among hundreds. Whoever serves is no longer the lowest then, so it
+        // matters little which of them it is, only that it is not always the same.
+        turn.unwrap_or_else(|_| ready.untried_from(if ask.random & 1 == 0 { lowest.first } else { lowest.last }))
     }
 }
 
-/// The untried member with the lowest cost.
+/// The lowest cost of all untried members, and who has it.
 #[derive(Clone, Copy)]
 pub(super) struct Lowest {
-    pub(super) position: usize,
+    pub(super) first: usize,
+    last: usize,
     cost: Cost,
-    /// Whether nobody ties with it.
-    alone: bool,
 }
 
-/// The untried member with the lowest cost: the first of equals.
-pub(super) fn lowest(ready: &Ready<'_>) -> Option<Lowest> {
-    let mut lowest: Option<Lowest> = None;
-    let mut idle = 0_usize;
+/// Looks for the lowest cost among the untried members.
+pub(super) fn lowest(ready: &Ready<'_>) -> Lowest {
+    let mut lowest = Lowest { first: 0, last: 0, cost: Cost::HIGHEST };
     ready.each(|position, cost| {
-        let beaten = lowest.is_some_and(|lowest| lowest.cost < cost && !cost.is_idle());
-        // The list of those tried is short, but looking through it for each of thousands is not: compare costs first.
-        if beaten || ready.untried(position).is_none() {
-            return;
-        }
-        idle += usize::from(cost.is_idle());
-        match &mut lowest {
-            Some(lowest) if lowest.cost < cost => {}
-            Some(lowest) if lowest.cost == cost => lowest.alone = false,
-            Some(_) | None => lowest = Some(Lowest { position, cost, alone: true }),
+        // Costs first: with thousands of members hardly anyone comes to the second question.
+        if cost <= lowest.cost && ready.untried(position).is_some() {
+            let first = if cost < lowest.cost { position } else { lowest.first };
+            lowest = Lowest { first, last: position, cost };
         }
     });
-    lowest.map(|lowest| Lowest { alone: lowest.alone && !(lowest.cost.is_idle() && idle > 1), ..lowest })
+    lowest
 }
 
 #[cfg(test)]

@@ -117,6 +117,18 @@ fn loads_are_read_across_blocks_and_gaps() {
     }
 }
 
+/// nginx without a shared zone: each worker had a place of its own in the sequence.
+#[test]
+fn threads_go_through_one_sequence_together() {
+    let pool = &Pool::new(&Balance::RoundRobin, &[5, 1, 1]);
+    let chosen: Vec<Seat> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..4).map(|_| scope.spawn(|| (0..700).map(|_| pool.choose_for(0)).collect())).collect();
+        threads.into_iter().flat_map(|thread| -> Vec<Seat> { thread.join().unwrap() }).collect()
+    });
+    let shares = [0, 1, 2].map(|seat| chosen.iter().filter(|&&chosen| chosen == Seat(seat)).count());
+    assert_eq!(shares, [2_000, 400, 400]);
+}
+
 /// Caddy's least requests: the first idle one got everything while the load was low.
 #[test]
 fn low_load_does_not_all_go_to_the_first() {

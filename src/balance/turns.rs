@@ -24,7 +24,7 @@ const TURNS_PER_MEMBER: u64 = 16;
 const CREDIT_STEPS: u64 = 1 << 21;
 
 /// Turns that one choice skips at most before it settles for anyone.
-const SKIPS: usize = 256;
+const SKIPS: usize = 64;
 
 /// A sequence of positions that all threads go through together.
 #[derive(Debug)]
