@@ -8,8 +8,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use portcullis::config::surroundings::Surroundings;
-use portcullis::config::{Address, Config, check};
+use portcullis::config::{Address, Config, Surroundings, parse};
 use portcullis::server::{FrontDoor, Reloaded, StartError};
 use portcullis::upstream::Upstream;
 use serde_json::Value;
@@ -224,7 +223,7 @@ impl Builder {
 
     fn config(&self, folder: &Path) -> Config {
         let text = self.text();
-        let checked = check::parse(&text, "test.yaml", &Surroundings::of_process(folder.to_path_buf()));
+        let checked = parse(&text, "test.yaml", &Surroundings::of_process(folder.to_path_buf()));
         checked.unwrap_or_else(|problems| panic!("{text}\nis refused: {problems:#?}")).config
     }
 }
