@@ -102,8 +102,12 @@ mod tests {
         assert_eq!(check("GET", b"/a%20b?c=d;e"), None);
         assert_eq!(check("GET", b"/a?b=`{c|d}^"), None);
         assert_eq!(check("OPTIONS", b"*"), None);
-        for target in [&b"*"[..], b"/a\"", b"/a<b", b"/a\\b", b"/a`", b"/?a<b"] {
+        for target in [&b"*"[..], b"/a\\b", b"/a^"] {
             assert_eq!(check("GET", target), Some(Refusal::BadTarget), "{target:?}");
+        }
+        // Pingora's own parser takes no head with these, and answers it before we see it.
+        for target in [&b"/a<b"[..], b"/?a<b", b"/a b"] {
+            assert!(RequestHeader::build("GET", target, None).is_err(), "{target:?}");
         }
         assert_eq!(check("GET", &[&b"/"[..], &[b'a'; TARGET_MAX]].concat()), Some(Refusal::TargetTooLong));
     }
