@@ -91,6 +91,13 @@ fn no_file_is_too_long_to_read() {
 }
 
 #[test]
+fn every_configuration_key_is_in_the_manual() {
+    let manual = fs::read_to_string(root().join("docs/configuration.md")).unwrap();
+    let missing = portcullis::config::known_keys().into_iter().filter(|key| !manual.contains(&format!("`{key}`")));
+    assert_eq!(missing.collect::<Vec<_>>(), [""; 0], "keys that docs/configuration.md does not name in backticks");
+}
+
+#[test]
 fn no_test_waits_for_a_fixed_time() {
     // Put together here, so that this file does not find itself.
     let sleep = concat!("sleep", "(");

@@ -194,8 +194,7 @@ impl Builder {
         for section in &self.top {
             let _ = writeln!(text, "{section}");
         }
-        let usual =
-            ["log: { access: access.log, dashboard: none }\n", "admin: { address: 127.0.0.1:0 }\n", LISTENERS];
+        let usual = ["log: { access: access.log, dashboard: none }\n", "admin: { address: 127.0.0.1:0 }\n", LISTENERS];
         for section in usual {
             let key = section.split_inclusive(':').next().unwrap();
             if !text.lines().any(|line| line.starts_with(key)) {

@@ -9,6 +9,7 @@
 pub mod backend;
 pub mod bytes_on_the_wire;
 pub mod client;
+pub mod front_door;
 pub mod h2_backend;
 pub mod process;
 pub mod tls;
@@ -19,6 +20,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 pub use backend::{Act, Backend, Script};
 pub use client::{Client, H2Client, Response};
+pub use front_door::Lb;
 pub use h2_backend::H2Backend;
 pub use process::Portcullis;
 
