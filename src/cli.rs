@@ -9,7 +9,8 @@ use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
 use crate::config::{self, Checked, Problem};
-use crate::{demo, server};
+use crate::demo;
+use crate::server;
 
 /// Bad flags (`EX_USAGE` of sysexits.h).
 const USAGE: u8 = 64;

@@ -16,7 +16,8 @@ const LEVELS: &[&[&str]] = &[
     &["upstream"],
     &["proxy"],
     &["server"],
-    &["demo", "cli"],
+    &["demo"],
+    &["cli"],
 ];
 
 /// Rooms that are arithmetic or data: what they know comes in as an argument.

@@ -1,3 +1,5 @@
+//! Tests of a backend and its numbers.
+
 use super::*;
 
 fn backend(target: Target) -> Backend {

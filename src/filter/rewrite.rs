@@ -11,7 +11,8 @@ use pingora::http::RequestHeader;
 
 use super::{Answer, Client, Filter};
 use crate::answer::Refusal;
-use crate::{config, path};
+use crate::config;
+use crate::path;
 
 /// Rewrites the target and the Host field.
 pub(super) struct Rewrite {

@@ -1,3 +1,5 @@
+//! Tests of the access log.
+
 use std::sync::Mutex;
 
 use proptest::prelude::*;

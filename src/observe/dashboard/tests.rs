@@ -1,3 +1,5 @@
+//! Tests of the tables.
+
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 

@@ -1,3 +1,5 @@
+//! Tests of the fields that a proxy adds, keeps and takes away.
+
 use super::*;
 use std::net::SocketAddr;
 

@@ -1,3 +1,5 @@
+//! Tests of the admin address, byte for byte.
+
 use std::net::SocketAddr;
 use std::sync::Mutex;
 
