@@ -5,6 +5,7 @@
 
 use std::time::{Duration, Instant};
 
+use http::StatusCode;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::Digest;
 use pingora::proxy::Session;
@@ -12,7 +13,7 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::exchange::{Again, Attempt, Exchange};
+use super::exchange::{Again, Attempt, Exchange, Phase};
 use super::watch::Late;
 use crate::answer::{Fault, Refusal};
 use crate::balance::Ask;
@@ -46,7 +47,7 @@ impl Exchange {
             return Err(Refusal::NoBackend);
         };
         let now = Instant::now();
-        self.attempt = Some(Attempt { pick, began: now, sent: now, answered: false });
+        self.attempt = Some(Attempt { pick, began: now, sent: now, phase: Phase::Waiting });
         Ok(peer)
     }
 
@@ -54,6 +55,8 @@ impl Exchange {
     pub(super) fn connected(&mut self, reused: bool, digest: Option<&Digest>) {
         let Some(attempt) = &mut self.attempt else { return };
         attempt.sent = Instant::now();
+        // What earlier attempts failed with does not count any more.
+        self.refusal = None;
         if !reused {
             self.connect = Some(attempt.began.elapsed());
         }
@@ -65,8 +68,8 @@ impl Exchange {
     /// Part of the request has been read, or all of it.
     pub(super) fn request_moved(&mut self) {
         let Some(attempt) = &mut self.attempt else { return };
-        if attempt.answered {
-            return;
+        if attempt.phase != Phase::Waiting {
+            return self.response_moved();
         }
         attempt.sent = Instant::now();
         let first_byte = attempt.pick.upstream().config.timeouts.first_byte;
@@ -81,20 +84,24 @@ impl Exchange {
 
     /// The head of a response is there. An interim one does not stop the clock (RFC 9110, section 15.2), but 101 does.
     pub(super) fn answered(&mut self, head: &ResponseHeader) {
-        let interim = head.status.is_informational() && head.status != http::StatusCode::SWITCHING_PROTOCOLS;
+        let tunnel = head.status == StatusCode::SWITCHING_PROTOCOLS;
+        let interim = head.status.is_informational() && !tunnel;
         let Some(attempt) = self.attempt.as_mut().filter(|_| !interim) else { return };
-        attempt.answered = true;
+        attempt.phase = if tunnel { Phase::Tunnel } else { Phase::Answered };
         self.first_byte = Some(self.began.elapsed());
         attempt.pick.backend().record_answer(attempt.sent.elapsed());
-        self.response_moved(head.status == http::StatusCode::SWITCHING_PROTOCOLS);
+        self.response_moved();
     }
 
     /// Part of the response has been read, or a byte went through a tunnel.
-    pub(super) fn response_moved(&self, tunnel: bool) {
+    pub(super) fn response_moved(&self) {
         let Some(attempt) = &self.attempt else { return };
         let timeouts = &attempt.pick.upstream().config.timeouts;
-        let limit = if tunnel { timeouts.tunnel } else { timeouts.between_bytes };
-        self.watch.expect(limit, Late::BetweenBytes);
+        match attempt.phase {
+            Phase::Waiting => {}
+            Phase::Answered => self.watch.expect(timeouts.between_bytes, Late::BetweenBytes),
+            Phase::Tunnel => self.watch.expect(timeouts.tunnel, Late::BetweenBytes),
+        }
     }
 
     /// There was no connection.
@@ -126,7 +133,7 @@ impl Exchange {
             return false;
         };
         self.refusal = Some(refusal);
-        let answered = self.attempt.as_ref().is_some_and(|attempt| attempt.answered);
+        let answered = self.attempt.as_ref().is_some_and(|attempt| attempt.phase != Phase::Waiting);
         let Some(pick) = self.end_attempt(refusal.label()) else { return false };
         let stale = reused && !answered && refusal == Refusal::BackendClosed;
         let idempotent = session.req_header().method.is_idempotent();
@@ -149,7 +156,7 @@ impl Exchange {
         if let Some(late) = self.watch.take_late() {
             return Some(late.refusal());
         }
-        let answered = self.attempt.as_ref().is_some_and(|attempt| attempt.answered);
+        let answered = self.attempt.as_ref().is_some_and(|attempt| attempt.phase != Phase::Waiting);
         match error.esource() {
             ErrorSource::Upstream => Some(upstream_cause(error.etype(), answered)),
             ErrorSource::Downstream => self.downstream_cause(error.etype()),
@@ -182,8 +189,7 @@ impl Exchange {
     }
 
     fn body_timeout(&self) -> Duration {
-        let listener = self.connection.as_ref().and_then(|it| self.snapshot.listeners.get(it.listener));
-        listener.map_or(Duration::from_secs(30), |listener| listener.timeouts.body)
+        self.listener().map_or(Duration::from_secs(30), |listener| listener.timeouts.body)
     }
 
     fn hash(&self, key: &HashKey, head: &RequestHeader) -> u64 {

@@ -57,7 +57,18 @@ pub(super) struct Attempt {
     pub(super) pick: Pick,
     pub(super) began: Instant,
     pub(super) sent: Instant,
-    pub(super) answered: bool,
+    pub(super) phase: Phase,
+}
+
+/// How far an attempt is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// The head of the response is not there.
+    Waiting,
+    /// It is.
+    Answered,
+    /// It was a 101, and now both sides send what they like.
+    Tunnel,
 }
 
 /// An attempt that is over.

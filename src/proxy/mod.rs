@@ -3,6 +3,7 @@
 //! The phases stand in the order in which Pingora calls them. Each is a few calls into rooms; none parses, computes or
 //! formats. Nothing else in the program implements `ProxyHttp`.
 
+mod arrive;
 mod attempt;
 mod client;
 pub mod connection;
@@ -16,7 +17,7 @@ mod watch;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
@@ -30,10 +31,8 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
 
 use crate::answer::Ended;
-use crate::filter::{Answer, Client};
+use crate::filter::Answer;
 use crate::observe::access_log::AccessLog;
-use crate::path;
-use crate::route::{RequestView, host};
 
 pub use self::exchange::Exchange;
 pub use self::snapshot::{ListenerPlan, Plan, Snapshot, Upstreams};
@@ -138,12 +137,12 @@ impl ProxyHttp for Gateway {
 
     fn upstream_response_body_filter(
         &self,
-        session: &mut Session,
+        _session: &mut Session,
         _body: &mut Option<Bytes>,
         _end_of_stream: bool,
         exchange: &mut Exchange,
     ) -> Result<Option<Duration>> {
-        exchange.response_moved(session.as_downstream().was_upgraded());
+        exchange.response_moved();
         Ok(None)
     }
 
@@ -169,7 +168,7 @@ impl ProxyHttp for Gateway {
             session.set_read_timeout(None);
         }
         forward::response(head, head.version)?;
-        exchange.expose(head)?;
+        reply::expose(head, exchange)?;
         if let Some(plan) = &exchange.plan {
             plan.filters.on_response(head);
         }
@@ -199,120 +198,5 @@ impl ProxyHttp for Gateway {
         if self.access_log.is_on() {
             self.access_log.record(record::entry(session, exchange, ended));
         }
-    }
-}
-
-impl Exchange {
-    /// Gives the session the time limits of its listener. Those of the head are kept below Pingora.
-    fn set_limits(&self, session: &mut Session) {
-        let listener = self.connection.as_ref().and_then(|connection| self.snapshot.listeners.get(connection.listener));
-        if let Some(listener) = listener {
-            session.set_read_timeout(Some(listener.timeouts.body));
-            session.set_write_timeout(Some(listener.timeouts.write));
-        }
-        if session.req_header().version < http::Version::HTTP_11 {
-            // RFC 9110, section 15.2: a client of HTTP/1.0 knows no interim responses.
-            session.as_downstream_mut().set_ignore_info_resp(true);
-        }
-    }
-
-    /// Notes who sent what.
-    fn meet(&mut self, head: &RequestHeader) {
-        let peer = self.connection.as_ref().and_then(|connection| connection.peer);
-        self.sender = client::sender(peer, &head.headers, &self.snapshot.trusted_proxies);
-        self.request.id = forward::request_id(head, self.sender.trusted);
-        self.request.method = head.method.clone();
-        self.request.path = head.uri.path().to_owned();
-    }
-
-    /// Finds what the request leads to, unless its head may not pass.
-    fn find_plan(&mut self, head: &RequestHeader) -> Result<(), crate::answer::Refusal> {
-        use crate::answer::Refusal::{BadHost, BadTarget, NoRoute};
-        let authority = inspect::inspect(head)?;
-        self.request.authority = authority.to_owned();
-        if !authority.is_empty() {
-            self.request.host = host::normalise(authority).map_err(|_| BadHost)?.into_owned();
-        }
-        let path = path::normalise(head.uri.path()).map_err(|_| BadTarget)?;
-        let view = RequestView {
-            listener: self.connection.as_ref().and_then(|connection| connection.listener_name.as_deref()),
-            host: &self.request.host,
-            path: &path,
-            method: &head.method,
-            headers: &head.headers,
-            query: head.uri.query(),
-        };
-        if self
-            .listener()
-            .is_some_and(|listener| listener.redirect_to_https.is_some() || listener.acme_challenges.is_some())
-        {
-            return Ok(());
-        }
-        self.plan = Some(self.snapshot.routes.find(&view).ok_or(NoRoute)?.clone());
-        Ok(())
-    }
-
-    fn listener(&self) -> Option<&ListenerPlan> {
-        self.snapshot.listeners.get(self.connection.as_ref()?.listener)
-    }
-
-    /// Asks the listener and the filters of the plan whether they answer.
-    async fn pass_filters(&mut self, session: &mut Session) -> ControlFlow<Answer> {
-        let listener = self.connection.as_ref().and_then(|connection| self.snapshot.listeners.get(connection.listener));
-        if let Some(folder) = listener.and_then(|listener| listener.acme_challenges.as_deref())
-            && let Some(answer) = reply::acme_challenge(folder, &self.request.path).await
-        {
-            return ControlFlow::Break(answer);
-        }
-        if let Some(port) = listener.and_then(|listener| listener.redirect_to_https) {
-            let target = session.req_header().uri.path_and_query().map_or("/", |target| target.as_str());
-            return ControlFlow::Break(reply::to_https(&self.request, target, port));
-        }
-        let client = Client {
-            address: self.sender.client,
-            tls: self.connection.as_ref().is_some_and(|connection| connection.tls.is_some()),
-        };
-        if session.as_downstream_mut().is_body_done() {
-            self.request_ended = Some(Instant::now());
-        }
-        match &self.plan {
-            Some(plan) => plan.filters.on_request(session.req_header_mut(), &client),
-            None => ControlFlow::Continue(()),
-        }
-    }
-
-    /// Counts the request's body, and refuses what is over its limit.
-    fn take_body(&mut self, bytes: usize, end: bool) -> Result<()> {
-        self.body_seen += bytes as u64;
-        if end && self.request_ended.is_none() {
-            self.request_ended = Some(Instant::now());
-        }
-        self.request_moved();
-        match self.plan.as_ref().map(|plan| plan.filters.on_body(self.body_seen)) {
-            Some(ControlFlow::Break(refusal)) => {
-                self.refusal = Some(refusal);
-                Error::e_explain(ErrorType::HTTPStatus(refusal.status().as_u16()), refusal.label())
-                    .map_err(|e: Box<Error>| e.into_down())
-            }
-            Some(ControlFlow::Continue(())) | None => Ok(()),
-        }
-    }
-
-    /// Tells the client what its route exposes.
-    fn expose(&self, head: &mut ResponseHeader) -> Result<()> {
-        let (Some(plan), Some(attempt)) = (&self.plan, &self.attempt) else { return Ok(()) };
-        if plan.expose.backend {
-            head.insert_header(reply::BACKEND, &*attempt.pick.backend().name)?;
-        }
-        if plan.expose.timing {
-            let total = self.began.elapsed();
-            let upstream = attempt.began.elapsed();
-            let ms = |time: Duration| time.as_secs_f64() * 1000.0;
-            head.append_header(
-                reply::TIMING,
-                format!("portcullis;dur={:.1}, upstream;dur={:.1}", ms(total.saturating_sub(upstream)), ms(upstream)),
-            )?;
-        }
-        Ok(())
     }
 }

@@ -4,7 +4,7 @@
 //! request.
 
 use std::path::Path;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, DATE, LOCATION};
@@ -20,6 +20,9 @@ use crate::filter::Answer;
 
 /// Where ACME clients look (RFC 8555, section 8.3).
 const ACME_PREFIX: &str = "/.well-known/acme-challenge/";
+
+/// https://www.w3.org/TR/server-timing/
+const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
 /// A key authorization has fewer than 200 bytes.
 const ACME_MAX: u64 = 4096;
@@ -98,7 +101,17 @@ async fn write(session: &mut Session, mut head: ResponseHeader, body: Bytes) -> 
     Ok(())
 }
 
-/// The field that names the backend to the client, where a route exposes it.
-pub(super) const BACKEND: HeaderName = HeaderName::from_static("x-backend-server");
-/// The field with timings for the client, where a route exposes them.
-pub(super) const TIMING: HeaderName = HeaderName::from_static("server-timing");
+/// Tells the client what its route exposes of the inside.
+pub(super) fn expose(head: &mut ResponseHeader, exchange: &Exchange) -> Result<()> {
+    let (Some(plan), Some(attempt)) = (&exchange.plan, &exchange.attempt) else { return Ok(()) };
+    if plan.expose.backend {
+        head.insert_header("x-backend-server", &*attempt.pick.backend().name)?;
+    }
+    if plan.expose.timing {
+        let ms = |time: Duration| time.as_secs_f64() * 1000.0;
+        let (total, upstream) = (exchange.began.elapsed(), attempt.began.elapsed());
+        let ours = total.saturating_sub(upstream);
+        head.append_header(SERVER_TIMING, format!("portcullis;dur={:.1}, upstream;dur={:.1}", ms(ours), ms(upstream)))?;
+    }
+    Ok(())
+}

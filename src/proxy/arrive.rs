@@ -1,0 +1,110 @@
+//! Who is there, and what do they want? From the arrival of a request to its plan, and the limits on its body.
+//!
+//! Each call is one step of the corridor's first phases. Nothing here waits for a backend.
+
+use std::ops::ControlFlow;
+use std::time::Instant;
+
+use pingora::http::RequestHeader;
+use pingora::proxy::Session;
+use pingora::{Error, ErrorType, Result};
+
+use super::exchange::Exchange;
+use super::snapshot::ListenerPlan;
+use super::{client, forward, inspect, reply};
+use crate::answer::Refusal;
+use crate::filter::{Answer, Client};
+use crate::path;
+use crate::route::{RequestView, host};
+
+impl Exchange {
+    /// Gives the session the time limits of its listener. Those of the head are kept below Pingora.
+    pub(super) fn set_limits(&self, session: &mut Session) {
+        if let Some(listener) = self.listener() {
+            session.set_read_timeout(Some(listener.timeouts.body));
+            session.set_write_timeout(Some(listener.timeouts.write));
+        }
+        if session.req_header().version < http::Version::HTTP_11 {
+            // RFC 9110, section 15.2: a client of HTTP/1.0 knows no interim responses.
+            session.as_downstream_mut().set_ignore_info_resp(true);
+        }
+    }
+
+    /// Notes who sent what.
+    pub(super) fn meet(&mut self, head: &RequestHeader) {
+        let peer = self.connection.as_ref().and_then(|connection| connection.peer);
+        self.sender = client::sender(peer, &head.headers, &self.snapshot.trusted_proxies);
+        self.request.id = forward::request_id(head, self.sender.trusted);
+        self.request.method = head.method.clone();
+        self.request.path = head.uri.path().to_owned();
+    }
+
+    /// Finds what the request leads to, unless its head may not pass.
+    pub(super) fn find_plan(&mut self, head: &RequestHeader) -> Result<(), Refusal> {
+        let authority = inspect::inspect(head)?;
+        self.request.authority = authority.to_owned();
+        if !authority.is_empty() {
+            self.request.host = host::normalise(authority).map_err(|_| Refusal::BadHost)?.into_owned();
+        }
+        let path = path::normalise(head.uri.path()).map_err(|_| Refusal::BadTarget)?;
+        if self.listener().is_some_and(|listener| listener.redirect_to_https.is_some()) {
+            return Ok(());
+        }
+        let view = RequestView {
+            listener: self.connection.as_ref().and_then(|connection| connection.listener_name.as_deref()),
+            host: &self.request.host,
+            path: &path,
+            method: &head.method,
+            headers: &head.headers,
+            query: head.uri.query(),
+        };
+        self.plan = self.snapshot.routes.find(&view).cloned();
+        Ok(())
+    }
+
+    /// Asks the listener and the filters of the plan whether they answer.
+    pub(super) async fn pass_filters(&mut self, session: &mut Session) -> ControlFlow<Answer> {
+        if let Some(answer) = self.listeners_answer(session.req_header()).await {
+            return ControlFlow::Break(answer);
+        }
+        let Some(plan) = &self.plan else { return ControlFlow::Break(Answer::Refuse(Refusal::NoRoute)) };
+        if session.as_downstream_mut().is_body_done() {
+            self.request_ended = Some(Instant::now());
+        }
+        let tls = self.connection.as_ref().is_some_and(|connection| connection.tls.is_some());
+        plan.filters.on_request(session.req_header_mut(), &Client { address: self.sender.client, tls })
+    }
+
+    /// What the listener answers before any route: ACME challenges, then the redirect to `https`.
+    async fn listeners_answer(&self, head: &RequestHeader) -> Option<Answer> {
+        let listener = self.listener()?;
+        if let Some(folder) = &listener.acme_challenges
+            && let Some(answer) = reply::acme_challenge(folder, &self.request.path).await
+        {
+            return Some(answer);
+        }
+        let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
+        listener.redirect_to_https.map(|port| reply::to_https(&self.request, target, port))
+    }
+
+    /// Counts the request's body, and refuses what is over its limit.
+    pub(super) fn take_body(&mut self, bytes: usize, end: bool) -> Result<()> {
+        self.body_seen += bytes as u64;
+        if end && self.request_ended.is_none() {
+            self.request_ended = Some(Instant::now());
+        }
+        self.request_moved();
+        match self.plan.as_ref().map(|plan| plan.filters.on_body(self.body_seen)) {
+            Some(ControlFlow::Break(refusal)) => {
+                self.refusal = Some(refusal);
+                Err(Error::explain(ErrorType::HTTPStatus(refusal.status().as_u16()), refusal.label()).into_down())
+            }
+            Some(ControlFlow::Continue(())) | None => Ok(()),
+        }
+    }
+
+    /// What the listener of this exchange does besides routing.
+    pub(super) fn listener(&self) -> Option<&ListenerPlan> {
+        self.snapshot.listeners.get(self.connection.as_ref()?.listener)
+    }
+}
