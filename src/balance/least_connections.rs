@@ -15,22 +15,31 @@ use crate::backend::Seat;
 #[derive(Debug)]
 pub(super) struct LeastConnections {
     turns: Turns,
+    heaviest: u32,
 }
 
 impl LeastConnections {
     pub(super) fn new(members: &Members, start: u64) -> Self {
-        Self { turns: Turns::new(members.weights(), start) }
+        let heaviest = members.weights().iter().copied().max().unwrap_or(1);
+        Self { turns: Turns::new(members.weights(), start), heaviest }
     }
 }
 
 impl Policy for LeastConnections {
     fn choose(&self, ready: Ready<'_>, ask: &Ask) -> Seat {
+        let next = self.turns.next();
+        // Nobody costs less than an idle member of the highest weight: a quiet upstream needs no pass.
+        let cannot_be_beaten = |cost: Cost| cost.is_idle() && cost.weight() == self.heaviest;
+        if let Some(seat) = ready.untried(next).filter(|_| ready.cost(next).is_some_and(cannot_be_beaten)) {
+            return seat;
+        }
         let lowest = lowest(&ready);
         if lowest.first == lowest.last && !lowest.cost.is_idle() {
             return ready.untried_from(lowest.first);
         }
         let ties = |position| ready.cost(position).is_some_and(|cost| cost.ties_with(lowest.cost));
-        let turn = self.turns.take(|position| ready.untried(position).filter(|_| ties(position)));
+        let tied = |position| ready.untried(position).filter(|_| ties(position));
+        let turn = tied(next).map_or_else(|| self.turns.take(tied), Ok);
         // No turn suits where those who tie are few among hundreds. Whoever serves is no longer the lowest then, so it
         // matters little which of them it is, only that it is not always the same.
         turn.unwrap_or_else(|_| ready.untried_from(if ask.random & 1 == 0 { lowest.first } else { lowest.last }))

@@ -42,6 +42,12 @@ impl Turns {
         Self { sequence: sequence.into(), next }
     }
 
+    /// Takes one turn: the position whose it is.
+    pub(super) fn next(&self) -> usize {
+        let turn = self.next.fetch_add(1, Relaxed) % self.sequence.len().max(1) as u64;
+        self.sequence.get(turn as usize).map_or(0, |&position| position as usize)
+    }
+
     /// Takes turns until one suits.
     ///
     /// A turn that does not suit is spent, not kept: if it were only looked past, the member after a missing one would
@@ -49,8 +55,7 @@ impl Turns {
     pub(super) fn take<T>(&self, mut suits: impl FnMut(usize) -> Option<T>) -> Result<T, usize> {
         let mut position = 0;
         for _ in 0..SKIPS.min(2 * self.sequence.len()) {
-            let turn = self.next.fetch_add(1, Relaxed) % self.sequence.len() as u64;
-            position = self.sequence.get(turn as usize).map_or(0, |&position| position as usize);
+            position = self.next();
             if let Some(taken) = suits(position) {
                 return Ok(taken);
             }
