@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch;
-use tokio::time::{Instant, interval, sleep};
+use tokio::time::{Instant, interval, sleep, sleep_until};
 
 use crate::backend::{Backend, State};
 use crate::config;
@@ -25,6 +25,9 @@ const DEBOUNCE: Duration = Duration::from_millis(200);
 
 /// How often totals are sampled for the rates, however rarely tables are printed.
 const SAMPLE_EVERY: Duration = Duration::from_secs(5);
+
+/// The logger moves the lines of a message that are not the first to the right by this much.
+const INDENT: usize = 4;
 
 /// An upstream's backends at one moment.
 #[derive(Clone, Debug, PartialEq)]
@@ -108,14 +111,17 @@ async fn watch_tables(
 ) {
     let mut rates = Rates::default();
     rates.fill(&mut tables(), Instant::now());
-    let mut sampling = interval(every.map_or(SAMPLE_EVERY, |every| every.min(SAMPLE_EVERY)));
+    let mut sampling = interval(SAMPLE_EVERY);
     let mut print_at = every.map(|every| Instant::now() + every);
+    // The first table tells how everything stands at the start; the first probes may have answered before we listen.
+    changes.mark_changed();
     loop {
         let changed = tokio::select! {
             changed = changes.changed() => match changed {
                 Ok(()) => true,
                 Err(_) => return,
             },
+            () = at(print_at) => false,
             _ = sampling.tick() => false,
         };
         if changed {
@@ -132,11 +138,20 @@ async fn watch_tables(
     }
 }
 
+/// At this moment, or never.
+async fn at(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
+}
+
 fn print(tables: &[Table]) {
     let terminal = std::io::stderr().is_terminal();
     let size = terminal_size::terminal_size_of(std::io::stderr());
-    let width = size.filter(|_| terminal).map(|(width, _)| usize::from(width.0));
-    log::info!(target: "portcullis::dashboard", "backends\n{}", render(tables, width, terminal));
+    let width = size.filter(|_| terminal).map(|(width, _)| usize::from(width.0).saturating_sub(INDENT));
+    let text = render(tables, width, terminal);
+    log::info!(target: "portcullis::dashboard", "backends\n{}", text.trim_end());
 }
 
 #[cfg(test)]

@@ -149,7 +149,7 @@ async fn printed(every: Option<Duration>, script: impl AsyncFn(&watch::Sender<u6
 }
 
 #[tokio::test(start_paused = true)]
-async fn many_changes_at_once_print_one_table() {
+async fn the_start_and_many_changes_at_once_print_one_table() {
     let times = printed(None, async |sender| {
         for _ in 0..100 {
             sleep(Duration::from_millis(1)).await;
@@ -157,13 +157,23 @@ async fn many_changes_at_once_print_one_table() {
         }
         sleep(Duration::from_secs(60)).await;
     });
-    assert_eq!(times.await, [201]);
+    assert_eq!(times.await, [200]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_later_change_prints_another_table() {
+    let times = printed(None, async |sender| {
+        sleep(Duration::from_secs(60)).await;
+        sender.send_modify(|count| *count += 1);
+        sleep(Duration::from_secs(60)).await;
+    });
+    assert_eq!(times.await, [200, 60_200]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_interval_prints_without_a_change() {
     let times = printed(Some(Duration::from_secs(2)), async |_| sleep(Duration::from_millis(6500)).await);
-    assert_eq!(times.await, [2000, 4000, 6000]);
+    assert_eq!(times.await, [200, 2200, 4200, 6200]);
 }
 
 #[tokio::test(start_paused = true)]
