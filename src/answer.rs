@@ -51,3 +51,63 @@ pub enum Refusal {
     /// We failed.
     Internal,
 }
+
+impl Refusal {
+    /// The status that says it.
+    pub fn status(self) -> u16 {
+        match self {
+            Self::MalformedRequest | Self::BadHost | Self::BadTarget | Self::MalformedBody => 400,
+            Self::NoRoute => 404,
+            Self::MethodNotSupported => 405,
+            Self::HeaderTimeout | Self::BodyTimeout => 408,
+            Self::BodyTooLarge => 413,
+            Self::TargetTooLong => 414,
+            Self::UnknownExpectation => 417,
+            Self::HeaderTooLarge => 431,
+            Self::Internal => 500,
+            Self::ConnectRefused | Self::BackendTls | Self::BackendClosed | Self::BackendProtocol => 502,
+            Self::NoBackend => 503,
+            Self::ConnectTimeout | Self::FirstByteTimeout | Self::StalledResponse | Self::RouteTimeout => 504,
+        }
+    }
+
+    /// What the client reads.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::MalformedRequest => "the request is malformed",
+            Self::BadHost => "the Host field is missing or malformed",
+            Self::BadTarget => "the request target is malformed",
+            Self::HeaderTimeout => "the head of the request took too long",
+            Self::BodyTimeout => "the body of the request took too long",
+            Self::HeaderTooLarge => "the head of the request is too large",
+            Self::TargetTooLong => "the request target is too long",
+            Self::BodyTooLarge => "the body of the request is too large",
+            Self::MalformedBody => "the body of the request is malformed",
+            Self::UnknownExpectation => "the expectation is not known",
+            Self::MethodNotSupported => "the method is not supported",
+            Self::NoRoute => "nothing is served here",
+            Self::NoBackend | Self::ConnectRefused | Self::BackendTls => "the service is not available",
+            Self::BackendClosed | Self::BackendProtocol => "the service gave no valid answer",
+            Self::ConnectTimeout | Self::FirstByteTimeout | Self::StalledResponse | Self::RouteTimeout => {
+                "the service took too long"
+            }
+            Self::Internal => "something went wrong",
+        }
+    }
+
+    /// The whole answer on an HTTP/1 connection that is closed after it.
+    pub fn bytes(self) -> Vec<u8> {
+        let status = self.status();
+        let reason = http::StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason());
+        let reason = reason.unwrap_or_default();
+        let body = format!("{status} {reason}: {}\n", self.words());
+        let now = jiff::Timestamp::now();
+        let date = jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&now).unwrap_or_default();
+        let length = body.len();
+        format!(
+            "HTTP/1.1 {status} {reason}\r\nDate: {date}\r\nContent-Type: text/plain; charset=utf-8\r\n\
+             Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+        )
+        .into_bytes()
+    }
+}

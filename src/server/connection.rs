@@ -85,8 +85,8 @@ pub(super) struct Turn {
     pub(super) answered_by_hooks: AtomicBool,
     /// The guard found broken framing.
     pub(super) body_is_malformed: AtomicBool,
-    /// A request was read at least once.
-    pub(super) has_begun: AtomicBool,
+    /// Requests that Pingora has begun to read.
+    pub(super) requests: AtomicUsize,
 }
 
 impl Turn {
@@ -94,7 +94,7 @@ impl Turn {
         self.answered_by_hooks.store(false, Relaxed);
         self.body_is_malformed.store(false, Relaxed);
         self.expects_head.store(true, Relaxed);
-        self.has_begun.store(true, Relaxed);
+        self.requests.fetch_add(1, Relaxed);
     }
 }
 

@@ -19,7 +19,7 @@ use tokio::time::timeout;
 
 use crate::config::{Address, Http2, Listener};
 use crate::server::connection::{Connection, InFlight, Served, TlsFacts, Turn};
-use crate::server::head_guard::{HeadGuard, OnRefusal, Rules};
+use crate::server::guard::{Guard, OnRefusal, Rules};
 use crate::server::limits::{AddressLimit, AddressPlace, TotalLimit, TotalPlace};
 use crate::server::listen::Accepted;
 use crate::server::seldom::Seldom;
@@ -179,7 +179,7 @@ impl<P> Front<P> {
     }
 
     fn guard<S: IO + 'static>(&self, stream: S, connection: &Arc<Connection>) -> Stream {
-        Box::new(HeadGuard::new(stream, connection.clone(), self.rules.clone()))
+        Box::new(Guard::new(stream, connection.clone(), self.rules.clone()))
     }
 
     fn failed_handshake(&self, peer: Option<SocketAddr>, why: &dyn fmt::Display) {
@@ -266,7 +266,7 @@ where
         let served = Arc::new(Served { connection: connection.clone(), front: self });
         let process = ServerApp::process_new(&served, stream, &shutdown);
         tokio::pin!(process);
-        if timeout(deadline, &mut process).await.is_err() && connection.turn.has_begun.load(Relaxed) {
+        if timeout(deadline, &mut process).await.is_err() && connection.turn.requests.load(Relaxed) > 0 {
             process.await;
         }
     }

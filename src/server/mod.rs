@@ -1,11 +1,9 @@
 //! Who starts, stops and swaps?
 
 pub mod certificates;
-pub mod chunks;
 pub mod connection;
 pub mod front;
-pub mod head_guard;
-pub mod head_scan;
+pub mod guard;
 pub mod limits;
 pub mod listen;
 pub mod seldom;
