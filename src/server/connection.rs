@@ -4,11 +4,12 @@
 //! scope that [`current`] reads. This file decides nothing about a request.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream};
+use pingora::protocols::Stream;
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::v2::server::H2Options;
 use pingora::proxy::ProxyHttp;
@@ -87,6 +88,8 @@ pub(super) struct Turn {
     pub(super) body_is_malformed: AtomicBool,
     /// Requests that Pingora has begun to read.
     pub(super) requests: AtomicUsize,
+    /// A stream that Pingora has dropped, with an answer written and a body unread.
+    leftover: Mutex<Option<Stream>>,
 }
 
 impl Turn {
@@ -95,6 +98,14 @@ impl Turn {
         self.body_is_malformed.store(false, Relaxed);
         self.expects_head.store(true, Relaxed);
         self.requests.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn leave(&self, stream: Stream) {
+        *self.leftover.lock().unwrap_or_else(PoisonError::into_inner) = Some(stream);
+    }
+
+    pub(super) fn take_leftover(&self) -> Option<Stream> {
+        self.leftover.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 

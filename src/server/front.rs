@@ -19,7 +19,7 @@ use tokio::time::timeout;
 
 use crate::config::{Address, Http2, Listener};
 use crate::server::connection::{Connection, InFlight, Served, TlsFacts, Turn};
-use crate::server::guard::{Guard, OnRefusal, Rules};
+use crate::server::guard::{self, Guard, OnRefusal, Rules};
 use crate::server::limits::{AddressLimit, AddressPlace, TotalLimit, TotalPlace};
 use crate::server::listen::Accepted;
 use crate::server::seldom::Seldom;
@@ -250,8 +250,11 @@ where
         connection: Arc<Connection>,
         shutdown: watch::Receiver<bool>,
     ) {
-        let served = Arc::new(Served { connection, front: self });
+        let served = Arc::new(Served { connection: connection.clone(), front: self });
         ServerApp::process_new(&served, stream, &shutdown).await;
+        if let Some(stream) = connection.turn.take_leftover() {
+            guard::end(stream).await;
+        }
     }
 
     /// Pingora waits for the preface and the first request of an HTTP/2 connection for ever. Its idle time takes over

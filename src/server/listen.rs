@@ -79,12 +79,17 @@ pub enum BindError {
 
 impl BindError {
     fn new(address: String, source: io::Error) -> Self {
-        match source.kind() {
-            ErrorKind::AddrInUse => Self::InUse { address },
-            ErrorKind::PermissionDenied => Self::PermissionDenied { address },
-            ErrorKind::AddrNotAvailable => Self::NotOurs { address },
-            ErrorKind::NotFound | ErrorKind::NotADirectory => Self::NoDirectory { address },
-            _ => Self::Other { address, source },
+        let kind = source.kind();
+        if kind == ErrorKind::AddrInUse {
+            Self::InUse { address }
+        } else if kind == ErrorKind::PermissionDenied {
+            Self::PermissionDenied { address }
+        } else if kind == ErrorKind::AddrNotAvailable {
+            Self::NotOurs { address }
+        } else if matches!(kind, ErrorKind::NotFound | ErrorKind::NotADirectory) {
+            Self::NoDirectory { address }
+        } else {
+            Self::Other { address, source }
         }
     }
 }

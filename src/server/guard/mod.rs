@@ -22,7 +22,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::BytesMut;
 use pingora::protocols::tls::{SslDigest, TlsRef};
-use pingora::protocols::{ALPN, IO, Peek, Ssl, UniqueID, UniqueIDType};
+use pingora::protocols::{ALPN, IO, Peek, Ssl, Stream, UniqueID, UniqueIDType};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::answer::Refusal;
 use crate::config::{ListenerLimits, ListenerTimeouts};
@@ -38,6 +39,17 @@ const LINGER: Duration = Duration::from_secs(1);
 
 /// How many such bytes.
 const LINGER_BYTES: usize = 256 * 1024;
+
+/// Ends a stream that a guard has left behind, so that its client can read our last answer.
+pub(super) async fn end(mut stream: Stream) {
+    let end = async {
+        stream.shutdown().await.ok()?;
+        let rest = (&mut stream).take(LINGER_BYTES as u64);
+        tokio::io::copy(&mut { rest }, &mut tokio::io::sink()).await.ok()
+    };
+    // Either way the stream is dropped now.
+    let _ = tokio::time::timeout(LINGER, end).await;
+}
 
 /// Told of each refusal that no hook sees, with the bytes of the head that had been read.
 pub type OnRefusal = Arc<dyn Fn(&Connection, Refusal, usize) + Send + Sync>;
@@ -57,8 +69,9 @@ impl Rules {
 }
 
 /// A stream whose client must keep to the rules.
-pub(super) struct Guard<S> {
-    inner: S,
+pub(super) struct Guard<S: IO + 'static> {
+    /// Taken only by the drop of the guard.
+    inner: Option<S>,
     connection: Arc<Connection>,
     rules: Arc<Rules>,
     stage: Stage,
@@ -127,13 +140,13 @@ impl Body {
     }
 }
 
-impl<S> Guard<S> {
+impl<S: IO + 'static> Guard<S> {
     pub(super) fn new(inner: S, connection: Arc<Connection>, rules: Arc<Rules>) -> Self {
         let mut timer = Timer::default();
         // A connection is opened to say something. Only between two requests may there be silence.
         timer.set(rules.timeouts.header);
         let stage = Stage::Head(Scan::default());
-        Self { inner, connection, rules, stage, buffer: BytesMut::new(), at_end: false, timer }
+        Self { inner: Some(inner), connection, rules, stage, buffer: BytesMut::new(), at_end: false, timer }
     }
 
     /// The next request is expected. Whatever is left of the one before makes the connection useless.
@@ -159,49 +172,74 @@ impl<S> Guard<S> {
         self.connection.turn.answered_by_hooks.load(Relaxed)
     }
 
+    /// Whether the client may still be sending what nobody will read.
+    fn has_unread(&self) -> bool {
+        let is_unread = match &self.stage {
+            Stage::Body(_) | Stage::Broken | Stage::Release(..) => true,
+            Stage::Between => !self.buffer.is_empty(),
+            Stage::Head(_) | Stage::Tunnel | Stage::Refusing { .. } | Stage::Lingering(_) | Stage::Closed => false,
+        };
+        is_unread && !self.at_end
+    }
+
+    fn inner(&mut self) -> Pin<&mut S> {
+        below(&mut self.inner)
+    }
+
     fn below(&self) -> &S {
-        &self.inner
+        self.inner.as_ref().expect("taken only when dropped")
     }
 
     fn below_mut(&mut self) -> &mut S {
-        &mut self.inner
+        self.inner.as_mut().expect("taken only when dropped")
     }
 }
 
-impl<S: Unpin> Guard<S> {
-    fn inner(&mut self) -> Pin<&mut S> {
-        Pin::new(&mut self.inner)
+/// The stream below, beside a borrow of the stage.
+fn below<S: IO>(inner: &mut Option<S>) -> Pin<&mut S> {
+    Pin::new(inner.as_mut().expect("taken only when dropped"))
+}
+
+impl<S: IO + 'static> Drop for Guard<S> {
+    /// Pingora drops a stream after an error without closing it in order. Whoever serves the connection does that then.
+    fn drop(&mut self) {
+        if self.has_unread()
+            && self.hooks_know()
+            && let Some(inner) = self.inner.take()
+        {
+            self.connection.turn.leave(Box::new(inner));
+        }
     }
 }
 
-impl<S> fmt::Debug for Guard<S> {
+impl<S: IO + 'static> fmt::Debug for Guard<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // No bytes: Pingora logs its streams.
         f.debug_struct("Guard").field("connection", &self.connection).finish_non_exhaustive()
     }
 }
 
-impl<S: IO> UniqueID for Guard<S> {
+impl<S: IO + 'static> UniqueID for Guard<S> {
     fn id(&self) -> UniqueIDType {
-        self.inner.id()
+        self.below().id()
     }
 }
 
-impl<S: IO> Ssl for Guard<S> {
+impl<S: IO + 'static> Ssl for Guard<S> {
     fn get_ssl(&self) -> Option<&TlsRef> {
-        self.inner.get_ssl()
+        self.below().get_ssl()
     }
 
     fn get_ssl_digest(&self) -> Option<Arc<SslDigest>> {
-        self.inner.get_ssl_digest()
+        self.below().get_ssl_digest()
     }
 
     fn selected_alpn_proto(&self) -> Option<ALPN> {
-        self.inner.selected_alpn_proto()
+        self.below().selected_alpn_proto()
     }
 }
 
 #[async_trait]
-impl<S: IO> Peek for Guard<S> {}
+impl<S: IO + 'static> Peek for Guard<S> {}
 
-pass_on_digests!([S: IO] Guard<S>);
+pass_on_digests!([S: IO + 'static] Guard<S>);

@@ -10,7 +10,7 @@ use pingora::protocols::IO;
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 
 use super::scan::Head;
-use super::{Body, Guard, LINGER_BYTES, Stage};
+use super::{Body, Guard, LINGER_BYTES, Stage, below};
 use crate::answer::Refusal;
 
 /// What is read at once into a buffer of ours: a usual head fits.
@@ -19,7 +19,7 @@ const STEP: usize = 4096;
 /// What a client may send ahead of its turn, in bytes. More waits in the system's buffers.
 const AHEAD: usize = 16 * 1024;
 
-impl<S: IO> AsyncRead for Guard<S> {
+impl<S: IO + 'static> AsyncRead for Guard<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let guard = self.get_mut();
         if guard.connection.turn.expects_head.load(Relaxed) {
@@ -47,7 +47,7 @@ impl<S: IO> AsyncRead for Guard<S> {
     }
 }
 
-impl<S: IO> Guard<S> {
+impl<S: IO + 'static> Guard<S> {
     /// Reads until a head is complete, or too late, or not allowed.
     fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
@@ -130,7 +130,7 @@ impl<S: IO> Guard<S> {
         let taken = if self.buffer.is_empty() {
             // Straight into Pingora's buffer; what belongs to the next request is taken out again.
             let start = buf.filled().len();
-            ready!(Pin::new(&mut self.inner).poll_read(cx, buf))?;
+            ready!(below(&mut self.inner).poll_read(cx, buf))?;
             let taken = body.take(&buf.filled()[start..]);
             taken.map(|taken| {
                 self.buffer.extend_from_slice(&buf.filled()[start + taken..]);
@@ -185,7 +185,7 @@ impl<S: IO> Guard<S> {
         if self.buffer.capacity() - self.buffer.len() < STEP / 4 {
             self.buffer.reserve(STEP);
         }
-        let count = ready!(pin!(self.inner.read_buf(&mut self.buffer)).poll(cx))?;
+        let count = ready!(pin!(below(&mut self.inner).read_buf(&mut self.buffer)).poll(cx))?;
         self.at_end = count == 0;
         Poll::Ready(Ok(count))
     }
@@ -195,7 +195,7 @@ impl<S: IO> Guard<S> {
         let mut scratch = [0; STEP];
         while let Stage::Lingering(left) = &mut self.stage {
             let mut buf = ReadBuf::new(&mut scratch);
-            let read = Pin::new(&mut self.inner).poll_read(cx, &mut buf);
+            let read = below(&mut self.inner).poll_read(cx, &mut buf);
             let count = buf.filled().len();
             match read {
                 Poll::Ready(Ok(())) if count > 0 && count < *left => *left -= count,
@@ -205,19 +205,6 @@ impl<S: IO> Guard<S> {
             }
         }
         Poll::Ready(())
-    }
-
-    /// Whether the client may still be sending what nobody will read.
-    pub(super) fn has_unread(&self) -> bool {
-        match &self.stage {
-            Stage::Body(_) | Stage::Broken | Stage::Release(..) => !self.at_end,
-            Stage::Head(_)
-            | Stage::Between
-            | Stage::Tunnel
-            | Stage::Refusing { .. }
-            | Stage::Lingering(_)
-            | Stage::Closed => false,
-        }
     }
 
     pub(super) fn linger(&mut self) {

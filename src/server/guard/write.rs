@@ -7,13 +7,13 @@ use std::task::{Context, Poll, ready};
 use pingora::protocols::IO;
 use tokio::io::AsyncWrite;
 
-use super::{Guard, LINGER_BYTES, Stage};
+use super::{Guard, LINGER_BYTES, Stage, below};
 use crate::answer::Refusal;
 
 /// How the head of a response begins that turns the connection into a tunnel.
 const SWITCHING: &[u8] = b"HTTP/1.1 101 ";
 
-impl<S: IO> AsyncWrite for Guard<S> {
+impl<S: IO + 'static> AsyncWrite for Guard<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let guard = self.get_mut();
         if guard.keeps_back(bytes) {
@@ -38,7 +38,7 @@ impl<S: IO> AsyncWrite for Guard<S> {
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.inner.is_write_vectored()
+        self.below().is_write_vectored()
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -65,7 +65,7 @@ impl<S: IO> AsyncWrite for Guard<S> {
     }
 }
 
-impl<S: IO> Guard<S> {
+impl<S: IO + 'static> Guard<S> {
     /// Whether these bytes are not for the client: we have refused, or do so now, as the answer is Pingora's own.
     fn keeps_back(&mut self, bytes: &[u8]) -> bool {
         match self.stage {
@@ -74,7 +74,7 @@ impl<S: IO> Guard<S> {
                 self.refuse(Refusal::MalformedRequest);
                 return true;
             }
-            Stage::Between if bytes.starts_with(SWITCHING) => self.stage = Stage::Tunnel,
+            Stage::Body(_) | Stage::Between if bytes.starts_with(SWITCHING) => self.stage = Stage::Tunnel,
             Stage::Head(_) | Stage::Release(..) | Stage::Body(_) | Stage::Between | Stage::Tunnel | Stage::Broken => {}
         }
         false
@@ -109,7 +109,7 @@ impl<S: IO> Guard<S> {
     fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Stage::Refusing { answer, written } = &mut self.stage else { return Poll::Ready(Ok(())) };
         while *written < answer.len() {
-            match ready!(Pin::new(&mut self.inner).poll_write(cx, &answer[*written..]))? {
+            match ready!(below(&mut self.inner).poll_write(cx, &answer[*written..]))? {
                 0 => return Poll::Ready(Err(ErrorKind::WriteZero.into())),
                 count => *written += count,
             }

@@ -173,3 +173,36 @@ async fn a_connection_ends_after_its_requests() {
     let rest = client.send(GET).await.rest().await;
     assert_eq!(rest.matches("GET /one").count(), 1, "{rest}");
 }
+
+#[tokio::test]
+async fn an_answer_after_an_error_is_seen_by_a_client_that_is_still_sending() {
+    let door = Door::plain();
+    let mut client = door.connect().await;
+    client.send("POST /fails HTTP/1.1\r\nHost: a\r\nContent-Length: 200000\r\n\r\n").await;
+    client.send(vec![b'x'; 150_000]).await;
+    let answer = client.rest().await;
+    assert!(answer.starts_with("HTTP/1.1 500 "), "{answer}");
+}
+
+#[tokio::test]
+async fn a_client_that_takes_no_bytes_is_cut() {
+    let mut config = listener();
+    config.timeouts.write = Duration::from_millis(50);
+    let door = Door::open(config);
+    let mut client = door.connect().await;
+    client.send("GET /endless HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    client.0.readable().await.unwrap();
+    assert_eq!(door.in_flight.count(), 1);
+    timeout(DEADLINE, door.in_flight.none_left()).await.expect("the exchange ends");
+}
+
+#[tokio::test]
+async fn after_a_switch_of_protocols_every_byte_passes() {
+    let door = Door::plain();
+    let mut client = door.connect().await;
+    client.send("GET /tunnel HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\nearly").await;
+    let answer = client.rest().await;
+    assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
+    assert!(answer.ends_with("\r\n\r\nearly"), "{answer}");
+    assert!(door.refusals().is_empty());
+}
