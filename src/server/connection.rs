@@ -60,6 +60,9 @@ pub struct TlsFacts {
 impl Connection {
     /// Counts one exchange until the result is dropped. To be called once a request's head has been read, as by
     /// `new_ctx`: a keep-alive connection that waits for a request is not in flight.
+    ///
+    /// It also says that the hooks answer this request. Until then the guard of an HTTP/1 connection takes whatever is
+    /// written for Pingora's own answer to a malformed head, and puts ours in its place.
     pub fn begin_exchange(&self) -> Exchanging {
         self.turn.answered_by_hooks.store(true, Relaxed);
         self.in_flight.count.fetch_add(1, Relaxed);

@@ -8,9 +8,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use ipnet::IpNet;
 use pingora::apps::{HttpServerApp, HttpServerOptions, ServerApp};
 use pingora::listeners::tls::Acceptor;
-use pingora::protocols::http::v2::server::{H2Options, default_h2_options};
+use pingora::protocols::http::v2::server::H2Options;
 use pingora::protocols::tls::TlsRef;
 use pingora::protocols::{ALPN, IO, Ssl, Stream};
 use pingora::proxy::{HttpProxy, ProxyHttp};
@@ -22,20 +23,15 @@ use crate::server::connection::{Connection, InFlight, Served, TlsFacts, Turn};
 use crate::server::guard::{self, Guard, OnRefusal, Rules};
 use crate::server::limits::{AddressLimit, AddressPlace, TotalLimit, TotalPlace};
 use crate::server::listen::Accepted;
+use crate::server::options;
 use crate::server::seldom::Seldom;
 use crate::server::tls::TlsState;
 use crate::server::wire::Wire;
 
-/// What a client may send on a stream before we have read it: enough for an upload at full speed over a long line, and
-/// little enough that all streams of a connection at once stay in the low megabytes.
-const H2_STREAM_WINDOW: u32 = 256 * 1024;
-
-/// The same for all streams of a connection together. It bounds the memory that one connection may take.
-const H2_CONNECTION_WINDOW: u32 = 1024 * 1024;
-
 /// What all listeners share.
-#[derive(Clone)]
-pub struct Shared {
+pub struct Shared<P> {
+    /// What every request goes through.
+    pub proxy: Arc<HttpProxy<P>>,
     /// Open connections of the process.
     pub connections: Arc<TotalLimit>,
     /// Exchanges in flight.
@@ -43,7 +39,7 @@ pub struct Shared {
     /// Called for each refusal that no hook sees.
     pub on_refusal: OnRefusal,
     /// Peers that no limit per address counts.
-    pub trusted_proxies: Arc<[ipnet::IpNet]>,
+    pub trusted_proxies: Vec<IpNet>,
 }
 
 /// What happened to the connections of a listener.
@@ -64,9 +60,8 @@ pub struct Front<P> {
     listener: usize,
     config: Listener,
     local_port: Option<u16>,
-    proxy: Arc<HttpProxy<P>>,
     tls: Option<Arc<TlsState>>,
-    shared: Shared,
+    shared: Arc<Shared<P>>,
     per_address: Option<Arc<AddressLimit>>,
     rules: Arc<Rules>,
     options: HttpServerOptions,
@@ -85,11 +80,11 @@ impl<P> fmt::Debug for Front<P> {
 impl<P> Front<P> {
     /// For the listener at place `index` of the configuration, which is bound to `address`.
     pub fn new(
-        (index, config): (usize, Listener),
+        index: usize,
+        config: Listener,
         address: &Address,
-        proxy: Arc<HttpProxy<P>>,
         tls: Option<Arc<TlsState>>,
-        shared: Shared,
+        shared: Arc<Shared<P>>,
     ) -> Arc<Self> {
         let local_port = match address {
             Address::Tcp(address) => Some(address.port()),
@@ -100,12 +95,11 @@ impl<P> Front<P> {
         Arc::new(Self {
             listener: index,
             local_port,
-            proxy,
             tls,
             per_address,
             rules: Arc::new(Rules::new(&config.timeouts, &config.limits, shared.on_refusal.clone())),
-            options: server_options(&config),
-            h2_options: h2_options(&config),
+            options: options::http(&config),
+            h2_options: options::http2(&config),
             shared,
             config,
             counters: Counters::default(),
@@ -130,7 +124,7 @@ impl<P> Front<P> {
     }
 
     pub(super) fn proxy(&self) -> &Arc<HttpProxy<P>> {
-        &self.proxy
+        &self.shared.proxy
     }
 
     pub(super) fn server_options(&self) -> &HttpServerOptions {
@@ -185,9 +179,9 @@ impl<P> Front<P> {
     fn failed_handshake(&self, peer: Option<SocketAddr>, why: &dyn fmt::Display) {
         self.counters.failed_handshakes.fetch_add(1, Relaxed);
         let from = peer.map_or_else(|| "a unix socket".to_owned(), |peer| peer.ip().to_string());
-        log::debug!("listeners[{}]: the handshake with {from} failed: {why}", self.listener);
-        if let Some(kept_back) = self.unsafe_hands.may_log() {
-            log::warn!("listeners[{}]: the handshake with {from} failed: {why} ({kept_back} more)", self.listener);
+        match self.unsafe_hands.may_log() {
+            Some(more) => log::warn!("listeners[{}]: no handshake with {from}: {why} ({more} more)", self.listener),
+            None => log::debug!("listeners[{}]: no handshake with {from}: {why}", self.listener),
         }
     }
 }
@@ -208,7 +202,7 @@ where
 
     /// Wakes the keep-alive connections that wait for a request, so that they close. To be called at shutdown.
     pub async fn stop_waiting(&self) {
-        self.proxy.http_cleanup().await;
+        self.shared.proxy.http_cleanup().await;
     }
 
     async fn serve_plain(self: Arc<Self>, accepted: Accepted, shutdown: watch::Receiver<bool>) {
@@ -287,21 +281,4 @@ fn facts(tls: &TlsRef) -> TlsFacts {
         server_name: tls.server_name().map(Arc::from),
         client_verified: tls.peer_certificate_der().is_some(),
     }
-}
-
-fn server_options(config: &Listener) -> HttpServerOptions {
-    let mut options = HttpServerOptions::default();
-    options.h2c = config.tls.is_none() && config.http2 == Http2::Only;
-    options.keepalive_request_limit = Some(config.limits.requests_per_connection);
-    options.h2_idle_timeout = Some(config.timeouts.idle);
-    options
-}
-
-fn h2_options(config: &Listener) -> H2Options {
-    let mut options = default_h2_options();
-    options.max_concurrent_streams(config.limits.h2_streams);
-    options.max_header_list_size(u32::try_from(config.limits.header_size).unwrap_or(u32::MAX));
-    options.initial_window_size(H2_STREAM_WINDOW);
-    options.initial_connection_window_size(H2_CONNECTION_WINDOW);
-    options
 }

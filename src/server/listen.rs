@@ -185,6 +185,8 @@ pub struct Accepted {
 
 impl Accepted {
     fn tcp(stream: TcpStream, peer: SocketAddr) -> Self {
+        // A socket for both families shows IPv4 clients under addresses of IPv6.
+        let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         let digest = SocketDigest::from_raw_fd(stream.as_raw_fd());
         let mut socket = Socket::from(stream);
         // The cell is new, so it takes the value; were it not, Pingora would ask the system.

@@ -6,6 +6,7 @@ pub mod front;
 pub mod guard;
 pub mod limits;
 pub mod listen;
+mod options;
 pub mod seldom;
 pub mod tls;
 pub mod watch_files;

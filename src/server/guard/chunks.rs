@@ -287,4 +287,15 @@ mod tests {
         }
         assert!(!chunks.is_done());
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_make_it_panic_or_depend_on_how_they_are_cut(
+            parts in proptest::collection::vec(proptest::sample::select(vec![
+                "5", "0", "a", ";", "=", "\"", "\\", " ", "\r\n", "\r", "\n", "hello", "X:", "y", "\0", "\r\n0\r\n\r\n",
+            ]), 0..40),
+        ) {
+            let _ = check(parts.concat().as_bytes());
+        }
+    }
 }

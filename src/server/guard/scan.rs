@@ -342,4 +342,16 @@ mod tests {
         assert_eq!(check("M".repeat(LONGEST_LINE + 1).as_bytes()), Err(Refusal::TargetTooLong));
         assert_eq!(check("\r\n".repeat(BOUNDS.size).as_bytes()), Err(Refusal::TargetTooLong));
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_make_it_panic_or_depend_on_how_they_are_cut(
+            parts in proptest::collection::vec(proptest::sample::select(vec![
+                "GET ", "/", " HTTP/1.1", "\r\n", "\r", "\n", "A:", " b", "Content-Length:", "5", ",", ":", "\0",
+                "Transfer-Encoding: ", "chunked", "\r\n\r\n", "\u{e9}",
+            ]), 0..40),
+        ) {
+            let _ = check(parts.concat().as_bytes());
+        }
+    }
 }
