@@ -1,7 +1,11 @@
 //! What do we say ourselves? Every refusal, with its status, its public words and its label.
 //!
 //! One enum serves the client, the access log and `Proxy-Status`, so that they never disagree. No refusal tells
-//! anything about the inside: no address, no path, no error text.
+//! anything about the inside: no address, no path, no error text. This file does not decide when to refuse.
+
+use std::time::SystemTime;
+
+use http::StatusCode;
 
 /// Why we answered a request ourselves, or why it ended early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -10,15 +14,15 @@ pub enum Refusal {
     MalformedRequest,
     /// The Host field is missing, doubled or malformed (RFC 9112, section 3.2).
     BadHost,
-    /// The target holds a byte that no URI may hold, or is no origin-form (RFC 9112, section 3.2).
+    /// The target holds a byte that no URI may hold, or has a form that only a proxy of another kind serves (RFC 9112, section 3.2).
     BadTarget,
     /// The head took longer than `timeouts.header`.
     HeaderTimeout,
-    /// The body took longer than `timeouts.body` between two reads.
+    /// The body stalled for longer than `timeouts.body`.
     BodyTimeout,
     /// The head is larger than `limits.header_size`, or has more fields than `limits.headers`.
     HeaderTooLarge,
-    /// The target alone is too long.
+    /// The request target alone is too long.
     TargetTooLong,
     /// The body is larger than the route's `body_limit`.
     BodyTooLarge,
@@ -26,7 +30,7 @@ pub enum Refusal {
     MalformedBody,
     /// An expectation other than `100-continue` (RFC 9110, section 10.1.1).
     UnknownExpectation,
-    /// A method that a proxy does not pass on.
+    /// A method that we do not pass on, as CONNECT.
     MethodNotSupported,
     /// No route matches.
     NoRoute,
@@ -38,76 +42,215 @@ pub enum Refusal {
     ConnectTimeout,
     /// The TLS handshake with the backend failed.
     BackendTls,
-    /// The backend closed the connection before the head of its response was complete.
+    /// The backend closed the connection before its response was complete.
     BackendClosed,
     /// The backend's response breaks the protocol.
     BackendProtocol,
     /// The head of the response took longer than `timeouts.first_byte`.
     FirstByteTimeout,
-    /// The response stalled for longer than `timeouts.between_bytes`.
+    /// The response stalled for longer than `timeouts.between_bytes`, or the tunnel for longer than `timeouts.tunnel`.
     StalledResponse,
+    /// The backend took nothing of the request for longer than `timeouts.write`.
+    StalledRequest,
     /// The head of the response was not there within the route's `timeout`.
     RouteTimeout,
     /// We failed.
     Internal,
 }
 
+/// Who is to blame when a request ends early.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The client: it sent what may not be sent, or too slowly, or too much.
+    Client,
+    /// The backends: none could be reached, or none answered well.
+    Backend,
+    /// Portcullis itself.
+    Us,
+}
+
+/// How a request ended: the `reason` of its access log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Ended {
+    /// Its response was delivered whole.
+    Complete,
+    /// The client went away first.
+    ClientGone,
+    /// We refused it, or cut it short.
+    Refused(Refusal),
+}
+
+impl Ended {
+    /// The word in the access log.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Complete => "ok",
+            Self::ClientGone => "client_gone",
+            Self::Refused(refusal) => refusal.label(),
+        }
+    }
+}
+
+/// What is known of a refusal.
+struct Facts {
+    status: u16,
+    label: &'static str,
+    words: &'static str,
+    /// The error type of RFC 9209, section 2.3.
+    error: &'static str,
+    fault: Fault,
+}
+
+/// Names the columns of the table below.
+const fn facts(status: u16, label: &'static str, words: &'static str, error: &'static str, fault: Fault) -> Facts {
+    Facts { status, label, words, error, fault }
+}
+
 impl Refusal {
-    /// The status that says it.
-    pub fn status(self) -> u16 {
-        match self {
-            Self::MalformedRequest | Self::BadHost | Self::BadTarget | Self::MalformedBody => 400,
-            Self::NoRoute => 404,
-            Self::MethodNotSupported => 405,
-            Self::HeaderTimeout | Self::BodyTimeout => 408,
-            Self::BodyTooLarge => 413,
-            Self::TargetTooLong => 414,
-            Self::UnknownExpectation => 417,
-            Self::HeaderTooLarge => 431,
-            Self::Internal => 500,
-            Self::ConnectRefused | Self::BackendTls | Self::BackendClosed | Self::BackendProtocol => 502,
-            Self::NoBackend => 503,
-            Self::ConnectTimeout | Self::FirstByteTimeout | Self::StalledResponse | Self::RouteTimeout => 504,
-        }
+    /// The status for the client, 400 to 599.
+    pub fn status(self) -> StatusCode {
+        // Every status in the table is a literal between 400 and 599, which a test walks through.
+        StatusCode::from_u16(self.facts().status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
-    /// What the client reads.
+    /// The word in logs and metrics.
+    pub fn label(self) -> &'static str {
+        self.facts().label
+    }
+
+    /// What the client reads; it says nothing of the inside.
     pub fn words(self) -> &'static str {
-        match self {
-            Self::MalformedRequest => "the request is malformed",
-            Self::BadHost => "the Host field is missing or malformed",
-            Self::BadTarget => "the request target is malformed",
-            Self::HeaderTimeout => "the head of the request took too long",
-            Self::BodyTimeout => "the body of the request took too long",
-            Self::HeaderTooLarge => "the head of the request is too large",
-            Self::TargetTooLong => "the request target is too long",
-            Self::BodyTooLarge => "the body of the request is too large",
-            Self::MalformedBody => "the body of the request is malformed",
-            Self::UnknownExpectation => "the expectation is not known",
-            Self::MethodNotSupported => "the method is not supported",
-            Self::NoRoute => "nothing is served here",
-            Self::NoBackend | Self::ConnectRefused | Self::BackendTls => "the service is not available",
-            Self::BackendClosed | Self::BackendProtocol => "the service gave no valid answer",
-            Self::ConnectTimeout | Self::FirstByteTimeout | Self::StalledResponse | Self::RouteTimeout => {
-                "the service took too long"
-            }
-            Self::Internal => "something went wrong",
-        }
+        self.facts().words
     }
 
-    /// The whole answer on an HTTP/1 connection that is closed after it.
-    pub fn bytes(self) -> Vec<u8> {
+    /// Whose fault it is.
+    pub fn fault(self) -> Fault {
+        self.facts().fault
+    }
+
+    /// The value of the `Proxy-Status` field (RFC 9209).
+    pub fn proxy_status(self) -> String {
+        format!("portcullis; error={}", self.facts().error)
+    }
+
+    /// The body of the answer: one line of text.
+    pub fn body(self) -> String {
         let status = self.status();
-        let reason = http::StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason());
-        let reason = reason.unwrap_or_default();
-        let body = format!("{status} {reason}: {}\n", self.words());
-        let now = jiff::Timestamp::now();
-        let date = jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&now).unwrap_or_default();
-        let length = body.len();
+        format!("{} {}: {}\n", status.as_u16(), status.canonical_reason().unwrap_or("Error"), self.words())
+    }
+
+    /// A whole HTTP/1.1 answer that ends the connection, for requests that never reach the proxy.
+    pub fn to_bytes(self, now: SystemTime) -> Vec<u8> {
+        let (status, body) = (self.status(), self.body());
         format!(
-            "HTTP/1.1 {status} {reason}\r\nDate: {date}\r\nContent-Type: text/plain; charset=utf-8\r\n\
-             Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+            "HTTP/1.1 {} {}\r\nDate: {}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\n\
+             Proxy-Status: {}\r\nConnection: close\r\n\r\n{body}",
+            status.as_u16(),
+            status.canonical_reason().unwrap_or("Error"),
+            httpdate(now),
+            body.len(),
+            self.proxy_status(),
         )
         .into_bytes()
+    }
+
+    #[rustfmt::skip]
+    fn facts(self) -> Facts {
+        use Fault::{Backend, Client, Us};
+        match self {
+            Self::MalformedRequest   => facts(400, "malformed_request", "the request is malformed", "http_request_error", Client),
+            Self::BadHost            => facts(400, "bad_host", "the Host field is missing or malformed", "http_request_error", Client),
+            Self::BadTarget          => facts(400, "bad_target", "the request target is malformed", "http_request_error", Client),
+            Self::HeaderTimeout      => facts(408, "header_timeout", "the request took too long to arrive", "http_request_error", Client),
+            Self::BodyTimeout        => facts(408, "body_timeout", "the request body took too long to arrive", "http_request_error", Client),
+            Self::HeaderTooLarge     => facts(431, "header_too_large", "the request head is too large", "http_request_error", Client),
+            Self::TargetTooLong      => facts(414, "target_too_long", "the request target is too long", "http_request_error", Client),
+            Self::BodyTooLarge       => facts(413, "body_too_large", "the request body is too large", "http_request_error", Client),
+            Self::MalformedBody      => facts(400, "malformed_body", "the request body is malformed", "http_request_error", Client),
+            Self::UnknownExpectation => facts(417, "unknown_expectation", "the expectation is not supported", "http_request_error", Client),
+            Self::MethodNotSupported => facts(405, "method_not_supported", "the method is not supported", "http_request_denied", Client),
+            Self::NoRoute            => facts(404, "no_route", "nothing is served here", "destination_not_found", Client),
+            Self::NoBackend          => facts(503, "no_backend", "the service is not available at the moment", "destination_unavailable", Backend),
+            Self::ConnectRefused     => facts(502, "connect_refused", "the service could not be reached", "connection_refused", Backend),
+            Self::ConnectTimeout     => facts(504, "connect_timeout", "the service could not be reached in time", "connection_timeout", Backend),
+            Self::BackendTls         => facts(502, "backend_tls", "the service could not be reached", "tls_protocol_error", Backend),
+            Self::BackendClosed      => facts(502, "backend_closed", "the service gave no complete answer", "connection_terminated", Backend),
+            Self::BackendProtocol    => facts(502, "backend_protocol", "the service gave no valid answer", "http_protocol_error", Backend),
+            Self::FirstByteTimeout   => facts(504, "first_byte_timeout", "the service took too long to answer", "http_response_timeout", Backend),
+            Self::StalledResponse    => facts(504, "stalled_response", "the service took too long to answer", "connection_read_timeout", Backend),
+            Self::StalledRequest     => facts(504, "stalled_request", "the service took too long to take the request", "connection_write_timeout", Backend),
+            Self::RouteTimeout       => facts(504, "route_timeout", "the service took too long to answer", "http_response_timeout", Backend),
+            Self::Internal           => facts(500, "internal", "an internal error", "proxy_internal_error", Us),
+        }
+    }
+}
+
+/// A date as HTTP writes it (RFC 9110, section 5.6.7).
+pub fn httpdate(at: SystemTime) -> String {
+    jiff::Timestamp::try_from(at).map_or_else(
+        |_| "Thu, 01 Jan 1970 00:00:00 GMT".to_owned(),
+        |at| at.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+    use std::time::Duration;
+
+    const ALL: &[Refusal] = &[
+        Refusal::MalformedRequest,
+        Refusal::BadHost,
+        Refusal::BadTarget,
+        Refusal::HeaderTimeout,
+        Refusal::BodyTimeout,
+        Refusal::HeaderTooLarge,
+        Refusal::TargetTooLong,
+        Refusal::BodyTooLarge,
+        Refusal::MalformedBody,
+        Refusal::UnknownExpectation,
+        Refusal::MethodNotSupported,
+        Refusal::NoRoute,
+        Refusal::NoBackend,
+        Refusal::ConnectRefused,
+        Refusal::ConnectTimeout,
+        Refusal::BackendTls,
+        Refusal::BackendClosed,
+        Refusal::BackendProtocol,
+        Refusal::FirstByteTimeout,
+        Refusal::StalledResponse,
+        Refusal::StalledRequest,
+        Refusal::RouteTimeout,
+        Refusal::Internal,
+    ];
+
+    #[test]
+    fn every_refusal_has_an_error_status_and_a_label_of_its_own() {
+        let labels: HashSet<_> = ALL.iter().map(|refusal| refusal.label()).collect();
+        assert_eq!(labels.len(), ALL.len());
+        for refusal in ALL {
+            assert!(refusal.status().is_client_error() || refusal.status().is_server_error(), "{refusal:?}");
+            assert_eq!(refusal.status().as_u16(), refusal.facts().status, "{refusal:?}");
+            let clients_fault = refusal.fault() == Fault::Client;
+            assert_eq!(refusal.status().is_client_error(), clients_fault, "{refusal:?}");
+        }
+    }
+
+    #[test]
+    fn an_answer_is_framed_by_its_length() {
+        let at = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
+        let answer = String::from_utf8(Refusal::HeaderTimeout.to_bytes(at)).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert_eq!(body, "408 Request Timeout: the request took too long to arrive\n");
+        assert_eq!(
+            head,
+            format!(
+                "HTTP/1.1 408 Request Timeout\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nContent-Type: text/plain; \
+                 charset=utf-8\r\nContent-Length: {}\r\nProxy-Status: portcullis; error=http_request_error\r\n\
+                 Connection: close",
+                body.len()
+            )
+        );
     }
 }

@@ -6,8 +6,15 @@
 pub mod answer;
 pub mod backend;
 pub mod balance;
+pub mod cli;
 pub mod config;
+pub mod demo;
+pub mod filter;
 pub mod health;
 pub mod observe;
+pub mod path;
+pub mod proxy;
+pub mod retry;
 pub mod route;
 pub mod server;
+pub mod upstream;

@@ -1,22 +1,92 @@
 //! Who shall serve it? Policies choose one of the members that may take a request right now.
 //!
 //! Arithmetic only: nothing here awaits, reads a clock, draws a random number or takes a lock. Whatever a policy may
-//! know about the moment comes in an [`Ask`].
+//! know about the moment comes in an [`Ask`]. A *position* is a place in the list of members, a [`Seat`] is a place
+//! among the counts; a policy computes in positions and answers with a seat.
 
-use crate::backend::{Loads, Seat};
+mod consistent_hash;
+mod cost;
+mod draw;
+mod least_connections;
+mod race;
+mod random;
+mod round_robin;
+mod turns;
+mod two_choices;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use self::consistent_hash::ConsistentHash;
+use self::cost::Cost;
+use self::least_connections::LeastConnections;
+use self::random::Random;
+use self::round_robin::RoundRobin;
+use self::two_choices::TwoChoices;
+use crate::backend::{Loads, SEATS_PER_BLOCK, Seat};
+use crate::config::Balance;
+
+/// Builds the policy that the operator asked for: the one list of them.
+///
+/// `name` gives the identity of a member, by which consistent hashing knows it again after a restart and on other
+/// front doors. `start` moves the first turn of the policies that take turns: a random number at start, so that many
+/// front doors do not begin with the same backend, and a running one at each rebuild.
+pub fn build<N: AsRef<str>>(
+    balance: &Balance,
+    members: &Members,
+    name: impl Fn(Seat) -> N,
+    start: u64,
+) -> Box<dyn Policy> {
+    match *balance {
+        Balance::RoundRobin => Box::new(RoundRobin::new(members, start)),
+        Balance::LeastConnections => Box::new(LeastConnections::new(members, start)),
+        Balance::Random => Box::new(Random::new(members)),
+        Balance::TwoChoices => Box::new(TwoChoices::new(members)),
+        Balance::ConsistentHash { bounded_load, .. } => Box::new(ConsistentHash::new(members, name, bounded_load)),
+    }
+}
+
+/// A way to choose among the ready members of one upstream.
+///
+/// A policy is built anew whenever the set of members changes, and shared by all threads.
+pub trait Policy: Send + Sync {
+    /// The seat that shall serve: always one of `ready`, never one that was tried.
+    fn choose(&self, ready: Ready<'_>, ask: &Ask) -> Seat;
+}
+
+/// What a policy may know about the request and the moment.
+#[derive(Clone, Copy, Debug)]
+pub struct Ask {
+    /// A hash of the request's key, for policies that hash.
+    pub hash: u64,
+    /// A fresh random number.
+    pub random: u64,
+}
 
 /// The backends among which a policy chooses: never empty, and each with a weight of at least 1.
 #[derive(Debug)]
 pub struct Members {
     seats: Box<[Seat]>,
     weights: Box<[u32]>,
+    runs: Box<[Run]>,
+}
+
+/// Members whose counts lie side by side in one block, so that a pass over them reads memory in order.
+#[derive(Debug)]
+struct Run {
+    start: usize,
+    first: Seat,
+    len: usize,
 }
 
 impl Members {
     /// Takes seats with their weights, leaving out those of weight 0; `None` when nobody is left.
     pub fn new(members: impl IntoIterator<Item = (Seat, u32)>) -> Option<Self> {
         let (seats, weights): (Vec<_>, Vec<_>) = members.into_iter().filter(|&(_, weight)| weight > 0).unzip();
-        (!seats.is_empty()).then(|| Self { seats: seats.into(), weights: weights.into() })
+        let runs = runs(&seats);
+        (!seats.is_empty()).then(|| Self { seats: seats.into(), weights: weights.into(), runs: runs.into() })
     }
 
     /// The seats, in the order of the configuration.
@@ -27,6 +97,24 @@ impl Members {
     /// The weight of each seat, in the same order.
     pub fn weights(&self) -> &[u32] {
         &self.weights
+    }
+}
+
+fn runs(seats: &[Seat]) -> Vec<Run> {
+    let mut runs: Vec<Run> = Vec::new();
+    for (start, &first) in seats.iter().enumerate() {
+        match runs.last_mut() {
+            Some(run) if run.continues_with(first) => run.len += 1,
+            Some(_) | None => runs.push(Run { start, first, len: 1 }),
+        }
+    }
+    runs
+}
+
+impl Run {
+    fn continues_with(&self, seat: Seat) -> bool {
+        let next = self.first.0 as usize + self.len;
+        seat.0 as usize == next && !next.is_multiple_of(SEATS_PER_BLOCK)
     }
 }
 
@@ -44,21 +132,36 @@ impl<'a> Ready<'a> {
         let untried = tried.is_empty() || members.seats.iter().any(|seat| !tried.contains(seat));
         untried.then_some(Self { members, loads, tried })
     }
-}
 
-/// What a policy may know about the request and the moment.
-#[derive(Clone, Copy, Debug)]
-pub struct Ask {
-    /// A hash of the request's key, for policies that hash.
-    pub hash: u64,
-    /// A fresh random number.
-    pub random: u64,
-}
+    /// The seat at a position, unless there is none or it was tried.
+    fn untried(&self, position: usize) -> Option<Seat> {
+        self.members.seats.get(position).copied().filter(|seat| !self.tried.contains(seat))
+    }
 
-/// A way to choose among the ready members of one upstream.
-///
-/// A policy is built anew whenever the set of members changes, and shared by all threads.
-pub trait Policy: Send + Sync {
-    /// The seat that shall serve: always one of `ready`, never one that was tried.
-    fn choose(&self, ready: Ready<'_>, ask: &Ask) -> Seat;
+    /// The first untried seat from a position on, in a circle.
+    fn untried_from(&self, position: usize) -> Seat {
+        let (before, after) = self.members.seats.split_at(position.min(self.members.seats.len()));
+        let seat = after.iter().chain(before).find(|seat| !self.tried.contains(seat));
+        *seat.expect("Ready::new has seen an untried member")
+    }
+
+    /// What one more request costs the member at a position.
+    fn cost(&self, position: usize) -> Option<Cost> {
+        let (seat, weight) = (self.members.seats.get(position)?, self.members.weights.get(position)?);
+        Some(Cost::new(self.loads.in_flight(*seat), *weight))
+    }
+
+    /// Shows every member, tried or not, with its position and cost.
+    ///
+    /// A closure and not an iterator, because two plain loops are compiled to twice the speed.
+    fn each(&self, mut visit: impl FnMut(usize, Cost)) {
+        for run in &self.members.runs {
+            let counts = self.loads.side_by_side(run.first, run.len);
+            let weights = self.members.weights.get(run.start..).unwrap_or_default();
+            for (offset, &weight) in weights.iter().take(run.len).enumerate() {
+                let in_flight = counts.get(offset).map_or(0, |count| count.load(Relaxed));
+                visit(run.start + offset, Cost::new(in_flight, weight));
+            }
+        }
+    }
 }

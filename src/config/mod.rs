@@ -1,8 +1,18 @@
 //! What did the operator ask for? The checked form of the configuration: the only form other rooms ever see.
 //!
 //! Whatever is in a [`Config`] has been checked: names refer to something, units are decoded, defaults are filled in.
-//! This room is data only: no sockets, no clock, no Pingora.
+//! This room is data only: no sockets, no clock, no Pingora. What it needs from outside is handed in as [`Surroundings`].
 
+pub mod certificate;
+mod check;
+mod expand;
+mod file;
+pub mod problem;
+pub mod surroundings;
+mod tree;
+pub mod units;
+
+use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::ops::RangeInclusive;
@@ -12,6 +22,10 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method};
 use ipnet::IpNet;
+
+pub use check::{Checked, known_keys, parse, schema};
+pub use problem::{Place, Problem, Severity};
+pub use surroundings::{Surroundings, load};
 
 /// A whole configuration, checked.
 #[derive(Clone, Debug, PartialEq)]
@@ -63,6 +77,15 @@ pub enum Address {
     Tcp(SocketAddr),
     /// The path of a unix socket.
     Unix(PathBuf),
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
 }
 
 /// One address that we accept connections on, and how.

@@ -1,156 +1,21 @@
-//! Which connection does this request belong to? The facts of one downstream connection, found from any hook.
+//! How does a request get from its connection to the proxy? What Pingora asks of whoever serves a connection.
 //!
-//! One `HttpProxy` serves every listener, and its hooks see only the session. So every request runs in a task-local
-//! scope that [`current`] reads. This file decides nothing about a request.
+//! Each request runs in the scope of its connection and under a watch of its own. What is known of the connection is
+//! in `proxy::connection`.
 
-use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream};
-use pingora::protocols::Stream;
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::v2::server::H2Options;
 use pingora::proxy::ProxyHttp;
 use pingora::server::ShutdownWatch;
-use tokio::sync::Notify;
 
+use crate::proxy::watched;
 use crate::server::front::Front;
 
-tokio::task_local! {
-    static CONNECTION: Arc<Connection>;
-}
-
-/// The connection whose request this task serves; `None` in a task that serves none.
-pub fn current() -> Option<Arc<Connection>> {
-    CONNECTION.try_with(Arc::clone).ok()
-}
-
-/// What is known about a downstream connection.
-#[derive(Debug)]
-pub struct Connection {
-    /// The place of its listener in the configuration.
-    pub listener: usize,
-    /// The name of its listener, if it has one.
-    pub listener_name: Option<Arc<str>>,
-    /// The port that the client connected to; `None` on a unix socket.
-    pub local_port: Option<u16>,
-    /// Who connected; `None` on a unix socket.
-    pub peer: Option<SocketAddr>,
-    /// What the handshake settled; `None` without TLS.
-    pub tls: Option<TlsFacts>,
-    /// Where this connection's exchanges are counted.
-    pub(super) in_flight: Arc<InFlight>,
-    /// How far the current request is; told to the guard below Pingora.
-    pub(super) turn: Turn,
-}
-
-/// What a TLS handshake settled.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TlsFacts {
-    /// As in `TLSv1.3`.
-    pub version: &'static str,
-    /// The name that the client asked for (SNI).
-    pub server_name: Option<Arc<str>>,
-    /// Whether it showed a client certificate that was verified.
-    pub client_verified: bool,
-}
-
-impl Connection {
-    /// Counts one exchange until the result is dropped. To be called once a request's head has been read, as by
-    /// `new_ctx`: a keep-alive connection that waits for a request is not in flight.
-    ///
-    /// It also says that the hooks answer this request. Until then the guard of an HTTP/1 connection takes whatever is
-    /// written for Pingora's own answer to a malformed head, and puts ours in its place.
-    pub fn begin_exchange(&self) -> Exchanging {
-        self.turn.answered_by_hooks.store(true, Relaxed);
-        self.in_flight.count.fetch_add(1, Relaxed);
-        Exchanging(self.in_flight.clone())
-    }
-
-    /// Whether the framing of the current request's body turned out to be broken, so that reading it failed.
-    ///
-    /// The hooks then answer [`crate::answer::Refusal::MalformedBody`]; HTTP/1 only.
-    pub fn body_is_malformed(&self) -> bool {
-        self.turn.body_is_malformed.load(Relaxed)
-    }
-}
-
-/// How far an HTTP/1 connection is with its current request.
-///
-/// Written by the task that serves the connection and read by the stream inside that same task, so that no ordering
-/// between them is needed.
-#[derive(Debug, Default)]
-pub(super) struct Turn {
-    /// Pingora is about to read a new request.
-    pub(super) expects_head: AtomicBool,
-    /// The hooks know of the request. Whatever is written before is an answer of Pingora's own.
-    pub(super) answered_by_hooks: AtomicBool,
-    /// The guard found broken framing.
-    pub(super) body_is_malformed: AtomicBool,
-    /// Requests that Pingora has begun to read.
-    pub(super) requests: AtomicUsize,
-    /// A stream that Pingora has dropped, with an answer written and a body unread.
-    leftover: Mutex<Option<Stream>>,
-}
-
-impl Turn {
-    fn next(&self) {
-        self.answered_by_hooks.store(false, Relaxed);
-        self.body_is_malformed.store(false, Relaxed);
-        self.expects_head.store(true, Relaxed);
-        self.requests.fetch_add(1, Relaxed);
-    }
-
-    pub(super) fn leave(&self, stream: Stream) {
-        *self.leftover.lock().unwrap_or_else(PoisonError::into_inner) = Some(stream);
-    }
-
-    pub(super) fn take_leftover(&self) -> Option<Stream> {
-        self.leftover.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-}
-
-/// The exchanges that have begun and not ended, of all connections.
-#[derive(Debug, Default)]
-pub struct InFlight {
-    count: AtomicUsize,
-    idle: Notify,
-}
-
-impl InFlight {
-    /// How many there are.
-    pub fn count(&self) -> usize {
-        self.count.load(Relaxed)
-    }
-
-    /// Waits until there is none.
-    pub async fn none_left(&self) {
-        loop {
-            let idle = self.idle.notified();
-            tokio::pin!(idle);
-            // Registered before the look at the count, so that an end between the two is not missed.
-            idle.as_mut().enable();
-            if self.count() == 0 {
-                return;
-            }
-            idle.await;
-        }
-    }
-}
-
-/// One exchange in flight, until it is dropped.
-#[derive(Debug)]
-pub struct Exchanging(Arc<InFlight>);
-
-impl Drop for Exchanging {
-    fn drop(&mut self) {
-        if self.0.count.fetch_sub(1, Relaxed) == 1 {
-            self.0.idle.notify_waiters();
-        }
-    }
-}
+pub use crate::proxy::connection::*;
 
 /// A connection on its way through the proxy: Pingora asks it for options and hands it every request.
 pub(super) struct Served<P> {
@@ -174,7 +39,8 @@ where
         if session.get_keepalive().is_some() {
             session.set_keepalive(Some(0));
         }
-        CONNECTION.scope(self.connection.clone(), self.front.proxy().process_new_http(session, shutdown)).await
+        let exchange = self.front.proxy().process_new_http(session, shutdown);
+        scope(self.connection.clone(), watched(exchange)).await
     }
 
     fn server_options(&self) -> Option<&HttpServerOptions> {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use ipnet::IpNet;
 use pingora::apps::{HttpServerApp, HttpServerOptions, ServerApp};
 use pingora::listeners::tls::Acceptor;
@@ -29,9 +30,8 @@ use crate::server::tls::TlsState;
 use crate::server::wire::Wire;
 
 /// What all listeners share.
-pub struct Shared<P> {
-    /// What every request goes through.
-    pub proxy: Arc<HttpProxy<P>>,
+#[derive(Clone)]
+pub struct Shared {
     /// Open connections of the process.
     pub connections: Arc<TotalLimit>,
     /// Exchanges in flight.
@@ -39,7 +39,7 @@ pub struct Shared<P> {
     /// Called for each refusal that no hook sees.
     pub on_refusal: OnRefusal,
     /// Peers that no limit per address counts.
-    pub trusted_proxies: Vec<IpNet>,
+    pub trusted_proxies: Arc<[IpNet]>,
 }
 
 /// What happened to the connections of a listener.
@@ -60,8 +60,9 @@ pub struct Front<P> {
     listener: usize,
     config: Listener,
     local_port: Option<u16>,
-    tls: Option<Arc<TlsState>>,
-    shared: Arc<Shared<P>>,
+    proxy: Arc<HttpProxy<P>>,
+    tls: Option<ArcSwap<TlsState>>,
+    shared: Shared,
     per_address: Option<Arc<AddressLimit>>,
     rules: Arc<Rules>,
     options: HttpServerOptions,
@@ -80,11 +81,11 @@ impl<P> fmt::Debug for Front<P> {
 impl<P> Front<P> {
     /// For the listener at place `index` of the configuration, which is bound to `address`.
     pub fn new(
-        index: usize,
-        config: Listener,
+        (index, config): (usize, Listener),
         address: &Address,
+        proxy: Arc<HttpProxy<P>>,
         tls: Option<Arc<TlsState>>,
-        shared: Arc<Shared<P>>,
+        shared: Shared,
     ) -> Arc<Self> {
         let local_port = match address {
             Address::Tcp(address) => Some(address.port()),
@@ -95,7 +96,8 @@ impl<P> Front<P> {
         Arc::new(Self {
             listener: index,
             local_port,
-            tls,
+            proxy,
+            tls: tls.map(ArcSwap::new),
             per_address,
             rules: Arc::new(Rules::new(&config.timeouts, &config.limits, shared.on_refusal.clone())),
             options: options::http(&config),
@@ -114,8 +116,15 @@ impl<P> Front<P> {
     }
 
     /// The TLS state, whose certificates can be read again while we serve.
-    pub fn tls(&self) -> Option<&Arc<TlsState>> {
-        self.tls.as_ref()
+    pub fn tls(&self) -> Option<Arc<TlsState>> {
+        self.tls.as_ref().map(ArcSwap::load_full)
+    }
+
+    /// Puts another TLS state in place for the connections that arrive from now on.
+    pub fn replace_tls(&self, state: Arc<TlsState>) {
+        if let Some(tls) = &self.tls {
+            tls.store(state);
+        }
     }
 
     /// What happened to the connections so far.
@@ -124,7 +133,7 @@ impl<P> Front<P> {
     }
 
     pub(super) fn proxy(&self) -> &Arc<HttpProxy<P>> {
-        &self.shared.proxy
+        &self.proxy
     }
 
     pub(super) fn server_options(&self) -> &HttpServerOptions {
@@ -194,7 +203,7 @@ where
     /// Serves a connection to its end.
     pub async fn serve(self: Arc<Self>, accepted: Accepted, shutdown: watch::Receiver<bool>) {
         let Some(_places) = self.admit(accepted.peer) else { return };
-        match self.tls.clone() {
+        match self.tls() {
             None => self.serve_plain(accepted, shutdown).await,
             Some(tls) => self.serve_tls(accepted, &tls, shutdown).await,
         }
@@ -202,7 +211,7 @@ where
 
     /// Wakes the keep-alive connections that wait for a request, so that they close. To be called at shutdown.
     pub async fn stop_waiting(&self) {
-        self.shared.proxy.http_cleanup().await;
+        self.proxy.http_cleanup().await;
     }
 
     async fn serve_plain(self: Arc<Self>, accepted: Accepted, shutdown: watch::Receiver<bool>) {

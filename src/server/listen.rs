@@ -159,7 +159,7 @@ impl Listening {
         &self.address
     }
 
-    async fn accept(&self) -> io::Result<Accepted> {
+    pub(super) async fn accept(&self) -> io::Result<Accepted> {
         match &self.socket {
             Bound::Tcp(listener) => listener.accept().await.map(|(stream, peer)| Accepted::tcp(stream, peer)),
             Bound::Unix(listener) => listener.accept().await.map(|(stream, _)| Accepted::unix(stream)),

@@ -1,5 +1,9 @@
-//! Who starts, stops and swaps?
+//! Who starts, stops and swaps? The one place where the rooms are wired together.
+//!
+//! A [`FrontDoor`] is a running program: its listeners, upstreams and background work. It runs inside the caller's tokio
+//! runtime and touches no signal, so a test can have many of them in one process.
 
+pub mod admin;
 pub mod certificates;
 pub mod connection;
 pub mod front;
@@ -7,10 +11,323 @@ pub mod guard;
 pub mod limits;
 pub mod listen;
 mod options;
+mod process;
+mod refused;
+mod reload;
 pub mod seldom;
 pub mod tls;
 pub mod watch_files;
 pub mod wire;
 
-#[cfg(test)]
-mod tests;
+use std::collections::HashMap;
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use pingora::proxy::{HttpProxy, http_proxy};
+use pingora::server::configuration::ServerConf;
+use thiserror::Error;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use crate::backend::PeerTlsError;
+use crate::config::{Address, Config};
+use crate::observe::access_log::AccessLog;
+use crate::observe::dashboard::{self, Row, Table};
+use crate::proxy::{Gateway, Snapshot, Upstreams};
+use crate::upstream::Upstream;
+
+use self::admin::Readiness;
+use self::connection::InFlight;
+use self::front::{Front, Shared};
+use self::limits::TotalLimit;
+use self::listen::{BindError, Listening, accept_forever, bind};
+use self::tls::{TlsError, TlsState, install_crypto};
+
+pub use self::process::{ProcessError, run, worker_threads};
+pub use self::reload::Reloaded;
+
+/// Idle connections to backends that are kept, all upstreams together. Pingora's 128 a thread would close and open
+/// connections all the time under load on a few backends.
+const POOLED_CONNECTIONS: usize = 4096;
+
+/// How long the last bytes of finished responses may take to leave, after the last exchange has ended.
+const LAST_BYTES: Duration = Duration::from_secs(1);
+
+/// Why a front door did not open.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// An address cannot be listened on.
+    #[error("listeners[{index}].address: {source}")]
+    Bind {
+        /// The listener.
+        index: usize,
+        /// Why.
+        source: BindError,
+    },
+    /// The admin address cannot be listened on.
+    #[error("admin.address: {0}")]
+    Admin(BindError),
+    /// A listener's certificates cannot be used.
+    #[error("listeners[{index}].tls: {source}")]
+    Tls {
+        /// The listener.
+        index: usize,
+        /// Why.
+        source: TlsError,
+    },
+    /// The TLS files of an upstream cannot be used.
+    #[error("upstreams.{upstream}.tls: {source}")]
+    PeerTls {
+        /// The upstream.
+        upstream: Arc<str>,
+        /// Why.
+        source: PeerTlsError,
+    },
+    /// The access log cannot be written.
+    #[error("log.access: {0}")]
+    AccessLog(io::Error),
+}
+
+/// A running front door.
+pub struct FrontDoor {
+    inner: Arc<Inner>,
+    addresses: Vec<Address>,
+    admin: Option<Address>,
+    /// What runs until shutdown; aborted when the front door is dropped.
+    tasks: JoinSet<()>,
+}
+
+/// What the tasks of a front door share.
+struct Inner {
+    config: Mutex<Config>,
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    fronts: Vec<Arc<Front<Gateway>>>,
+    in_flight: Arc<InFlight>,
+    connections: Arc<TotalLimit>,
+    access_log: AccessLog,
+    /// Counts the changes of backends' states, for the dashboard.
+    changes: watch::Sender<u64>,
+    draining: AtomicBool,
+    closing: watch::Sender<bool>,
+    leaving: watch::Sender<bool>,
+    /// One reload at a time.
+    reloading: tokio::sync::Mutex<()>,
+}
+
+impl FrontDoor {
+    /// Opens a front door: binds every address, starts the probes, then accepts.
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        install_crypto();
+        let (addresses, listening) = bind_all(&config)?;
+        let admin = config.admin.as_ref().map(bind).transpose().map_err(StartError::Admin)?;
+        let access_log = AccessLog::open(&config.log.access).map_err(StartError::AccessLog)?;
+        let changes = watch::Sender::new(0);
+        let upstreams = start_upstreams(&config, &Upstreams::new(), &changes).await?;
+        let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::new(&config, upstreams)));
+        let gateway = Gateway { snapshot: snapshot.clone(), access_log: access_log.clone() };
+        let proxy = Arc::new(http_proxy(&Arc::new(pingora_conf(&config)), gateway));
+        let shared = Shared {
+            connections: TotalLimit::new(config.server.max_connections),
+            in_flight: Arc::default(),
+            on_refusal: refused::log_to(access_log.clone()),
+            trusted_proxies: config.server.trusted_proxies.clone().into(),
+        };
+        let fronts = fronts(&config, &addresses, &proxy, &shared)?;
+        let inner = Arc::new(Inner {
+            config: Mutex::new(config),
+            snapshot,
+            fronts,
+            in_flight: shared.in_flight,
+            connections: shared.connections,
+            access_log,
+            changes,
+            draining: AtomicBool::new(false),
+            closing: watch::Sender::new(false),
+            leaving: watch::Sender::new(false),
+            reloading: tokio::sync::Mutex::new(()),
+        });
+        let admin_address = admin.as_ref().map(|listening| listening.local_address().clone());
+        let tasks = inner.start_tasks(listening, admin);
+        Ok(Self { inner, addresses, admin: admin_address, tasks })
+    }
+
+    /// Where each listener listens, in the order of the configuration.
+    pub fn addresses(&self) -> &[Address] {
+        &self.addresses
+    }
+
+    /// Where `/healthz` and `/readyz` are served.
+    pub fn admin_address(&self) -> Option<&Address> {
+        self.admin.as_ref()
+    }
+
+    /// Requests in flight.
+    pub fn in_flight(&self) -> usize {
+        self.inner.in_flight.count()
+    }
+
+    /// Open connections of clients.
+    pub fn connections(&self) -> usize {
+        self.inner.connections.open()
+    }
+
+    /// An upstream by name, as it is now.
+    pub fn upstream(&self, name: &str) -> Option<Arc<Upstream>> {
+        self.inner.snapshot.load().upstreams.get(name).cloned()
+    }
+
+    /// Takes over another configuration, or changes nothing.
+    pub async fn reload(&self, config: Config) -> Result<Reloaded, StartError> {
+        self.inner.reload(config).await
+    }
+
+    /// Reads certificate files again where they have changed; what cannot be read stays as it was.
+    pub fn reload_certificates(&self) {
+        self.inner.reload_certificates();
+    }
+
+    /// The files whose change is a reason to call [`FrontDoor::reload_certificates`].
+    pub fn certificate_files(&self) -> Vec<std::path::PathBuf> {
+        self.inner.fronts.iter().filter_map(|front| front.tls()).flat_map(|tls| tls.files()).collect()
+    }
+
+    /// Says no to `/readyz`, waits the drain delay, stops accepting, lets the requests in flight finish within the
+    /// grace period, and returns as soon as the last is done. Says whether all were.
+    pub async fn shutdown(mut self) -> bool {
+        let (drain_delay, grace_period) = self.inner.shutdown_times();
+        self.inner.draining.store(true, Relaxed);
+        tokio::time::sleep(drain_delay).await;
+        self.inner.closing.send_replace(true);
+        let finished = timeout(grace_period, self.inner.in_flight.none_left()).await.is_ok();
+        // An exchange ends when its response has been handed over; HTTP/2 and TLS may still have bytes to send.
+        let _ = timeout(LAST_BYTES, self.inner.connections_closed()).await;
+        self.inner.leaving.send_replace(true);
+        self.tasks.shutdown().await;
+        self.inner.access_log.flush();
+        finished
+    }
+}
+
+impl Inner {
+    fn start_tasks(self: &Arc<Self>, listening: Vec<Listening>, admin: Option<Listening>) -> JoinSet<()> {
+        let mut tasks = JoinSet::new();
+        for (listening, front) in listening.into_iter().zip(&self.fronts) {
+            tasks.spawn(accept_forever(listening, front.clone(), self.closing.subscribe()));
+        }
+        if let Some(listening) = admin {
+            let inner = self.clone();
+            // It answers until the very end, so that whoever asks sees that we are draining.
+            tasks.spawn(admin::serve(listening, Arc::new(move || inner.readiness()), self.leaving.subscribe()));
+        }
+        let (inner, when) = (self.clone(), self.with_config(|config| config.log.dashboard));
+        tasks.spawn(dashboard::run(when, move || inner.tables(), self.changes.subscribe()));
+        tasks
+    }
+
+    fn with_config<T>(&self, read: impl FnOnce(&Config) -> T) -> T {
+        read(&self.config.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn shutdown_times(&self) -> (Duration, Duration) {
+        self.with_config(|config| (config.server.drain_delay, config.server.grace_period))
+    }
+
+    /// Ready once every backend of every upstream has been probed, until we are asked to leave.
+    fn readiness(&self) -> Readiness {
+        if self.draining.load(Relaxed) {
+            return Readiness::NotReady("draining".to_owned());
+        }
+        let snapshot = self.snapshot.load();
+        match snapshot.upstreams.values().find(|upstream| !upstream.is_probed()) {
+            Some(upstream) => Readiness::NotReady(format!("upstream {} has not been probed yet", upstream.name())),
+            None => Readiness::Ready,
+        }
+    }
+
+    /// The tables of the dashboard, in the order of the configuration.
+    fn tables(&self) -> Vec<Table> {
+        let snapshot = self.snapshot.load();
+        let names = self.with_config(|config| config.upstreams.iter().map(|it| it.name.clone()).collect::<Vec<_>>());
+        names.iter().filter_map(|name| snapshot.upstreams.get(name)).map(|upstream| table(upstream)).collect()
+    }
+
+    async fn connections_closed(&self) {
+        while self.connections.open() > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+fn table(upstream: &Upstream) -> Table {
+    let members = upstream.members().iter().zip(&upstream.config.backends);
+    let row = |backend, config| Row::new(backend, config, upstream.in_flight(backend));
+    Table {
+        upstream: upstream.name().clone(),
+        rows: members.map(|(member, config)| row(&member.backend, config)).collect(),
+    }
+}
+
+fn bind_all(config: &Config) -> Result<(Vec<Address>, Vec<Listening>), StartError> {
+    let bound = config.listeners.iter().enumerate();
+    let bound = bound.map(|(index, it)| bind(&it.address).map_err(|source| StartError::Bind { index, source }));
+    let listening = bound.collect::<Result<Vec<_>, _>>()?;
+    Ok((listening.iter().map(|it| it.local_address().clone()).collect(), listening))
+}
+
+fn fronts(
+    config: &Config,
+    addresses: &[Address],
+    proxy: &Arc<HttpProxy<Gateway>>,
+    shared: &Shared,
+) -> Result<Vec<Arc<Front<Gateway>>>, StartError> {
+    let listeners = config.listeners.iter().zip(addresses).enumerate();
+    let front = |(index, (listener, address)): (usize, (&crate::config::Listener, &Address))| {
+        let tls = listener.tls.as_ref().map(|tls| TlsState::new(tls, listener.http2).map(Arc::new)).transpose();
+        let tls = tls.map_err(|source| StartError::Tls { index, source })?;
+        Ok(Front::new((index, listener.clone()), address, proxy.clone(), tls, shared.clone()))
+    };
+    listeners.map(front).collect()
+}
+
+/// Starts the upstreams that are new or have changed; the others are taken over as they are.
+async fn start_upstreams(
+    config: &Config,
+    old: &Upstreams,
+    changes: &watch::Sender<u64>,
+) -> Result<Upstreams, StartError> {
+    let mut upstreams = HashMap::new();
+    let mut new = Vec::new();
+    for wanted in &config.upstreams {
+        let known = old.get(&wanted.name);
+        let upstream = match known {
+            Some(same) if same.config == *wanted => same.clone(),
+            _ => {
+                let built = Upstream::new(wanted, known.map(|known| &**known));
+                let built = built.map_err(|source| StartError::PeerTls { upstream: wanted.name.clone(), source })?;
+                new.push(built.clone());
+                built
+            }
+        };
+        upstreams.insert(wanted.name.clone(), upstream);
+    }
+    let told = changes.clone();
+    let on_change: crate::upstream::OnChange = Arc::new(move || told.send_modify(|count| *count += 1));
+    for upstream in new {
+        upstream.start(&on_change).await;
+    }
+    Ok(upstreams)
+}
+
+fn pingora_conf(config: &Config) -> ServerConf {
+    ServerConf {
+        threads: worker_threads(config),
+        upstream_keepalive_pool_size: POOLED_CONNECTIONS,
+        // The corridor decides about attempts; one more than it will ever make.
+        max_retries: crate::retry::ATTEMPTS_MAX + 1,
+        ..ServerConf::default()
+    }
+}

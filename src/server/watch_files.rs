@@ -42,7 +42,7 @@ struct Place {
 
 impl FileWatch {
     /// Begins to watch. To be made *before* the files are read, so that no change falls between the two.
-    pub fn new(paths: impl IntoIterator<Item = PathBuf>) -> Self {
+    pub fn new(paths: Vec<PathBuf>) -> Self {
         let look = |path: PathBuf| {
             let look = Look { place: Place::of(&path), contents: contents(&path) };
             (path, look)
@@ -107,7 +107,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("file");
         fs::write(&path, contents).unwrap();
-        let watch = FileWatch::new([path.clone()]);
+        let watch = FileWatch::new(vec![path.clone()]);
         (directory, path, watch)
     }
 
@@ -145,7 +145,7 @@ mod tests {
             fs::write(at(release).join("file"), contents).unwrap();
         }
         std::os::unix::fs::symlink(at("v1"), at("current")).unwrap();
-        let mut watch = FileWatch::new([at("current").join("file")]);
+        let mut watch = FileWatch::new(vec![at("current").join("file")]);
         std::os::unix::fs::symlink(at("v2"), at("next")).unwrap();
         fs::rename(at("next"), at("current")).unwrap();
         assert!(watch.changed());

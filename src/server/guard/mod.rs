@@ -17,7 +17,7 @@ use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use bytes::BytesMut;
@@ -164,7 +164,7 @@ impl<S: IO + 'static> Guard<S> {
     /// Answers in the hooks' place. From here on nothing that Pingora writes gets through.
     fn refuse(&mut self, refusal: Refusal) {
         (self.rules.on_refusal)(&self.connection, refusal, self.buffer.len());
-        self.stage = Stage::Refusing { answer: refusal.bytes().into(), written: 0 };
+        self.stage = Stage::Refusing { answer: refusal.to_bytes(SystemTime::now()).into(), written: 0 };
         self.timer.set(LINGER);
     }
 

@@ -158,16 +158,16 @@ impl Door {
         let address = listening.local_address().clone();
         let refusals = Arc::new(Mutex::new(Vec::new()));
         let log = refusals.clone();
-        let shared = Arc::new(Shared {
-            proxy: Arc::new(http_proxy(&Arc::new(ServerConf::default()), Echo)),
+        let shared = Shared {
             connections: TotalLimit::new(most),
             in_flight: Arc::default(),
             on_refusal: Arc::new(move |_, refusal, _| log.lock().unwrap().push(refusal)),
-            trusted_proxies: Vec::new(),
-        });
+            trusted_proxies: Arc::default(),
+        };
         let in_flight = shared.in_flight.clone();
         let tls = config.tls.as_ref().map(|tls| Arc::new(TlsState::new(tls, config.http2).unwrap()));
-        let front = Front::new(0, config, &address, tls, shared);
+        let proxy = Arc::new(http_proxy(&Arc::new(ServerConf::default()), Echo));
+        let front = Front::new((0, config), &address, proxy, tls, shared);
         let (stop, stopped) = watch::channel(false);
         let accepting = tokio::spawn(accept_forever(listening, front.clone(), stopped));
         Self { address, front, in_flight, refusals, stop, accepting }

@@ -142,6 +142,26 @@ impl TlsState {
         })
     }
 
+    /// The same listener under other settings: sessions go on, as does a self-signed certificate for the same names.
+    pub fn with_settings(&self, settings: &Tls) -> Result<Self, TlsError> {
+        let kept = &self.kept;
+        let self_signed = match settings.self_signed.as_slice() {
+            [] => None,
+            same if same == self.settings.self_signed => kept.self_signed.clone(),
+            names => Some(self_signed(names, &kept.provider)?),
+        };
+        let kept = Kept { provider: kept.provider.clone(), resumption: kept.resumption.clone(), self_signed };
+        let files = Files::read(settings)?;
+        let config = build(settings, self.alpn.clone(), &kept, &files)?;
+        Ok(Self {
+            current: ArcSwap::from_pointee(config),
+            settings: settings.clone(),
+            alpn: self.alpn.clone(),
+            kept,
+            fingerprint: Mutex::new(files.fingerprint()),
+        })
+    }
+
     /// The configuration for a connection that arrives now.
     pub fn config(&self) -> Arc<ServerConfig> {
         self.current.load_full()

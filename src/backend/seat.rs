@@ -1,8 +1,7 @@
-//! One server: where it is, how it is, and what it has in hand.
+//! What has each server in hand? In-flight counts, and the leases that change them.
 //!
-//! The living numbers are atomics behind an `Arc`, so they outlive a reload. In-flight counts of one upstream lie side
-//! by side in [`Block`]s, because a policy reads many of them for one choice. A [`Lease`] is the only way to change
-//! one, so a count can never leak. This file does not decide anything: states are set by `health`.
+//! The counts of one upstream lie side by side in [`Block`]s, because a policy reads many of them for one choice. A
+//! [`Lease`] is the only way to change one, so a count can never leak.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -59,6 +58,13 @@ impl Loads {
             count.fetch_add(1, Relaxed);
         }
         lease
+    }
+
+    /// The counts of `len` seats from `first` on, as far as they lie in the same block; fewer beyond the last seat.
+    pub(crate) fn side_by_side(&self, first: Seat, len: usize) -> &[AtomicU32] {
+        let (block, offset) = (first.0 as usize / SEATS_PER_BLOCK, first.0 as usize % SEATS_PER_BLOCK);
+        let counts = self.blocks.get(block).and_then(|block| block.in_flight.get(offset..)).unwrap_or_default();
+        counts.get(..len).unwrap_or(counts)
     }
 
     fn count(&self, seat: Seat) -> Option<&AtomicU32> {

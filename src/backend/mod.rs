@@ -1,0 +1,157 @@
+//! One server: where it is, how it is, and what it has in hand.
+//!
+//! The living numbers are atomics behind an `Arc`, so they outlive a reload. What a reload may change (weight, backup)
+//! is not here. This room does not decide anything: states are set by `health`, addresses by discovery.
+
+mod histogram;
+mod numbers;
+mod peer_tls;
+mod seat;
+mod task;
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+use std::time::{Duration, SystemTime};
+
+use arc_swap::{ArcSwap, Guard};
+
+use crate::config::{self, Target};
+
+use self::numbers::Numbers;
+
+pub use self::numbers::{LastError, Reading};
+pub use self::peer_tls::{PeerTls, PeerTlsError};
+pub use self::seat::{Block, Lease, Loads, SEATS_PER_BLOCK, Seat};
+pub use self::task::Task;
+
+/// How a backend is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum State {
+    /// Not probed yet.
+    Pending,
+    /// Takes requests.
+    Healthy,
+    /// Fails its probes.
+    Unreachable,
+}
+
+impl State {
+    /// The word for logs, metrics and tables.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "PENDING",
+            Self::Healthy => "HEALTHY",
+            Self::Unreachable => "UNREACHABLE",
+        }
+    }
+}
+
+impl std::fmt::Display for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// One server of an upstream, with its living numbers.
+#[derive(Debug)]
+pub struct Backend {
+    /// Its name in logs.
+    pub name: Arc<str>,
+    /// Where the configuration says it is.
+    pub target: Target,
+    /// Whether it is spoken to over TLS.
+    pub tls: bool,
+    /// Its place among the in-flight counts of its upstream.
+    pub seat: Seat,
+    state: AtomicU8,
+    addresses: ArcSwap<Vec<SocketAddr>>,
+    numbers: Numbers,
+}
+
+impl Backend {
+    /// A backend that nothing is known about yet.
+    pub fn new(config: &config::Backend, seat: Seat) -> Self {
+        let addresses = match &config.target {
+            Target::Address(address) => vec![*address],
+            Target::Name { .. } | Target::Unix(_) => Vec::new(),
+        };
+        Self {
+            name: config.name.clone(),
+            target: config.target.clone(),
+            tls: config.tls,
+            seat,
+            state: AtomicU8::new(State::Pending as u8),
+            addresses: ArcSwap::from_pointee(addresses),
+            numbers: Numbers::default(),
+        }
+    }
+
+    /// Its state.
+    pub fn state(&self) -> State {
+        match self.state.load(Relaxed) {
+            healthy if healthy == State::Healthy as u8 => State::Healthy,
+            unreachable if unreachable == State::Unreachable as u8 => State::Unreachable,
+            _ => State::Pending,
+        }
+    }
+
+    /// Sets its state; only `health` does.
+    pub fn set_state(&self, state: State) {
+        self.state.store(state as u8, Relaxed);
+        if state == State::Healthy {
+            self.numbers.seen_healthy(SystemTime::now());
+        }
+    }
+
+    /// Its IP addresses, in the order of the resolver: empty for a unix socket, and until a name is resolved.
+    pub fn addresses(&self) -> Guard<Arc<Vec<SocketAddr>>> {
+        self.addresses.load()
+    }
+
+    /// Replaces its addresses; says whether that was a change.
+    pub fn set_addresses(&self, addresses: Vec<SocketAddr>) -> bool {
+        let changed = **self.addresses.load() != addresses;
+        if changed {
+            self.addresses.store(Arc::new(addresses));
+        }
+        changed
+    }
+
+    /// The path of its socket, if it is a unix socket.
+    pub fn unix_path(&self) -> Option<&Path> {
+        match &self.target {
+            Target::Unix(path) => Some(path),
+            Target::Address(_) | Target::Name { .. } => None,
+        }
+    }
+
+    /// Counts an attempt that it answered, `latency` after the request was on its way.
+    pub fn record_answer(&self, latency: Duration) {
+        self.numbers.answer(latency, SystemTime::now());
+    }
+
+    /// Counts an attempt that failed through its fault. `what` is a few words for the operator.
+    pub fn record_failure(&self, what: &str) {
+        self.numbers.attempt_failed(what, SystemTime::now());
+    }
+
+    /// Notes a probe that passed.
+    pub fn record_probe_success(&self) {
+        self.numbers.probe_passed(SystemTime::now());
+    }
+
+    /// Notes a probe that failed. `what` is a few words for the operator.
+    pub fn record_probe_failure(&self, what: &str) {
+        self.numbers.probe_failed(what, SystemTime::now());
+    }
+
+    /// What its numbers are now.
+    pub fn reading(&self) -> Reading {
+        self.numbers.read(SystemTime::now())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,53 @@
+//! Tests of a backend and its numbers.
+
+use super::*;
+
+fn backend(target: Target) -> Backend {
+    let config = config::Backend { name: "b".into(), target, tls: false, weight: 1, backup: false };
+    Backend::new(&config, Seat(0))
+}
+
+fn somewhere() -> Backend {
+    backend(Target::Address("127.0.0.1:80".parse().unwrap()))
+}
+
+#[test]
+fn every_state_is_read_back_as_it_was_set() {
+    let backend = somewhere();
+    assert_eq!(backend.state(), State::Pending);
+    for state in [State::Healthy, State::Unreachable, State::Pending] {
+        backend.set_state(state);
+        assert_eq!(backend.state(), state);
+    }
+}
+
+#[test]
+fn an_address_is_known_at_once_and_a_name_is_not() {
+    assert_eq!(somewhere().addresses().len(), 1);
+    let named = backend(Target::Name { host: "app".into(), port: 80 });
+    assert!(named.addresses().is_empty());
+    let found = vec!["10.0.0.1:80".parse().unwrap()];
+    assert!(named.set_addresses(found.clone()));
+    assert!(!named.set_addresses(found));
+}
+
+#[test]
+fn a_success_ends_the_failures_in_a_row_and_nothing_else() {
+    let backend = somewhere();
+    backend.record_failure("refused");
+    backend.record_probe_failure("timeout");
+    assert_eq!(backend.reading().failures_in_row, 2);
+    backend.record_answer(Duration::from_millis(5));
+    let reading = backend.reading();
+    assert_eq!((reading.failures_in_row, reading.requests, reading.errors), (0, 2, 1));
+    assert_eq!(reading.last_error.unwrap().what, "timeout");
+    assert!(reading.last_healthy.is_some() && reading.p50 >= Some(Duration::from_millis(5)));
+}
+
+#[test]
+fn an_endless_error_text_is_cut() {
+    let backend = somewhere();
+    backend.record_failure(&"\u{20ac}".repeat(1000));
+    let words = backend.reading().last_error.unwrap().what.clone();
+    assert!(words.chars().count() == 200 && words.chars().all(|c| c == '\u{20ac}'));
+}

@@ -1,0 +1,152 @@
+//! What can be typed? Every command and flag, with its help, and the exit codes.
+
+use std::fmt::Display;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{Parser, Subcommand};
+
+use crate::config::{self, Checked, Problem};
+use crate::demo;
+use crate::server;
+
+/// Bad flags (`EX_USAGE` of sysexits.h).
+const USAGE: u8 = 64;
+/// A front door that could not open (`EX_UNAVAILABLE`).
+const UNAVAILABLE: u8 = 69;
+/// A bad configuration (`EX_CONFIG`).
+const CONFIG: u8 = 78;
+
+/// Where `run` looks when no file is named.
+const DEFAULT_FILES: [&str; 2] = ["portcullis.yaml", "/etc/portcullis/portcullis.yaml"];
+
+const EXAMPLES: &str = "Examples:
+  portcullis demo                         a front door with sample backends, to look around
+  portcullis run -c portcullis.yaml       the real thing
+  portcullis check -c portcullis.yaml     all problems of a file at once; exits 78 if there are any
+  portcullis schema > schema.json         for editors that complete and check YAML
+  kill -HUP PID                           reload the file, or change nothing if it is bad
+  kill -TERM PID                          finish what is in flight, then leave
+
+Exit codes: 0 fine, 64 bad flags, 69 could not start, 78 bad configuration";
+
+/// A load balancer and TLS front door: one binary, one YAML file.
+#[derive(Debug, Parser)]
+#[command(name = "portcullis", version, after_help = EXAMPLES, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve; reload on SIGHUP and when the file changes, drain on SIGTERM
+    Run {
+        /// The configuration [default: ./portcullis.yaml, then /etc/portcullis/portcullis.yaml]
+        #[arg(short, long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
+    /// Check a configuration and report all of its problems at once
+    Check {
+        /// The configuration [default: ./portcullis.yaml, then /etc/portcullis/portcullis.yaml]
+        #[arg(short, long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
+    /// Print the JSON Schema of the configuration, for editors
+    Schema,
+    /// Serve sample backends on https://localhost:8443 and http://localhost:8080
+    Demo,
+}
+
+impl Cli {
+    /// Reads the command line; on `--help`, `--version` or a mistake, says so and gives the exit code.
+    pub fn read() -> Result<Self, ExitCode> {
+        Self::try_parse().map_err(|error| {
+            // Whoever closed the pipe does not want to read it.
+            let _ = error.print();
+            match error.kind() {
+                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
+                _ => ExitCode::from(USAGE),
+            }
+        })
+    }
+
+    /// Does what was asked.
+    pub fn run(self) -> ExitCode {
+        match self.command {
+            Command::Run { config } => run(config),
+            Command::Check { config } => check(config),
+            Command::Schema => say(config::schema()),
+            Command::Demo => match demo::run() {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => fail(UNAVAILABLE, error),
+            },
+        }
+    }
+}
+
+fn run(file: Option<PathBuf>) -> ExitCode {
+    let (file, checked) = match find(file).and_then(|file| read(&file).map(|checked| (file, checked))) {
+        Ok(found) => found,
+        Err(code) => return code,
+    };
+    for warning in &checked.warnings {
+        log::warn!("{warning}");
+    }
+    match server::run(checked.config, Some(&file)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(UNAVAILABLE, error),
+    }
+}
+
+fn check(file: Option<PathBuf>) -> ExitCode {
+    let (file, checked) = match find(file).and_then(|file| read(&file).map(|checked| (file, checked))) {
+        Ok(found) => found,
+        Err(code) => return code,
+    };
+    report(&checked.warnings);
+    let count = match checked.warnings.len() {
+        0 => "ok".to_owned(),
+        1 => "ok, with 1 warning".to_owned(),
+        count => format!("ok, with {count} warnings"),
+    };
+    say(format_args!("{}: {count}", file.display()))
+}
+
+fn find(file: Option<PathBuf>) -> Result<PathBuf, ExitCode> {
+    let default = || DEFAULT_FILES.iter().map(PathBuf::from).find(|file| file.exists());
+    file.or_else(default).ok_or_else(|| {
+        let looked = DEFAULT_FILES.join(" and ");
+        fail(CONFIG, format_args!("there is no configuration: {looked} do not exist\n  help: name one with -c FILE"))
+    })
+}
+
+fn read(file: &Path) -> Result<Checked, ExitCode> {
+    config::load(file).map_err(|problems| {
+        report(&problems);
+        ExitCode::from(CONFIG)
+    })
+}
+
+fn report(problems: &[Problem]) {
+    let mut stderr = io::stderr().lock();
+    for problem in problems {
+        // With no one to read it, there is nothing left to do about a problem.
+        let _ = writeln!(stderr, "{problem}");
+    }
+}
+
+fn say(text: impl Display) -> ExitCode {
+    match writeln!(io::stdout().lock(), "{text}") {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+fn fail(code: u8, error: impl Display) -> ExitCode {
+    // The exit code says it too.
+    let _ = writeln!(io::stderr().lock(), "portcullis: {error}");
+    ExitCode::from(code)
+}

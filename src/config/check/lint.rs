@@ -1,0 +1,131 @@
+//! What is allowed, and yet hardly meant?
+//!
+//! Warnings only. Each names a mistake that starts without a word and is found on a bad day.
+
+use std::collections::HashMap;
+
+use crate::config::file::{self, File, Marked};
+use crate::config::problem::{Problems, Spot};
+use crate::config::surroundings::Surroundings;
+use crate::config::units::show_duration;
+use crate::config::{Action, Config, HostPattern, Match, PathPattern};
+
+/// Descriptors for the log, the listeners, the event loops and the libraries.
+const OWN_FILES: u64 = 100;
+
+/// Tells every warning that needs the whole configuration.
+pub(super) fn lint(file: &File, config: &Config, around: &Surroundings, problems: &mut Problems) {
+    unreachable_routes(file, config, problems);
+    weightless_upstreams(file, problems);
+    attempts_beyond_timeout(file, config, problems);
+    too_few_files(file, config, around, problems);
+    probes_that_overlap(file, problems);
+}
+
+/// Two routes with the same conditions: the second never gets a request.
+fn unreachable_routes(file: &File, config: &Config, problems: &mut Problems) {
+    let mut seen: HashMap<String, &Spot> = HashMap::new();
+    for (written, route) in file.routes.iter().zip(&config.routes) {
+        // Each host is a route of its own; it is out of reach if an earlier one takes all of them.
+        let keys = conditions(&route.matches);
+        let mut taken = keys.iter().map(|key| seen.get(key));
+        let first = taken.next().flatten();
+        if let (Some(first), true) = (first, taken.all(|other| other.is_some())) {
+            let what = format!("this route can never match: {} has the same conditions", first.key);
+            problems.warning(&written.at, what, "change its `match`, or take one of the two away");
+        }
+        for key in keys {
+            seen.entry(key).or_insert(&written.at);
+        }
+    }
+}
+
+/// The conditions of a match in a form that is equal if they are, once for each host.
+fn conditions(matches: &Match) -> Vec<String> {
+    let Match { listener, hosts, path, methods, headers, query } = matches;
+    let (mut methods, mut headers, mut query) = (sorted(methods), sorted(headers), sorted(query));
+    for list in [&mut methods, &mut headers, &mut query] {
+        list.dedup();
+    }
+    let rest = format!("{listener:?} {path:?} {methods:?} {headers:?} {query:?}");
+    if hosts.is_empty() {
+        return vec![rest];
+    }
+    let name = |host: &HostPattern| match host {
+        HostPattern::Exact(host) => format!("{host} {rest}"),
+        HostPattern::Wildcard(domain) => format!("*.{domain} {rest}"),
+    };
+    hosts.iter().map(name).collect()
+}
+
+fn sorted(items: &[impl std::fmt::Debug]) -> Vec<String> {
+    let mut shown: Vec<String> = items.iter().map(|item| format!("{item:?}")).collect();
+    shown.sort();
+    shown
+}
+
+fn weightless_upstreams(file: &File, problems: &mut Problems) {
+    for upstream in file.upstreams.0.iter().filter_map(|named| named.value.as_ref()) {
+        let mut weights = upstream.backends.iter().map(|backend| backend.0.weight.0);
+        if !upstream.backends.is_empty() && weights.all(|weight| weight == 0) {
+            let help = "give at least one backend a weight above 0";
+            problems.warning(&upstream.backends.at, "every backend has weight 0, so none gets a request", help);
+        }
+    }
+}
+
+/// One attempt that takes as long as it may leaves nothing for the answer.
+fn attempts_beyond_timeout(file: &File, config: &Config, problems: &mut Problems) {
+    let upstreams: HashMap<_, _> = config.upstreams.iter().map(|upstream| (&upstream.name, upstream)).collect();
+    for (written, route) in file.routes.iter().zip(&config.routes) {
+        let Action::Upstream(name) = &route.action else { continue };
+        let Some(upstream) = upstreams.get(name) else { continue };
+        let attempt = upstream.timeouts.connect + upstream.timeouts.first_byte;
+        if attempt > route.timeout {
+            let what = format!(
+                "one attempt at `{name}` may take {} (connect and first_byte), longer than this route's {}",
+                show_duration(attempt),
+                show_duration(route.timeout)
+            );
+            problems.warning(&written.timeout.at, what, "raise the route's timeout or lower the upstream's");
+        }
+    }
+}
+
+/// A connection of a client and one to a backend are two open files.
+fn too_few_files(file: &File, config: &Config, around: &Surroundings, problems: &mut Problems) {
+    let Some(limit) = around.open_files else { return };
+    let connections = &file.server.max_connections;
+    let wanted = config.server.max_connections as u64;
+    // The default is far above what most need: it is worth a word only if the limit is far below.
+    let needed = if connections.written { 2 * wanted } else { wanted / 50 };
+    if limit < needed + OWN_FILES {
+        let what = format!("{wanted} connections need {} open files, and the limit is {limit}", 2 * wanted + OWN_FILES);
+        problems.warning(&connections.at, what, "raise the limit (`ulimit -Hn`, LimitNOFILE=), or lower this number");
+    }
+}
+
+fn probes_that_overlap(file: &File, problems: &mut Problems) {
+    for upstream in file.upstreams.0.iter().filter_map(|named| named.value.as_ref()) {
+        let Some(check) = &upstream.health_check.value else { continue };
+        if check.fast_interval.0 > check.interval.0 {
+            let help = "it is meant to find out sooner: choose it below `interval`";
+            problems.warning(&check.fast_interval.at, "the fast interval is longer than the usual one", help);
+        }
+    }
+}
+
+/// A prefix to strip that no matched path begins with.
+pub(super) fn strips_nothing(prefix: Option<&Marked<String>>, condition: &file::Match, problems: &mut Problems) {
+    let Some(prefix) = prefix else { return };
+    let path = match &condition.path.value {
+        PathPattern::Any => return,
+        PathPattern::Exact(path) | PathPattern::Prefix(path) => path,
+    };
+    let below =
+        |long: &str, short: &str| long.strip_prefix(short).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    if !below(path, prefix) && !below(prefix, path) {
+        let what = format!("no path that this route matches begins with `{}`", **prefix);
+        problems.warning(&prefix.at, what, "compare it with `match.path`");
+    }
+}

@@ -1,0 +1,197 @@
+//! What may be written in the file? The YAML's own shape, key for key, with the words of the manual.
+//!
+//! Each section is declared once; its decoder, its part of the JSON Schema and its keys for the documentation's tests
+//! follow from that. Whatever is in a [`File`] has the right shape; whether it makes sense is `check`'s question.
+
+mod backend;
+mod decode;
+mod leaves;
+mod route;
+mod section;
+mod upstream;
+
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+pub(crate) use backend::{Backend, BackendUrl};
+pub(crate) use decode::{Decode, Map, Marked};
+pub(crate) use leaves::{FilePath, JsonLines, PathOr, Size, Threads, Timeout};
+pub(crate) use route::{Edits, Exposed, Match, Redirect, Respond, Rewrite, Route, Statuses};
+pub(crate) use upstream::{Balance, HealthCheck, Upstream, UpstreamTimeouts, UpstreamTls};
+
+use super::{Address, ClientAuthMode, Dashboard, Http2, TlsVersion};
+use section::section;
+
+section! {
+    /// One file configures one process.
+    File {
+        /// What concerns the process as a whole.
+        server: Server = "{}",
+        /// The addresses that connections are accepted on; at least one.
+        listeners: Vec<Marked<Listener>> = "[]",
+        /// The groups of backends, by name.
+        upstreams: Map<Upstream> = "{}",
+        /// Which request goes where. The most specific match wins, whatever the order.
+        routes: Vec<Marked<Route>> = "[]",
+        /// Where `/healthz` and `/readyz` are served.
+        admin: Admin = "{}",
+        /// What is logged, and where.
+        log: Log = "{}",
+    }
+    later { keys, cache }
+}
+
+section! {
+    /// What concerns the process as a whole.
+    Server {
+        /// Worker threads; `auto` is one for each core.
+        threads: Threads = "auto",
+        /// Open client connections on all listeners together; more are refused.
+        max_connections: NonZeroUsize = "50000",
+        /// How long requests in flight may take to finish at shutdown.
+        grace_period: Duration = "20s",
+        /// How long `/readyz` says no while connections are still accepted, before the grace period begins.
+        drain_delay: Duration = "0s",
+        /// Networks (CIDR) whose forwarding header fields are believed.
+        trusted_proxies: Vec<Marked<IpNet>> = "[]",
+        /// When this file is read again.
+        reload: Reload = "{}",
+    }
+    later { secret, upgrade_socket, retry_buffers }
+}
+
+section! {
+    /// When the configuration file is read again without being asked.
+    Reload {
+        /// Whether a change of the file is a reason.
+        watch: bool = "true",
+        /// How long the file must have been quiet before it is read.
+        debounce: Duration = "500ms",
+    }
+    later {}
+}
+
+section! {
+    /// One address that connections are accepted on.
+    Listener {
+        /// The name that routes may ask for with `match.listener`.
+        name: Option<String> = "null",
+        /// An IP address with a port, or `unix:` and the path of a socket.
+        address: Address,
+        /// Makes this a TLS listener.
+        tls: Option<Tls> = "null",
+        /// With `tls`: HTTP/2 by ALPN. Without: `true` changes nothing, `only` is HTTP/2 by prior knowledge.
+        http2: Http2 = "true",
+        /// Redirect every request to `https` on this port, instead of routing it.
+        redirect_to_https: Option<NonZeroPort> = "null",
+        /// A directory served under `/.well-known/acme-challenge/`.
+        acme_challenges: Option<FilePath> = "null",
+        /// Open connections of one client address; trusted proxies are not counted.
+        max_connections_per_address: Option<NonZeroUsize> = "null",
+        /// How long a client may take.
+        timeouts: ListenerTimeouts = "{}",
+        /// How much a client may send.
+        limits: ListenerLimits = "{}",
+    }
+    later { proxy_protocol }
+}
+
+/// A port to connect to: zero is none.
+pub(crate) type NonZeroPort = std::num::NonZeroU16;
+
+section! {
+    /// TLS on a listener: `certificates`, `self_signed`, or both.
+    Tls {
+        /// Chosen by SNI from the names in the certificate; the first is the default.
+        certificates: Vec<Marked<CertificateFiles>> = "[]",
+        /// Names for a certificate that is made at start, for development.
+        self_signed: Vec<Marked<String>> = "[]",
+        /// Ask clients for a certificate.
+        client_auth: Option<ClientAuth> = "null",
+        /// The oldest version that is spoken.
+        min_version: TlsVersion = "\"1.2\"",
+    }
+    later {}
+}
+
+section! {
+    /// The two PEM files of a certificate.
+    CertificateFiles {
+        /// The chain, the server's own certificate first.
+        cert: FilePath,
+        /// The private key.
+        key: FilePath,
+    }
+    later {}
+}
+
+section! {
+    /// How client certificates are asked for.
+    ClientAuth {
+        /// PEM file with the authorities that may have signed one.
+        ca: FilePath,
+        /// `require`: no certificate, no connection. `request`: it is verified if there is one.
+        mode: ClientAuthMode = "require",
+        /// PEM file with revocation lists.
+        crl: Option<FilePath> = "null",
+    }
+    later {}
+}
+
+section! {
+    /// How long a client may take.
+    ListenerTimeouts {
+        /// For the TLS handshake, in all.
+        handshake: Timeout = "10s",
+        /// For the head of a request, in all.
+        header: Timeout = "10s",
+        /// Between two reads of a body.
+        body: Timeout = "30s",
+        /// Between two requests.
+        idle: Timeout = "60s",
+        /// Between two writes.
+        write: Timeout = "30s",
+    }
+    later {}
+}
+
+section! {
+    /// How much a client may send.
+    ListenerLimits {
+        /// Bytes of a request's head.
+        header_size: Size = "64KiB",
+        /// Fields in a request's head.
+        headers: NonZeroUsize = "100",
+        /// Requests on one HTTP/1.1 connection; then it is closed.
+        requests_per_connection: NonZeroU32 = "10000",
+        /// Concurrent streams on one HTTP/2 connection.
+        h2_streams: NonZeroU32 = "100",
+    }
+    later { min_rate }
+}
+
+section! {
+    /// The listener for operators and their tools.
+    Admin {
+        /// A loopback address with a port, or `unix:` and the path of a socket; `none` switches it off.
+        address: Option<Address> = "127.0.0.1:9901",
+    }
+    later { token }
+}
+
+section! {
+    /// What is logged, and where.
+    Log {
+        /// The least important level that is written: `error`, `warn`, `info`, `debug`, `trace` or `none`.
+        level: log::LevelFilter = "info",
+        /// Where the access log goes, one line a request: `none`, `stdout` or a file.
+        access: PathOr = "stdout",
+        /// The form of access log lines.
+        format: JsonLines = "json",
+        /// When the table of backends is logged: `none`, `on_change`, or also at an interval such as `5s`.
+        dashboard: Dashboard = "on_change",
+    }
+    later {}
+}

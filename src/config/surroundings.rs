@@ -1,0 +1,67 @@
+//! What does checking a file need from outside it?
+//!
+//! The one place in this room that reads the environment, the file system and the clock, and only to hand them on:
+//! `parse` itself sees nothing but its arguments, so a test can put any world around a file.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::problem::{Problem, Problems, Spot};
+use super::tree::Mark;
+use super::{Checked, parse};
+
+/// Looks up an environment variable.
+pub type Environment = dyn Fn(&str) -> Option<String>;
+/// Reads a file.
+pub type ReadFile = dyn Fn(&Path) -> io::Result<Vec<u8>>;
+/// Whether there is such a directory.
+pub type HasDirectory = dyn Fn(&Path) -> bool;
+
+/// The world around a configuration file.
+pub struct Surroundings {
+    /// Where relative paths start.
+    pub folder: PathBuf,
+    /// Looks up an environment variable.
+    pub environment: Box<Environment>,
+    /// Reads a file.
+    pub read_file: Box<ReadFile>,
+    /// Whether there is such a directory.
+    pub has_directory: Box<HasDirectory>,
+    /// Seconds since 1970.
+    pub now: i64,
+    /// How many files the process may have open at once, if that is known.
+    pub open_files: Option<u64>,
+}
+
+impl Surroundings {
+    /// The process's own world, with relative paths starting in this folder.
+    pub fn of_process(folder: PathBuf) -> Self {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        Self {
+            folder,
+            environment: Box::new(|name| std::env::var(name).ok()),
+            read_file: Box::new(|path| std::fs::read(path)),
+            has_directory: Box::new(|path| path.is_dir()),
+            now: i64::try_from(now).unwrap_or(i64::MAX),
+            // The program raises its soft limit to the hard one when it starts.
+            open_files: rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum,
+        }
+    }
+}
+
+/// Reads and checks a file.
+pub fn load(path: &Path) -> Result<Checked, Vec<Problem>> {
+    let name = path.display().to_string();
+    let unreadable = |what: String, help: &str| {
+        let mut problems = Problems::of(&name);
+        problems.error(&Spot::root(Mark { line: 1, col: 1 }), what, help);
+        problems.into_parts().0
+    };
+    let bytes = std::fs::read(path).map_err(|error| {
+        unreadable(format!("it cannot be read: {error}"), "name a file that exists and that this user may read")
+    })?;
+    let text = String::from_utf8(bytes).map_err(|_| unreadable("it is not UTF-8 text".into(), "save it as UTF-8"))?;
+    let folder = path.parent().map(Path::to_path_buf).unwrap_or_default();
+    parse(&text, &name, &Surroundings::of_process(folder))
+}

@@ -1,0 +1,95 @@
+//! What does the backend call it? Changes the path and the Host field of a request.
+//!
+//! The path is normalised before a prefix is taken off: the route was found by the normalised path, so only that one
+//! is sure to begin with the prefix. A request that is not rewritten keeps its target byte for byte.
+
+use std::ops::ControlFlow;
+
+use http::header::HOST;
+use http::{HeaderValue, Uri};
+use pingora::http::RequestHeader;
+
+use super::{Answer, Client, Filter};
+use crate::answer::Refusal;
+use crate::config;
+use crate::path;
+
+/// Rewrites the target and the Host field.
+pub(super) struct Rewrite {
+    strip: String,
+    add: String,
+    host: Option<HeaderValue>,
+}
+
+impl Rewrite {
+    /// `None` when there is nothing to rewrite.
+    pub(super) fn new(rewrite: &config::Rewrite) -> Option<Self> {
+        let prefix = |prefix: &Option<String>| prefix.as_deref().unwrap_or("").trim_end_matches('/').to_owned();
+        (*rewrite != config::Rewrite::default()).then(|| Self {
+            strip: prefix(&rewrite.strip_prefix),
+            add: prefix(&rewrite.add_prefix),
+            host: rewrite.host.clone(),
+        })
+    }
+
+    /// The new target, or `None` when it stays as it is.
+    fn target(&self, uri: &Uri) -> Option<String> {
+        if self.strip.is_empty() && self.add.is_empty() {
+            return None;
+        }
+        let path = path::normalise(uri.path()).ok()?;
+        let rest = match path.strip_prefix(self.strip.as_str()) {
+            // Only on a segment border: `/v1` is taken off `/v1/x`, and left on `/v1x`.
+            Some(rest) if rest.is_empty() || rest.starts_with('/') => rest,
+            _ => &*path,
+        };
+        let slash = if rest.is_empty() { "/" } else { "" };
+        let query = uri.query().map_or(String::new(), |query| format!("?{query}"));
+        Some(format!("{}{rest}{slash}{query}", self.add))
+    }
+}
+
+impl Filter for Rewrite {
+    fn on_request(&self, head: &mut RequestHeader, _client: &Client) -> ControlFlow<Answer> {
+        if let Some(target) = self.target(&head.uri) {
+            match target.parse() {
+                Ok(uri) => head.set_uri(uri),
+                Err(_) => return ControlFlow::Break(Answer::Refuse(Refusal::BadTarget)),
+            }
+        }
+        if let Some(host) = &self.host {
+            // A full header map leaves the head as it was.
+            let _ = head.insert_header(HOST, host.clone());
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rewritten(strip: &str, add: &str, target: &str) -> String {
+        let some = |prefix: &str| (!prefix.is_empty()).then(|| prefix.to_owned());
+        let rewrite = config::Rewrite { strip_prefix: some(strip), add_prefix: some(add), host: None };
+        let mut head = RequestHeader::build("GET", target.as_bytes(), None).unwrap();
+        let filter = Rewrite::new(&rewrite).unwrap();
+        assert!(filter.on_request(&mut head, &Client { address: None, tls: false }).is_continue());
+        head.uri.to_string()
+    }
+
+    #[test]
+    fn a_prefix_is_taken_off_on_a_segment_border_only() {
+        assert_eq!(rewritten("/v1", "", "/v1/a?b=c"), "/a?b=c");
+        assert_eq!(rewritten("/v1", "", "/v1"), "/");
+        assert_eq!(rewritten("/v1", "", "/v1x/a"), "/v1x/a");
+        assert_eq!(rewritten("/v1/", "/api/", "/v1/a"), "/api/a");
+        assert_eq!(rewritten("", "/api", "/a"), "/api/a");
+    }
+
+    #[test]
+    fn dot_segments_do_not_hide_a_prefix() {
+        assert_eq!(rewritten("/v1", "", "/x/../v1/a"), "/a");
+        assert_eq!(rewritten("/v1", "", "/v1/%2e%2e/b"), "/b");
+    }
+}

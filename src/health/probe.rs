@@ -1,0 +1,204 @@
+//! Does a backend pass? One probe: Pingora's checks, set up for a backend of ours.
+//!
+//! A probe speaks as requests do: the same protocol, TLS files and server name, on a new connection each time, because
+//! an established one can hide that no other can be made. It decides nothing; when to run it and what its outcome
+//! means is up to `watch`.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use http::Extensions;
+use pingora::connectors::http::Connector;
+use pingora::connectors::{ConnectorOptions, TransportConnector};
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::protocols::l4::socket::SocketAddr;
+use pingora::upstreams::peer::HttpPeer;
+use pingora::{Error, ErrorType};
+use pingora_load_balancing::Backend as Server;
+use pingora_load_balancing::health_check::{HealthCheck as Check, HttpHealthCheck, TcpHealthCheck};
+
+use crate::backend::{Backend, PeerTls};
+use crate::config::{HealthCheck, Protocol, Target};
+
+/// The error code under which a wrong status comes back to us.
+const STATUS: &str = "status";
+
+/// A way to probe one backend.
+pub struct Probe {
+    check: Result<Arc<dyn Check + Send + Sync>, String>,
+}
+
+impl Probe {
+    /// Sets a probe up. May read the certificates of the system, which blocks.
+    pub fn new(backend: &Backend, check: &HealthCheck, protocol: Protocol, tls: &PeerTls) -> Self {
+        let check = match check {
+            HealthCheck::None | HealthCheck::Tcp(_) if !backend.tls => Ok(connect()),
+            HealthCheck::None | HealthCheck::Tcp(_) => Ok(Arc::new(Handshake::new(backend, tls)) as Arc<_>),
+            HealthCheck::Http { .. } => request(backend, check, protocol, tls).map_err(|error| words(&error)),
+        };
+        Self { check }
+    }
+
+    /// Probes the backend once; a failure comes as a few words. Has no time limit of its own.
+    ///
+    /// A name with many addresses passes if any of them does. The caller begins with another one each time, as long
+    /// as probes fail, so that an address that swallows everything cannot hide the others.
+    pub async fn run(&self, backend: &Backend, first: usize) -> Result<(), String> {
+        let check = self.check.as_ref().map_err(Clone::clone)?;
+        let servers = servers(backend)?;
+        let mut outcome = Ok(());
+        for server in servers.iter().cycle().skip(first % servers.len()).take(servers.len()) {
+            outcome = check.check(server).await.map_err(|error| words(&error));
+            if outcome.is_ok() {
+                break;
+            }
+        }
+        outcome
+    }
+}
+
+/// Where to connect; never empty.
+fn servers(backend: &Backend) -> Result<Vec<Server>, String> {
+    let server = |addr| Server { addr, weight: 1, ext: Extensions::new() };
+    if let Some(path) = backend.unix_path() {
+        let address = std::os::unix::net::SocketAddr::from_pathname(path).map_err(|error| error.to_string())?;
+        return Ok(vec![server(SocketAddr::Unix(address))]);
+    }
+    let servers: Vec<_> = backend.addresses().iter().map(|&address| server(SocketAddr::Inet(address))).collect();
+    if servers.is_empty() { Err("name not resolved".to_owned()) } else { Ok(servers) }
+}
+
+/// The plain TCP check, one for all backends: every `TcpHealthCheck` reads the certificates of the system and keeps
+/// them, though this one has no use for them.
+fn connect() -> Arc<dyn Check + Send + Sync> {
+    static CHECK: OnceLock<Arc<TcpHealthCheck>> = OnceLock::new();
+    let check = CHECK.get_or_init(|| {
+        let mut check = TcpHealthCheck::default();
+        // The time limit of the probe is the one that holds.
+        check.peer_template.options.connection_timeout = None;
+        Arc::new(check)
+    });
+    check.clone()
+}
+
+fn request(
+    backend: &Backend,
+    check: &HealthCheck,
+    protocol: Protocol,
+    tls: &PeerTls,
+) -> pingora::Result<Arc<dyn Check + Send + Sync>> {
+    let HealthCheck::Http { path, host, expect, schedule } = check else {
+        return Ok(connect());
+    };
+    let mut probe = HttpHealthCheck::<()>::new_custom("localhost", backend.tls, connector(backend, tls));
+    probe.peer_template = peer(backend, tls, schedule.timeout);
+    match protocol {
+        Protocol::Http2 => probe.peer_template.options.set_http_version(2, 2),
+        // Without TLS there is no ALPN to choose by.
+        Protocol::Auto if backend.tls => probe.peer_template.options.set_http_version(2, 1),
+        Protocol::Auto | Protocol::Http1 => probe.peer_template.options.set_http_version(1, 1),
+    }
+    probe.req = RequestHeader::build("GET", path.as_bytes(), None)?;
+    probe.req.insert_header(http::header::HOST, host.clone().unwrap_or_else(|| authority(backend)))?;
+    let agent = concat!("portcullis/", env!("CARGO_PKG_VERSION"), " health check");
+    probe.req.insert_header(http::header::USER_AGENT, agent)?;
+    let expect = expect.clone();
+    probe.validator = Some(Box::new(move |response: &ResponseHeader| {
+        let status = response.status.as_u16();
+        let passes = expect.iter().any(|range| range.contains(&status));
+        if passes { Ok(()) } else { Error::e_explain(ErrorType::CustomCode(STATUS, status), "probe") }
+    }));
+    Ok(Arc::new(probe))
+}
+
+/// What the Host field says unless configured: where the backend is, without a port that the scheme implies.
+fn authority(backend: &Backend) -> String {
+    let implied = if backend.tls { 443 } else { 80 };
+    match &backend.target {
+        Target::Address(address) if address.port() == implied && address.is_ipv6() => format!("[{}]", address.ip()),
+        Target::Address(address) if address.port() == implied => address.ip().to_string(),
+        Target::Address(address) => address.to_string(),
+        Target::Name { host, port } if *port == implied => host.to_string(),
+        Target::Name { host, port } => format!("{host}:{port}"),
+        Target::Unix(_) => "localhost".to_owned(),
+    }
+}
+
+/// A TCP connection and a TLS handshake. Pingora's `TcpHealthCheck` can do that too, but not with a client certificate.
+struct Handshake {
+    peer: HttpPeer,
+    connector: TransportConnector,
+}
+
+impl Handshake {
+    fn new(backend: &Backend, tls: &PeerTls) -> Self {
+        let connector = TransportConnector::new(connector_options(backend, tls));
+        Self { peer: peer(backend, tls, Duration::MAX), connector }
+    }
+}
+
+#[async_trait]
+impl Check for Handshake {
+    async fn check(&self, server: &Server) -> pingora::Result<()> {
+        let mut peer = self.peer.clone();
+        peer._address = server.addr.clone();
+        self.connector.new_stream(&peer).await.map(drop)
+    }
+
+    fn health_threshold(&self, _success: bool) -> usize {
+        1
+    }
+}
+
+/// A peer for any address: the check puts in the one that it probes.
+fn peer(backend: &Backend, tls: &PeerTls, limit: Duration) -> HttpPeer {
+    let mut peer = HttpPeer::new("0.0.0.0:1", backend.tls, tls.server_name(backend));
+    if backend.tls {
+        tls.apply(&mut peer);
+    }
+    // Never longer than the probe may take, so that Pingora does not go on with what we gave up.
+    let limit = (limit != Duration::MAX).then_some(limit);
+    peer.options.connection_timeout = limit;
+    peer.options.total_connection_timeout = limit;
+    peer.options.read_timeout = limit;
+    peer.options.write_timeout = limit;
+    peer
+}
+
+fn connector(backend: &Backend, tls: &PeerTls) -> Connector {
+    Connector::new(connector_options(backend, tls))
+}
+
+/// Where the authorities of the system are not needed, the connector is told to read them from an empty file: each
+/// connector has a copy of its own, and ten thousand backends would have ten thousand.
+fn connector_options(backend: &Backend, tls: &PeerTls) -> Option<ConnectorOptions> {
+    if backend.tls && tls.needs_system_roots() {
+        return None;
+    }
+    let mut options = ConnectorOptions::new(1);
+    options.ca_file = Some("/dev/null".to_owned());
+    Some(options)
+}
+
+/// A few words for a table; the whole error of Pingora describes the peer at length.
+fn words(error: &Error) -> String {
+    let kind = error.etype();
+    if let ErrorType::CustomCode(STATUS, status) = kind {
+        return format!("status {status}");
+    }
+    let known = [
+        (ErrorType::ConnectRefused, "connection refused"),
+        (ErrorType::ConnectTimedout, "connect timeout"),
+        (ErrorType::ConnectNoRoute, "no route to it"),
+        (ErrorType::ReadTimedout, "no answer in time"),
+        (ErrorType::ConnectionClosed, "connection closed"),
+    ];
+    if let Some((_, words)) = known.iter().find(|(known, _)| known == kind) {
+        return (*words).to_owned();
+    }
+    match (&error.context, kind == &ErrorType::TLSHandshakeFailure) {
+        (Some(context), true) => context.as_str().to_owned(),
+        (_, _) => kind.as_str().to_owned(),
+    }
+}

@@ -1,0 +1,157 @@
+//! What is in a line of the access log? The fields, in the order in which they are written.
+//!
+//! Clients choose many of these bytes, so every string goes through JSON's escapes and is cut at a bound.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use serde::{Serialize, Serializer};
+
+/// Bytes of a path, host or id that are logged: enough for anything that people make, and a bound on what a client
+/// can make us write.
+const LONGEST: usize = 2048;
+
+/// One request, as it ended. Fields without a value are written as `null`, so that every line has the same shape.
+#[derive(Clone, Debug, Serialize)]
+pub struct Entry {
+    /// When the request arrived; RFC 3339, UTC, to the millisecond.
+    #[serde(serialize_with = "time")]
+    pub time: SystemTime,
+    /// The request id.
+    #[serde(serialize_with = "text")]
+    pub id: String,
+    /// The client, behind trusted proxies; none on a unix socket.
+    pub client: Option<IpAddr>,
+    /// The method; empty if there was no readable head.
+    #[serde(serialize_with = "text")]
+    pub method: String,
+    /// The host that was asked for.
+    #[serde(serialize_with = "text")]
+    pub host: String,
+    /// The path. Set it with [`path_of`](Entry::path_of): a query may hold secrets.
+    #[serde(serialize_with = "text")]
+    pub path: String,
+    /// The route.
+    #[serde(serialize_with = "name")]
+    pub route: Option<Arc<str>>,
+    /// The upstream.
+    #[serde(serialize_with = "name")]
+    pub upstream: Option<Arc<str>>,
+    /// The backend of the last attempt.
+    #[serde(serialize_with = "name")]
+    pub backend: Option<Arc<str>>,
+    /// Every attempt, in order.
+    pub attempts: Vec<Attempt>,
+    /// The status that the client got; none if it got none.
+    pub status: Option<u16>,
+    /// Bytes of the request's body.
+    pub bytes_in: u64,
+    /// Bytes of the response's body.
+    pub bytes_out: u64,
+    /// From the first byte of the request to the last of the response.
+    #[serde(rename = "total_ms", serialize_with = "millis")]
+    pub total: Duration,
+    /// Until the head of the backend's response.
+    #[serde(rename = "first_byte_ms", serialize_with = "maybe_millis")]
+    pub first_byte: Option<Duration>,
+    /// To connect to the backend; none on a reused connection.
+    #[serde(rename = "connect_ms", serialize_with = "maybe_millis")]
+    pub connect: Option<Duration>,
+    /// `HTTP/1.0`, `HTTP/1.1` or `HTTP/2`.
+    pub protocol: &'static str,
+    /// The TLS version, as in `TLSv1.3`; none without TLS.
+    pub tls: Option<&'static str>,
+    /// How it ended: `ok`, or the label of a refusal.
+    pub reason: &'static str,
+}
+
+/// One try at one backend.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Attempt {
+    /// The backend.
+    #[serde(serialize_with = "text")]
+    pub backend: Arc<str>,
+    /// How it ended: `ok`, or a label.
+    pub outcome: &'static str,
+    /// How long it took.
+    #[serde(rename = "ms", serialize_with = "millis")]
+    pub took: Duration,
+}
+
+impl Entry {
+    /// The path of a request target, without the query.
+    pub fn path_of(target: &str) -> String {
+        let path = target.split(['?', '#']).next().unwrap_or_default();
+        cut(path).to_owned()
+    }
+}
+
+impl Default for Entry {
+    /// A request of which nothing is known yet.
+    fn default() -> Self {
+        Self {
+            time: SystemTime::UNIX_EPOCH,
+            id: String::new(),
+            client: None,
+            method: String::new(),
+            host: String::new(),
+            path: String::new(),
+            route: None,
+            upstream: None,
+            backend: None,
+            attempts: Vec::new(),
+            status: None,
+            bytes_in: 0,
+            bytes_out: 0,
+            total: Duration::ZERO,
+            first_byte: None,
+            connect: None,
+            protocol: "HTTP/1.1",
+            tls: None,
+            reason: "ok",
+        }
+    }
+}
+
+fn cut(text: &str) -> &str {
+    if text.len() <= LONGEST {
+        return text;
+    }
+    let border = (0..=LONGEST).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
+    &text[..border]
+}
+
+fn text<S: Serializer>(text: &str, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(cut(text))
+}
+
+fn name<S: Serializer>(name: &Option<Arc<str>>, serializer: S) -> Result<S::Ok, S::Error> {
+    name.as_deref().serialize(serializer)
+}
+
+fn time<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
+    match jiff::Timestamp::try_from(*time) {
+        Ok(stamp) => serializer.collect_str(&format_args!("{stamp:.3}")),
+        Err(_) => serializer.serialize_none(),
+    }
+}
+
+fn millis<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(duration.as_micros() as f64 / 1000.0)
+}
+
+fn maybe_millis<S: Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+    match duration {
+        Some(duration) => millis(duration, serializer),
+        None => serializer.serialize_none(),
+    }
+}
+
+impl fmt::Display for Entry {
+    /// The line as it is written, without the end of line.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&serde_json::to_string(self).map_err(|_| fmt::Error)?)
+    }
+}

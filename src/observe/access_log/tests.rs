@@ -1,0 +1,148 @@
+//! Tests of the access log.
+
+use std::sync::Mutex;
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// A sink that can be looked into, and that stands still while its lock is held.
+#[derive(Clone, Default)]
+struct Sink(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Sink {
+    fn lines(&self) -> Vec<String> {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap().lines().map(str::to_owned).collect()
+    }
+}
+
+fn entry(path: &str) -> Entry {
+    Entry { path: Entry::path_of(path), ..Entry::default() }
+}
+
+#[test]
+fn a_line_has_the_documented_fields_in_the_documented_order() {
+    let full = Entry {
+        time: std::time::SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_120),
+        id: "7f".into(),
+        client: Some("192.0.2.7".parse().unwrap()),
+        method: "GET".into(),
+        host: "example.com".into(),
+        path: "/a".into(),
+        route: Some("api".into()),
+        upstream: Some("app".into()),
+        backend: Some("b:2".into()),
+        attempts: vec![
+            Attempt { backend: "b:1".into(), outcome: "connect_refused", took: Duration::from_micros(250) },
+            Attempt { backend: "b:2".into(), outcome: "ok", took: Duration::from_millis(3) },
+        ],
+        status: Some(200),
+        bytes_in: 1,
+        bytes_out: 2,
+        total: Duration::from_nanos(4_000_999),
+        first_byte: Some(Duration::from_micros(3_500)),
+        connect: None,
+        protocol: "HTTP/2",
+        tls: Some("TLSv1.3"),
+        reason: "ok",
+    };
+    let expected = concat!(
+        r#"{"time":"2023-11-14T22:13:20.120Z","id":"7f","client":"192.0.2.7","method":"GET","host":"example.com","#,
+        r#""path":"/a","route":"api","upstream":"app","backend":"b:2","#,
+        r#""attempts":[{"backend":"b:1","outcome":"connect_refused","ms":0.25},{"backend":"b:2","outcome":"ok","ms":3.0}],"#,
+        r#""status":200,"bytes_in":1,"bytes_out":2,"total_ms":4.0,"first_byte_ms":3.5,"connect_ms":null,"#,
+        r#""protocol":"HTTP/2","tls":"TLSv1.3","reason":"ok"}"#,
+    );
+    assert_eq!(full.to_string(), expected);
+}
+
+#[test]
+fn a_query_is_never_logged() {
+    assert_eq!(Entry::path_of("/login?password=x#y"), "/login");
+}
+
+#[test]
+fn lines_arrive_in_order_and_complete() {
+    let sink = Sink::default();
+    let log = AccessLog::to(sink.clone(), 2000).unwrap();
+    (0..1000).for_each(|n| log.record(entry(&format!("/{n}"))));
+    assert!(log.flush());
+    let lines = sink.lines();
+    assert_eq!((lines.len(), log.dropped()), (1000, 0));
+    assert!(lines.iter().enumerate().all(|(n, line)| line.contains(&format!("\"path\":\"/{n}\""))));
+}
+
+#[test]
+fn a_full_queue_drops_and_counts_and_never_waits() {
+    let sink = Sink::default();
+    let log = AccessLog::to(sink.clone(), 4).unwrap();
+    let stuck = sink.0.lock().unwrap();
+    // More than the buffer holds, so that the writer is stuck in the sink; this ends only if nobody waits for it.
+    (0..1000).for_each(|_| log.record(entry(&"x".repeat(2000))));
+    let dropped = log.dropped();
+    assert!(dropped > 0);
+    assert!(!log.flush(), "a stuck sink must not hold up the end for longer than a second");
+    drop(stuck);
+    assert!(log.flush());
+    assert_eq!(sink.lines().len() as u64 + dropped, 1000);
+}
+
+#[test]
+fn the_last_clone_waits_for_the_last_line() {
+    let sink = Sink::default();
+    let log = AccessLog::to(sink.clone(), 10).unwrap();
+    let clone = log.clone();
+    drop(log);
+    clone.record(entry("/last"));
+    drop(clone);
+    assert_eq!(sink.lines().len(), 1);
+}
+
+#[test]
+fn a_file_is_appended_to() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("access.log");
+    std::fs::write(&path, "before\n").unwrap();
+    let log = AccessLog::open(&config::AccessLog::File(path.clone())).unwrap();
+    log.record(entry("/after"));
+    drop(log);
+    let text = std::fs::read_to_string(path).unwrap();
+    assert!(text.starts_with("before\n{") && text.ends_with("}\n"));
+}
+
+#[test]
+fn a_log_that_is_off_takes_everything_and_keeps_nothing() {
+    let log = AccessLog::open(&config::AccessLog::None).unwrap();
+    log.record(entry("/"));
+    assert!(!log.is_on() && log.flush() && log.dropped() == 0);
+}
+
+proptest! {
+    #[test]
+    fn whatever_a_client_sends_a_line_is_one_line_of_json(
+        method in any::<String>(), host in any::<String>(), path in ".{0,3000}", id in any::<Vec<u8>>(),
+    ) {
+        let id = String::from_utf8_lossy(&id).into_owned();
+        let line = Entry { id, method: method.clone(), host, path, ..Entry::default() }.to_string();
+        prop_assert!(!line.contains(['\n', '\r']) && line.len() < 60_000);
+        let value: serde_json::Value = serde_json::from_str(&line).unwrap();
+        prop_assert_eq!(value["method"].as_str(), Some(cut_like_the_log(&method)));
+        prop_assert!(value["path"].as_str().unwrap().len() <= 2048);
+    }
+}
+
+fn cut_like_the_log(text: &str) -> &str {
+    assert!(text.len() <= 2048, "proptest's strings are short");
+    text
+}

@@ -1,0 +1,209 @@
+//! How does a table look? Pure: tables in, text out.
+//!
+//! Text from outside (error words, names) is escaped, so a backend cannot write control codes to an operator's
+//! terminal. Without colour there is no control code at all.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use crate::backend::State;
+
+use super::{Row, Table};
+
+/// Rows of one table; what matters most in a longer one still fits a screen.
+const MOST_ROWS: usize = 20;
+/// Characters of a backend's name.
+const LONGEST_NAME: usize = 40;
+const GAP: &str = "  ";
+
+const HEADINGS: [&str; 11] =
+    ["BACKEND", "STATE", "WEIGHT", "IN-FLIGHT", "REQ/S", "ERRORS", "P50", "P99", "FAILS", "HEALTHY", "LAST ERROR"];
+/// The columns of words; numbers stand to the right.
+const WORDS: [bool; 11] = [true, true, false, false, false, false, false, false, false, false, true];
+const STATE: usize = 1;
+const LAST_ERROR: usize = 10;
+
+/// Draws the tables for a terminal of this width, or as wide as they are. Columns that do not fit are left out from
+/// the right; the last error of a backend in trouble then stands below its row.
+pub fn render(tables: &[Table], width: Option<usize>, color: bool) -> String {
+    let mut text = String::new();
+    for table in tables {
+        draw(&mut text, table, width.unwrap_or(usize::MAX), color);
+    }
+    text
+}
+
+fn draw(text: &mut String, table: &Table, width: usize, color: bool) {
+    let (shown, cut) = select(&table.rows);
+    let cells: Vec<_> = shown.iter().map(|row| cells(row)).collect();
+    let columns = Columns::fit(&cells, width);
+    line(text, &clip(&format!("{}: {}", escape(&table.upstream), summary(table.rows.iter(), " backends")), width));
+    columns.draw(text, &HEADINGS.map(str::to_owned), None);
+    for (row, cells) in shown.iter().zip(&cells) {
+        columns.draw(text, cells, color.then_some(row.state));
+        if columns.count <= LAST_ERROR && row.state != State::Healthy && row.last_error.is_some() {
+            line(text, &clip(&format!("{GAP}{GAP}last error: {}", cells[LAST_ERROR]), width));
+        }
+    }
+    if !cut.is_empty() {
+        line(text, &clip(&format!("... and {}", summary(cut.into_iter(), " more")), width));
+    }
+}
+
+/// The rows that are shown and those that are not. When there are too many, those in trouble come first.
+fn select(rows: &[Row]) -> (Vec<&Row>, Vec<&Row>) {
+    let mut shown: Vec<_> = rows.iter().collect();
+    if shown.len() <= MOST_ROWS {
+        return (shown, Vec::new());
+    }
+    shown.sort_by_key(|row| match row.state {
+        State::Unreachable => 0,
+        State::Pending => 1,
+        State::Healthy => 2,
+    });
+    let cut = shown.split_off(MOST_ROWS);
+    (shown, cut)
+}
+
+/// `480 more, 478 HEALTHY, 2 UNREACHABLE`
+fn summary<'a>(rows: impl Iterator<Item = &'a Row>, what: &str) -> String {
+    let states: Vec<_> = rows.map(|row| row.state).collect();
+    let mut words = format!("{}{what}", states.len());
+    for state in [State::Healthy, State::Pending, State::Unreachable] {
+        let count = states.iter().filter(|&&other| other == state).count();
+        if count > 0 {
+            let _ = write!(words, ", {count} {}", state.as_str());
+        }
+    }
+    words
+}
+
+fn cells(row: &Row) -> [String; 11] {
+    let backup = if row.backup { " backup" } else { "" };
+    [
+        clip(&escape(&row.backend), LONGEST_NAME),
+        row.state.as_str().to_owned(),
+        format!("{}{backup}", row.weight),
+        row.in_flight.to_string(),
+        row.rate.map_or("-".to_owned(), rate),
+        row.errors.to_string(),
+        row.p50.map_or("-".to_owned(), latency),
+        row.p99.map_or("-".to_owned(), latency),
+        row.failures_in_row.to_string(),
+        row.last_healthy.map_or("never".to_owned(), age),
+        row.last_error.as_ref().map_or("-".to_owned(), |(what, ago)| format!("{} ({})", escape(what), age(*ago))),
+    ]
+}
+
+/// How wide each column is, and how many there are.
+struct Columns {
+    widths: [usize; 11],
+    count: usize,
+}
+
+impl Columns {
+    fn fit(cells: &[[String; 11]], limit: usize) -> Self {
+        let mut widths = HEADINGS.map(str::len);
+        for row in cells {
+            for (width, cell) in widths.iter_mut().zip(row) {
+                *width = cell.chars().count().max(*width);
+            }
+        }
+        // The last error may be cut short, so it only needs room for its heading and a few words.
+        let needed = |column: usize| if column == LAST_ERROR { widths[column].min(24) } else { widths[column] };
+        let mut used = 0;
+        let fitting = (0..HEADINGS.len()).take_while(|&column| {
+            used += needed(column) + if column == 0 { 0 } else { GAP.len() };
+            used <= limit
+        });
+        let count = fitting.count().max(STATE + 1);
+        if count > LAST_ERROR && limit != usize::MAX {
+            let before: usize = widths[..LAST_ERROR].iter().map(|width| width + GAP.len()).sum();
+            widths[LAST_ERROR] = widths[LAST_ERROR].min(limit - before);
+        }
+        Self { widths, count }
+    }
+
+    fn draw(&self, text: &mut String, cells: &[String; 11], color: Option<State>) {
+        let mut drawn = String::new();
+        for column in 0..self.count {
+            let width = self.widths[column];
+            let cell = clip(&cells[column], width);
+            let padded = if WORDS[column] { format!("{cell:<width$}") } else { format!("{cell:>width$}") };
+            if column > 0 {
+                drawn.push_str(GAP);
+            }
+            match color.filter(|_| column == STATE) {
+                Some(state) => {
+                    let _ = write!(drawn, "\x1b[{}m{padded}\x1b[0m", hue(state));
+                }
+                None => drawn.push_str(&padded),
+            }
+        }
+        line(text, drawn.trim_end());
+    }
+}
+
+fn hue(state: State) -> u8 {
+    match state {
+        State::Healthy => 32,
+        State::Pending => 33,
+        State::Unreachable => 31,
+    }
+}
+
+fn line(text: &mut String, line: &str) {
+    text.push_str(line);
+    text.push('\n');
+}
+
+/// At most this many characters; what was cut shows as two dots.
+fn clip(text: &str, width: usize) -> String {
+    if text.chars().count() <= width {
+        return text.to_owned();
+    }
+    let dots = width.min(2);
+    let kept = text.chars().take(width - dots);
+    kept.chain("..".chars().take(dots)).collect()
+}
+
+/// Writes control characters, and those that change the direction of the text, as escapes.
+fn escape(text: &str) -> String {
+    let turns = |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() || turns(c) {
+            escaped.extend(c.escape_default());
+        } else {
+            escaped.push(c);
+        }
+    }
+    escaped
+}
+
+fn rate(rate: f64) -> String {
+    if rate < 10.0 { format!("{rate:.1}") } else { format!("{rate:.0}") }
+}
+
+fn latency(latency: Duration) -> String {
+    let micros = latency.as_micros() as f64;
+    if micros < 1000.0 {
+        format!("{micros}us")
+    } else if micros < 10_000.0 {
+        format!("{:.1}ms", micros / 1000.0)
+    } else if micros < 1_000_000.0 {
+        format!("{:.0}ms", micros / 1000.0)
+    } else {
+        format!("{:.1}s", micros / 1_000_000.0)
+    }
+}
+
+fn age(age: Duration) -> String {
+    match age.as_secs() {
+        0 => "now".to_owned(),
+        seconds @ 1..60 => format!("{seconds}s ago"),
+        seconds @ 60..3600 => format!("{}m ago", seconds / 60),
+        seconds @ 3600..86_400 => format!("{}h ago", seconds / 3600),
+        seconds => format!("{}d ago", seconds / 86_400),
+    }
+}

@@ -1,0 +1,179 @@
+//! Tests of the tables.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use super::*;
+
+fn row(backend: &str, state: State) -> Row {
+    Row {
+        backend: backend.into(),
+        state,
+        weight: 1,
+        backup: false,
+        in_flight: 0,
+        requests: 0,
+        rate: None,
+        errors: 0,
+        p50: None,
+        p99: None,
+        failures_in_row: 0,
+        last_healthy: None,
+        last_error: None,
+    }
+}
+
+fn table(rows: Vec<Row>) -> Vec<Table> {
+    vec![Table { upstream: "app".into(), rows }]
+}
+
+fn three() -> Vec<Table> {
+    table(vec![
+        Row {
+            weight: 3,
+            in_flight: 12,
+            rate: Some(140.4),
+            p50: Some(Duration::from_micros(1200)),
+            p99: Some(Duration::from_millis(35)),
+            last_healthy: Some(Duration::ZERO),
+            ..row("127.0.0.1:8001", State::Healthy)
+        },
+        Row {
+            errors: 17,
+            failures_in_row: 5,
+            rate: Some(0.0),
+            last_healthy: Some(Duration::from_secs(90)),
+            last_error: Some(("connection refused".into(), Duration::from_secs(3))),
+            ..row("127.0.0.1:8002", State::Unreachable)
+        },
+        Row { backup: true, ..row("spare", State::Pending) },
+    ])
+}
+
+#[test]
+fn a_wide_table_tells_everything() {
+    let expected = "\
+app: 3 backends, 1 HEALTHY, 1 PENDING, 1 UNREACHABLE
+BACKEND         STATE          WEIGHT  IN-FLIGHT  REQ/S  ERRORS    P50   P99  FAILS  HEALTHY  LAST ERROR
+127.0.0.1:8001  HEALTHY             3         12    140       0  1.2ms  35ms      0      now  -
+127.0.0.1:8002  UNREACHABLE         1          0    0.0      17      -     -      5   1m ago  connection refused (3s ago)
+spare           PENDING      1 backup          0      -       0      -     -      0    never  -
+";
+    assert_eq!(render(&three(), None, false), expected);
+}
+
+#[test]
+fn a_narrow_table_puts_the_last_error_below() {
+    let expected = "\
+app: 3 backends, 1 HEALTHY, 1 PENDING, 1 UNREACHABLE
+BACKEND         STATE          WEIGHT  IN-FLIGHT  REQ/S  ERRORS    P50   P99
+127.0.0.1:8001  HEALTHY             3         12    140       0  1.2ms  35ms
+127.0.0.1:8002  UNREACHABLE         1          0    0.0      17      -     -
+    last error: connection refused (3s ago)
+spare           PENDING      1 backup          0      -       0      -     -
+";
+    assert_eq!(render(&three(), Some(80), false), expected);
+}
+
+#[test]
+fn no_line_is_wider_than_the_terminal() {
+    let mut tables = three();
+    tables[0].rows[1].last_error = Some(("x".repeat(300), Duration::from_secs(3)));
+    for width in 27..200 {
+        let text = render(&tables, Some(width), false);
+        assert!(text.lines().all(|line| line.chars().count() <= width), "{width}:\n{text}");
+    }
+    render(&tables, Some(0), false);
+}
+
+#[test]
+fn a_long_list_is_cut_with_a_count_and_shows_trouble_first() {
+    let mut rows: Vec<_> = (0..500).map(|n| row(&format!("b{n}"), State::Healthy)).collect();
+    rows[400].state = State::Unreachable;
+    rows[450].state = State::Pending;
+    let text = render(&table(rows), None, false);
+    let lines: Vec<_> = text.lines().collect();
+    assert_eq!(lines.len(), 23);
+    assert!(lines[2].starts_with("b400 ") && lines[3].starts_with("b450 ") && lines[4].starts_with("b0 "));
+    assert_eq!(lines[22], "... and 480 more, 480 HEALTHY");
+}
+
+#[test]
+fn there_is_no_control_code_without_colour_whatever_a_backend_says() {
+    let mut tables = three();
+    tables[0].rows[1].last_error = Some(("\x1b[2Jgone\u{202e}\r\n".into(), Duration::ZERO));
+    for width in [None, Some(80)] {
+        let text = render(&tables, width, false);
+        assert!(text.chars().all(|c| c == '\n' || !c.is_control()) && !text.contains('\u{202e}'));
+        assert!(text.contains(r"\u{1b}[2Jgone\u{202e}\r\n"));
+    }
+}
+
+#[test]
+fn colour_changes_nothing_but_the_state() {
+    let colored = render(&three(), Some(80), true);
+    assert!(colored.contains("\x1b[31mUNREACHABLE\x1b[0m"));
+    let plain =
+        ["\x1b[31m", "\x1b[32m", "\x1b[33m", "\x1b[0m"].iter().fold(colored, |text, code| text.replace(code, ""));
+    assert_eq!(plain, render(&three(), Some(80), false));
+}
+
+#[test]
+fn a_rate_is_the_difference_of_two_samples() {
+    let start = Instant::now();
+    let mut rates = Rates::default();
+    let mut rate_at = |requests, ms| {
+        let mut tables = table(vec![Row { requests, ..row("b", State::Healthy) }]);
+        rates.fill(&mut tables, start + Duration::from_millis(ms));
+        tables[0].rows[0].rate
+    };
+    assert_eq!(rate_at(100, 0), None);
+    assert_eq!(rate_at(500, 100), None, "too short to tell");
+    assert_eq!(rate_at(300, 2000), Some(100.0));
+    assert_eq!(rate_at(306, 2500), Some(82.4), "a young sample is passed over for the one before");
+    assert_eq!(rate_at(0, 4000), Some(0.0), "a total that started again");
+}
+
+/// Runs the loop on paused time; gives the moments of the printed tables, in milliseconds.
+async fn printed(every: Option<Duration>, script: impl AsyncFn(&watch::Sender<u64>)) -> Vec<u64> {
+    let start = Instant::now();
+    let prints = Mutex::new(Vec::new());
+    let (sender, changes) = watch::channel(0);
+    let print = |_: &[Table]| prints.lock().unwrap().push(start.elapsed().as_millis() as u64);
+    let act = async {
+        script(&sender).await;
+        drop(sender);
+    };
+    tokio::join!(watch_tables(every, three, changes, print), act);
+    prints.into_inner().unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_changes_at_once_print_one_table() {
+    let times = printed(None, async |sender| {
+        for _ in 0..100 {
+            sleep(Duration::from_millis(1)).await;
+            sender.send_modify(|count| *count += 1);
+        }
+        sleep(Duration::from_secs(60)).await;
+    });
+    assert_eq!(times.await, [201]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_interval_prints_without_a_change() {
+    let times = printed(Some(Duration::from_secs(2)), async |_| sleep(Duration::from_millis(6500)).await);
+    assert_eq!(times.await, [2000, 4000, 6000]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dashboard_that_is_off_asks_for_no_tables() {
+    let asked = AtomicU64::new(0);
+    let (_sender, changes) = watch::channel(0);
+    let tables = || {
+        asked.fetch_add(1, Relaxed);
+        Vec::new()
+    };
+    run(config::Dashboard::None, tables, changes).await;
+    assert_eq!(asked.load(Relaxed), 0);
+}

@@ -1,0 +1,83 @@
+//! Who sent this request? The client's address behind the proxies that the operator trusts.
+//!
+//! `X-Forwarded-For` is walked from right to left, past trusted addresses, to the first that is not; an element that
+//! is no address ends the walk. Nothing is believed unless the peer itself is trusted.
+
+use std::net::{IpAddr, SocketAddr};
+
+use http::HeaderMap;
+use ipnet::IpNet;
+
+/// What is believed about the sender of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Sender {
+    /// The client; `None` on a unix socket without a trusted word about it.
+    pub(super) client: Option<IpAddr>,
+    /// Whether the peer's forwarding fields are believed.
+    pub(super) trusted: bool,
+}
+
+/// Finds the sender. Whoever can open our unix socket is trusted.
+pub(super) fn sender(peer: Option<SocketAddr>, headers: &HeaderMap, trusted: &[IpNet]) -> Sender {
+    let peer = peer.map(|peer| peer.ip().to_canonical());
+    let is_trusted = |address: IpAddr| trusted.iter().any(|net| net.contains(&address));
+    if !peer.is_none_or(is_trusted) {
+        return Sender { client: peer, trusted: false };
+    }
+    let mut client = peer;
+    // Several fields are one list, in their order (RFC 9110, section 5.3).
+    'walk: for field in headers.get_all("x-forwarded-for").iter().rev() {
+        for element in field.to_str().unwrap_or("").rsplit(',') {
+            let Some(address) = parse(element) else { break 'walk };
+            client = Some(address);
+            if !is_trusted(address) {
+                break 'walk;
+            }
+        }
+    }
+    Sender { client, trusted: true }
+}
+
+/// An address, bare or with a port, as proxies write it.
+fn parse(element: &str) -> Option<IpAddr> {
+    let element = element.trim();
+    let bare = element.parse::<IpAddr>().or_else(|_| element.trim_matches(['[', ']']).parse());
+    let address = bare.or_else(|_| element.parse::<SocketAddr>().map(|address| address.ip()));
+    address.ok().map(|address| address.to_canonical())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn client(peer: &str, fields: &[&str]) -> String {
+        let trusted: Vec<IpNet> = vec!["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()];
+        let mut headers = HeaderMap::new();
+        for field in fields {
+            headers.append("x-forwarded-for", field.parse().unwrap());
+        }
+        let peer = SocketAddr::new(peer.parse().unwrap(), 1234);
+        sender(Some(peer), &headers, &trusted).client.unwrap().to_string()
+    }
+
+    #[test]
+    fn an_untrusted_peer_is_the_client_whatever_it_claims() {
+        assert_eq!(client("192.0.2.1", &["1.2.3.4"]), "192.0.2.1");
+    }
+
+    #[test]
+    fn the_first_untrusted_from_the_right_is_the_client() {
+        assert_eq!(client("10.0.0.1", &["6.6.6.6, 192.0.2.7, 10.0.0.2"]), "192.0.2.7");
+        assert_eq!(client("10.0.0.1", &["6.6.6.6", "192.0.2.7", "10.0.0.2"]), "192.0.2.7");
+        assert_eq!(client("10.0.0.1", &["192.0.2.7:5555"]), "192.0.2.7");
+        assert_eq!(client("fd00::1", &["[2001:db8::7]:443"]), "2001:db8::7");
+        assert_eq!(client("::ffff:10.0.0.1", &["192.0.2.7"]), "192.0.2.7");
+    }
+
+    #[test]
+    fn an_element_that_is_no_address_ends_the_walk() {
+        assert_eq!(client("10.0.0.1", &["192.0.2.7, unknown, 10.0.0.2"]), "10.0.0.2");
+        assert_eq!(client("10.0.0.1", &["192.0.2.7, , 10.0.0.2"]), "10.0.0.2");
+        assert_eq!(client("10.0.0.1", &[]), "10.0.0.1");
+    }
+}

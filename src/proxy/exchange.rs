@@ -1,0 +1,117 @@
+//! What is remembered of one request? Its snapshot, plan, attempts, lease and timings.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::Method;
+
+use super::client::Sender;
+use super::connection::{self, Connection, Exchanging};
+use super::snapshot::{Plan, Snapshot};
+use super::watch::Watch;
+use crate::answer::Refusal;
+use crate::backend::Seat;
+use crate::upstream::Pick;
+
+/// One request and its answer.
+pub struct Exchange {
+    pub(super) snapshot: Arc<Snapshot>,
+    pub(super) connection: Option<Arc<Connection>>,
+    /// Counted in flight until the exchange is dropped.
+    _in_flight: Option<Exchanging>,
+    pub(super) watch: Arc<Watch>,
+    pub(super) began: Instant,
+    /// As it came in; filters may change the head later.
+    pub(super) request: Request,
+    pub(super) sender: Sender,
+    pub(super) plan: Option<Arc<Plan>>,
+    pub(super) body_seen: u64,
+    /// When the whole request was here, which is when the route's time begins to run.
+    pub(super) request_ended: Option<Instant>,
+    /// The attempt that is under way; its lease ends with it.
+    pub(super) attempt: Option<Attempt>,
+    pub(super) attempts: Vec<Ended>,
+    pub(super) tried: Vec<Seat>,
+    /// The next attempt goes to this backend again.
+    pub(super) again: Option<Again>,
+    pub(super) had_free_try: bool,
+    pub(super) refusal: Option<Refusal>,
+    pub(super) connect: Option<Duration>,
+    pub(super) first_byte: Option<Duration>,
+}
+
+/// The request as the client sent it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Request {
+    pub(super) id: String,
+    pub(super) method: Method,
+    /// In lower case, without a port.
+    pub(super) host: String,
+    /// The Host field, port included.
+    pub(super) authority: String,
+    pub(super) path: String,
+}
+
+/// One try at one backend.
+pub(super) struct Attempt {
+    pub(super) pick: Pick,
+    pub(super) began: Instant,
+    pub(super) sent: Instant,
+    pub(super) answered: bool,
+}
+
+/// An attempt that is over.
+pub(super) struct Ended {
+    pub(super) backend: Arc<str>,
+    pub(super) outcome: &'static str,
+    pub(super) took: Duration,
+}
+
+/// The same backend once more.
+pub(super) struct Again {
+    pub(super) pick: Pick,
+    /// On a new connection, whatever is in the pool.
+    pub(super) fresh: bool,
+}
+
+impl Exchange {
+    /// Begins the exchange that this task serves.
+    pub(super) fn begin(snapshot: Arc<Snapshot>) -> Self {
+        let connection = connection::current();
+        Self {
+            snapshot,
+            _in_flight: connection.as_ref().map(|connection| connection.begin_exchange()),
+            connection,
+            watch: Watch::current(),
+            began: Instant::now(),
+            request: Request::default(),
+            sender: Sender { client: None, trusted: false },
+            plan: None,
+            body_seen: 0,
+            request_ended: None,
+            attempt: None,
+            attempts: Vec::new(),
+            tried: Vec::new(),
+            again: None,
+            had_free_try: false,
+            refusal: None,
+            connect: None,
+            first_byte: None,
+        }
+    }
+
+    /// Ends the attempt that is under way, if there is one, and gives its lease back.
+    pub(super) fn end_attempt(&mut self, outcome: &'static str) -> Option<Pick> {
+        self.watch.rest();
+        let Attempt { pick, began, .. } = self.attempt.take()?;
+        let backend = pick.backend().name.clone();
+        self.attempts.push(Ended { backend, outcome, took: began.elapsed() });
+        Some(pick)
+    }
+
+    /// What is left of the route's time; all of it while the request is still arriving.
+    pub(super) fn time_left(&self) -> Duration {
+        let timeout = self.plan.as_ref().map_or(Duration::MAX, |plan| plan.timeout);
+        self.request_ended.map_or(timeout, |ended| timeout.saturating_sub(ended.elapsed()))
+    }
+}

@@ -1,0 +1,104 @@
+//! How do we answer ourselves? Writes refusals, replies of filters and ACME challenges to the client.
+//!
+//! A request whose body we will not read ends its connection: what is left of the body would be taken for the next
+//! request.
+
+use std::path::Path;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, DATE, LOCATION};
+use http::{HeaderName, HeaderValue, Method, StatusCode};
+use pingora::Result;
+use pingora::http::ResponseHeader;
+use pingora::proxy::Session;
+use tokio::io::AsyncReadExt;
+
+use super::exchange::{Exchange, Request};
+use crate::answer::{Refusal, httpdate};
+use crate::filter::Answer;
+
+/// Where ACME clients look (RFC 8555, section 8.3).
+const ACME_PREFIX: &str = "/.well-known/acme-challenge/";
+
+/// A key authorization has fewer than 200 bytes.
+const ACME_MAX: u64 = 4096;
+
+/// Answers with a refusal, and remembers it.
+pub(super) async fn refuse(session: &mut Session, exchange: &mut Exchange, refusal: Refusal) -> Result<()> {
+    exchange.refusal = Some(refusal);
+    let mut head = ResponseHeader::build(refusal.status(), Some(6))?;
+    head.insert_header(CONTENT_TYPE, "text/plain; charset=utf-8")?;
+    head.insert_header("proxy-status", refusal.proxy_status())?;
+    head.insert_header(CACHE_CONTROL, "no-store")?;
+    if refusal == Refusal::MethodNotSupported {
+        head.insert_header("allow", "GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH")?;
+    }
+    write(session, head, Bytes::from(refusal.body())).await
+}
+
+/// Answers as a filter says.
+pub(super) async fn answer(session: &mut Session, exchange: &mut Exchange, answer: Answer) -> Result<()> {
+    match answer {
+        Answer::Refuse(refusal) => refuse(session, exchange, refusal).await,
+        Answer::Reply { status, headers, body } => {
+            let mut head = ResponseHeader::build(status, Some(headers.len() + 3))?;
+            for (name, value) in headers {
+                head.append_header(name, value)?;
+            }
+            write(session, head, body).await
+        }
+    }
+}
+
+/// The `https` address of a request that came in over `http`; 308 keeps the method (RFC 9110, section 15.4.9).
+pub(super) fn to_https(request: &Request, target: &str, port: u16) -> Answer {
+    let port = if port == 443 { String::new() } else { format!(":{port}") };
+    match HeaderValue::from_str(&format!("https://{}{port}{target}", request.host)) {
+        Ok(location) if !request.host.is_empty() => Answer::Reply {
+            status: StatusCode::PERMANENT_REDIRECT,
+            headers: vec![(LOCATION, location)],
+            body: Bytes::new(),
+        },
+        // Without a host there is no address to send anyone to.
+        _ => Answer::Refuse(Refusal::BadHost),
+    }
+}
+
+/// The answer to an ACME challenge; `None` when the path is not one.
+pub(super) async fn acme_challenge(folder: &Path, path: &str) -> Option<Answer> {
+    let token = path.strip_prefix(ACME_PREFIX)?;
+    let base64url = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    if token.is_empty() || !token.bytes().all(base64url) {
+        return Some(Answer::Refuse(Refusal::NoRoute));
+    }
+    let mut body = Vec::new();
+    let read = async { tokio::fs::File::open(folder.join(token)).await?.take(ACME_MAX).read_to_end(&mut body).await };
+    Some(match read.await {
+        Ok(_) => Answer::Reply {
+            status: StatusCode::OK,
+            headers: vec![(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"))],
+            body: body.into(),
+        },
+        Err(_) => Answer::Refuse(Refusal::NoRoute),
+    })
+}
+
+async fn write(session: &mut Session, mut head: ResponseHeader, body: Bytes) -> Result<()> {
+    head.insert_header(DATE, httpdate(SystemTime::now()))?;
+    head.insert_header(CONTENT_LENGTH, body.len())?;
+    if !session.as_downstream_mut().is_body_done() {
+        session.set_keepalive(None);
+    }
+    let no_body = body.is_empty() || session.req_header().method == Method::HEAD;
+    session.write_response_header(Box::new(head), no_body).await?;
+    if !no_body {
+        session.write_response_body(Some(body), true).await?;
+    }
+    Ok(())
+}
+
+/// The field that names the backend to the client, where a route exposes it.
+pub(super) const BACKEND: HeaderName = HeaderName::from_static("x-backend-server");
+/// The field with timings for the client, where a route exposes them.
+pub(super) const TIMING: HeaderName = HeaderName::from_static("server-timing");

@@ -1,0 +1,98 @@
+//! What may this request consult? Everything that a reload may change, taken once.
+//!
+//! A request takes one snapshot and keeps it to its end, so it never sees half of a reload.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use crate::config::{self, Action, Config, Expose, HashKey};
+use crate::filter::Chain;
+use crate::route::Table;
+use crate::upstream::Upstream;
+
+/// The upstreams by name.
+pub type Upstreams = HashMap<Arc<str>, Arc<Upstream>>;
+
+/// Everything that a request may consult.
+pub struct Snapshot {
+    /// Which request leads to which plan.
+    pub routes: Table<Arc<Plan>>,
+    /// The upstreams by name.
+    pub upstreams: Upstreams,
+    /// What each listener does besides routing, in the order of the configuration.
+    pub listeners: Vec<ListenerPlan>,
+    /// Peers whose forwarding fields are believed.
+    pub trusted_proxies: Vec<IpNet>,
+}
+
+/// What a route leads to, worked out once.
+pub struct Plan {
+    /// The route's name.
+    pub name: Arc<str>,
+    /// Where it leads; `None` when its filters answer every request.
+    pub upstream: Option<Arc<Upstream>>,
+    /// The filters, in order.
+    pub filters: Chain,
+    /// Until the head of the response is there.
+    pub timeout: Duration,
+    /// What the client is told about the inside.
+    pub expose: Expose,
+    /// What consistent hashing looks at.
+    pub hash_key: Option<HashKey>,
+}
+
+/// What a listener does besides routing.
+pub struct ListenerPlan {
+    /// The port of the `https` address that requests are redirected to.
+    pub redirect_to_https: Option<u16>,
+    /// The directory of ACME challenges.
+    pub acme_challenges: Option<PathBuf>,
+    /// Its time limits.
+    pub timeouts: config::ListenerTimeouts,
+}
+
+impl Snapshot {
+    /// Builds the snapshot of a checked configuration; `upstreams` holds each one that it names.
+    pub fn new(config: &Config, upstreams: Upstreams) -> Self {
+        let plans = config.routes.iter().map(|route| (route.matches.clone(), Arc::new(Plan::new(route, &upstreams))));
+        let listeners = config.listeners.iter().map(|listener| ListenerPlan {
+            redirect_to_https: listener.redirect_to_https,
+            acme_challenges: listener.acme_challenges.clone(),
+            timeouts: listener.timeouts.clone(),
+        });
+        Self {
+            routes: Table::new(plans.collect()),
+            listeners: listeners.collect(),
+            trusted_proxies: config.server.trusted_proxies.clone(),
+            upstreams,
+        }
+    }
+}
+
+impl Plan {
+    fn new(route: &config::Route, upstreams: &Upstreams) -> Self {
+        let upstream = match &route.action {
+            Action::Upstream(name) => upstreams.get(name).cloned(),
+            Action::Redirect { .. } | Action::Respond { .. } => None,
+        };
+        let hash_key = upstream.as_ref().and_then(|upstream| match &upstream.config.balance {
+            config::Balance::ConsistentHash { key, .. } => Some(key.clone()),
+            config::Balance::RoundRobin
+            | config::Balance::LeastConnections
+            | config::Balance::Random
+            | config::Balance::TwoChoices => None,
+        });
+        Self {
+            name: route.name.clone(),
+            upstream,
+            filters: Chain::new(route),
+            timeout: route.timeout,
+            expose: route.expose,
+            hash_key,
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! Is it taking too long? One deadline an exchange, which cuts off the attempt that holds it up.
+//!
+//! The deadline moves with the exchange: `first_byte` from the last byte of the request, `between_bytes` from the last
+//! byte of the response, `tunnel` after an upgrade, and the route's `timeout` over all of it until the head of the
+//! response is there. When it passes, the upstream connection is cut ([`Line`]), and the corridor finds the reason
+//! here. The timer runs in the request's own task, so nothing is spawned and nothing is left behind.
+
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use crate::answer::Refusal;
+use crate::upstream::dial::Line;
+
+tokio::task_local! {
+    static WATCH: Arc<Watch>;
+}
+
+const NEVER: u64 = u64::MAX;
+
+/// What an attempt is late with, and what the client is then told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Late {
+    FirstByte,
+    BetweenBytes,
+    Route,
+    /// The client, with its body.
+    Body,
+}
+
+impl Late {
+    pub(super) fn refusal(self) -> Refusal {
+        match self {
+            Self::FirstByte => Refusal::FirstByteTimeout,
+            Self::BetweenBytes => Refusal::StalledResponse,
+            Self::Route => Refusal::RouteTimeout,
+            Self::Body => Refusal::BodyTimeout,
+        }
+    }
+
+    fn from_code(code: u8) -> Option<Self> {
+        [Self::FirstByte, Self::BetweenBytes, Self::Route, Self::Body].into_iter().find(|late| *late as u8 + 1 == code)
+    }
+}
+
+/// The deadline of one exchange.
+#[derive(Debug)]
+pub(super) struct Watch {
+    began: Instant,
+    /// Milliseconds after `began`.
+    deadline: AtomicU64,
+    /// The [`Late`] that the deadline stands for, plus 1.
+    stands_for: AtomicU8,
+    /// The [`Late`] that has happened, plus 1.
+    happened: AtomicU8,
+    line: Mutex<Option<Line>>,
+}
+
+impl Watch {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            began: Instant::now(),
+            deadline: AtomicU64::new(NEVER),
+            stands_for: AtomicU8::new(0),
+            happened: AtomicU8::new(0),
+            line: Mutex::new(None),
+        })
+    }
+
+    /// The watch of the exchange that this task serves.
+    pub(super) fn current() -> Arc<Self> {
+        WATCH.try_with(Arc::clone).unwrap_or_else(|_| Self::new())
+    }
+
+    /// The connection to cut from now on.
+    pub(super) fn hold(&self, line: Option<Line>) {
+        *self.line.lock().unwrap_or_else(PoisonError::into_inner) = line;
+    }
+
+    /// Moves the deadline to `limit` from now.
+    pub(super) fn expect(&self, limit: Duration, late: Late) {
+        let now = self.began.elapsed().as_millis();
+        let at = now.saturating_add(limit.as_millis());
+        self.stands_for.store(late as u8 + 1, Relaxed);
+        self.deadline.store(u64::try_from(at).unwrap_or(NEVER), Relaxed);
+    }
+
+    /// No deadline: between two attempts, and at the end.
+    pub(super) fn rest(&self) {
+        self.deadline.store(NEVER, Relaxed);
+        self.hold(None);
+    }
+
+    /// What the exchange was late with, told once.
+    pub(super) fn take_late(&self) -> Option<Late> {
+        Late::from_code(self.happened.swap(0, Relaxed))
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        match self.deadline.load(Relaxed) {
+            NEVER => None,
+            at => Some(self.began + Duration::from_millis(at)),
+        }
+    }
+
+    fn fire(&self) {
+        self.deadline.store(NEVER, Relaxed);
+        self.happened.store(self.stands_for.load(Relaxed), Relaxed);
+        if let Some(line) = self.line.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            line.cut();
+        }
+    }
+
+    /// Arms the timer where the deadline asks for it, and fires when it has passed.
+    fn poll(&self, mut timer: Pin<&mut Option<Sleep>>, context: &mut Context<'_>) {
+        while let Some(deadline) = self.deadline() {
+            // A timer that stands earlier is left alone: deadlines mostly move away, and arming costs more than
+            // waking up once too often.
+            let armed = timer.as_ref().as_pin_ref().is_some_and(|timer| timer.deadline() <= deadline);
+            if !armed {
+                timer.set(Some(sleep_until(deadline)));
+            }
+            match timer.as_mut().as_pin_mut().map(|timer| timer.poll(context)) {
+                Some(Poll::Ready(())) => timer.set(None),
+                Some(Poll::Pending) | None => return,
+            }
+            if self.deadline().is_some_and(|deadline| deadline <= Instant::now()) {
+                self.fire();
+            }
+        }
+    }
+}
+
+/// Runs one exchange under a watch of its own.
+pub async fn watched<F: Future>(exchange: F) -> F::Output {
+    let watch = Watch::new();
+    let mut exchange = pin!(WATCH.scope(watch.clone(), exchange));
+    let mut timer = pin!(None);
+    poll_fn(|context| {
+        let result = exchange.as_mut().poll(context);
+        if result.is_pending() {
+            watch.poll(timer.as_mut(), context);
+        }
+        result
+    })
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_deadline_that_moves_away_does_not_fire() {
+        watched(async {
+            let watch = Watch::current();
+            for _ in 0..5 {
+                watch.expect(Duration::from_secs(10), Late::FirstByte);
+                tokio::time::advance(Duration::from_secs(9)).await;
+            }
+            assert_eq!(watch.take_late(), None);
+        })
+        .await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_deadline_that_passes_fires_once_with_its_reason() {
+        watched(async {
+            let watch = Watch::current();
+            watch.expect(Duration::from_secs(60), Late::BetweenBytes);
+            watch.expect(Duration::from_secs(2), Late::Route);
+            tokio::time::timeout(Duration::from_secs(3), std::future::pending::<()>()).await.unwrap_err();
+            assert_eq!(watch.take_late(), Some(Late::Route));
+            assert_eq!(watch.take_late(), None);
+        })
+        .await;
+    }
+}

@@ -1,0 +1,154 @@
+//! Are we alive, and ready? `/healthz` and `/readyz` on an address of their own.
+//!
+//! A few lines of HTTP/1.1 instead of the proxy: the answer must come even when the proxy is full, and nothing about
+//! it depends on the configuration. One request a connection, each with a bound in time and size, and a bounded number
+//! of connections. Neither path tells anything that a request could not find out, so there is no authentication.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+use super::listen::Listening;
+
+/// Connections at a time: probes are few; the next ones wait to be accepted.
+const CONNECTIONS: usize = 64;
+/// For the whole head of a request, and again for the answer.
+const DEADLINE: Duration = Duration::from_secs(5);
+/// Bytes of a request's head; a probe sends a few hundred.
+const HEAD: usize = 8 * 1024;
+/// After an error of `accept`, such as too many open files: trying again at once would spin.
+const BREATH: Duration = Duration::from_millis(100);
+
+/// Whether traffic should be sent here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Readiness {
+    /// Yes.
+    Ready,
+    /// No, and why, in plain words for the operator.
+    NotReady(String),
+}
+
+/// Asked at each `/readyz`; must not block.
+pub type Ready = Arc<dyn Fn() -> Readiness + Send + Sync>;
+
+/// Answers on a listener until `shutdown` becomes true, or its sender is dropped.
+pub async fn serve(listener: Listening, ready: Ready, mut shutdown: watch::Receiver<bool>) {
+    let seats = Arc::new(Semaphore::new(CONNECTIONS));
+    // Dropped at the end, with all connections that are still open.
+    let mut connections = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            _ = shutdown.wait_for(|&stop| stop) => return,
+            accepted = async {
+                let seat = seats.clone().acquire_owned().await;
+                (listener.accept().await, seat)
+            } => accepted,
+            Some(_) = connections.join_next() => continue,
+        };
+        match accepted {
+            (Ok(accepted), seat) => {
+                let ready = ready.clone();
+                connections.spawn(async move {
+                    // A client that breaks off is its own affair.
+                    let _ = converse(accepted.socket, &ready).await;
+                    drop(seat);
+                });
+            }
+            (Err(error), _) => {
+                log::warn!(target: "portcullis::admin", "cannot accept: {error}");
+                sleep(BREATH).await;
+            }
+        }
+    }
+}
+
+async fn converse(mut stream: impl AsyncRead + AsyncWrite + Unpin, ready: &Ready) -> io::Result<()> {
+    let answer = match timeout(DEADLINE, read_head(&mut stream)).await {
+        Ok(Ok(Head::Whole(head))) => answer(&head, ready),
+        Ok(Ok(Head::TooLarge)) => Answer::new("431 Request Header Fields Too Large", "too large"),
+        Ok(Ok(Head::Nothing)) => return Ok(()),
+        Ok(Err(error)) => return Err(error),
+        Err(_) => Answer::new("408 Request Timeout", "too slow"),
+    };
+    timeout(DEADLINE, answer.send(stream)).await?
+}
+
+enum Head {
+    Whole(Vec<u8>),
+    TooLarge,
+    Nothing,
+}
+
+async fn read_head(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Head> {
+    let mut head = Vec::with_capacity(512);
+    while !head.windows(4).any(|window| window == b"\r\n\r\n") {
+        if head.len() > HEAD {
+            return Ok(Head::TooLarge);
+        }
+        if stream.read_buf(&mut head).await? == 0 {
+            return Ok(Head::Nothing);
+        }
+    }
+    Ok(if head.len() > HEAD { Head::TooLarge } else { Head::Whole(head) })
+}
+
+struct Answer {
+    status: &'static str,
+    body: String,
+    allow: bool,
+    head_only: bool,
+}
+
+impl Answer {
+    fn new(status: &'static str, body: impl Into<String>) -> Self {
+        Self { status, body: body.into(), allow: false, head_only: false }
+    }
+
+    async fn send(self, mut stream: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<()> {
+        let (status, length) = (self.status, self.body.len() + 1);
+        let allow = if self.allow { "Allow: GET, HEAD\r\n" } else { "" };
+        let mut bytes = format!(
+            "HTTP/1.1 {status}\r\n{allow}Content-Type: text/plain; charset=utf-8\r\nContent-Length: {length}\r\n\
+             Cache-Control: no-store\r\nConnection: close\r\n\r\n",
+        );
+        if !self.head_only {
+            bytes.push_str(&self.body);
+            bytes.push('\n');
+        }
+        stream.write_all(bytes.as_bytes()).await?;
+        stream.shutdown().await?;
+        // Closing while bytes are unread would reset the connection, and the client might lose the answer.
+        tokio::io::copy(&mut stream.take(HEAD as u64 * 8), &mut tokio::io::sink()).await.map(drop)
+    }
+}
+
+fn answer(head: &[u8], ready: &Ready) -> Answer {
+    let line = head.split(|&byte| byte == b'\r').next().unwrap_or_default();
+    let parts: Vec<_> = line.split(|&byte| byte == b' ').collect();
+    let [method, target, b"HTTP/1.0" | b"HTTP/1.1"] = parts[..] else {
+        return Answer::new("400 Bad Request", "malformed");
+    };
+    let path = target.split(|&byte| byte == b'?').next().unwrap_or_default();
+    let found = match path {
+        b"/healthz" => Answer::new("200 OK", "alive"),
+        b"/readyz" => match ready() {
+            Readiness::Ready => Answer::new("200 OK", "ready"),
+            Readiness::NotReady(why) => Answer::new("503 Service Unavailable", format!("not ready: {why}")),
+        },
+        _ => Answer::new("404 Not Found", "there are /healthz and /readyz"),
+    };
+    match method {
+        b"GET" => found,
+        b"HEAD" => Answer { head_only: true, ..found },
+        _ if found.status.starts_with("404") => found,
+        _ => Answer { allow: true, ..Answer::new("405 Method Not Allowed", "only GET and HEAD") },
+    }
+}
+
+#[cfg(test)]
+mod tests;

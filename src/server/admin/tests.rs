@@ -1,0 +1,142 @@
+//! Tests of the admin address, byte for byte.
+
+use std::net::SocketAddr;
+use std::sync::Mutex;
+
+use tokio::net::{TcpStream, UnixStream};
+
+use super::*;
+use crate::config::Address;
+use crate::server::listen::bind;
+
+struct Admin {
+    address: SocketAddr,
+    readiness: Arc<Mutex<Readiness>>,
+    stop: watch::Sender<bool>,
+    done: tokio::task::JoinHandle<()>,
+}
+
+async fn admin() -> Admin {
+    let listener = bind(&Address::Tcp("127.0.0.1:0".parse().unwrap())).unwrap();
+    let Address::Tcp(address) = *listener.local_address() else { unreachable!("asked for TCP") };
+    let readiness = Arc::new(Mutex::new(Readiness::Ready));
+    let asked = readiness.clone();
+    let (stop, stopped) = watch::channel(false);
+    let done = tokio::spawn(serve(listener, Arc::new(move || asked.lock().unwrap().clone()), stopped));
+    Admin { address, readiness, stop, done }
+}
+
+async fn exchange(mut stream: impl AsyncRead + AsyncWrite + Unpin, request: &str) -> String {
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    timeout(Duration::from_secs(20), stream.read_to_string(&mut answer)).await.expect("an answer").unwrap();
+    answer
+}
+
+impl Admin {
+    async fn ask(&self, request: &str) -> String {
+        exchange(TcpStream::connect(self.address).await.unwrap(), request).await
+    }
+
+    async fn status(&self, request: &str) -> String {
+        self.ask(request).await.split(' ').nth(1).unwrap_or_default().to_owned()
+    }
+}
+
+#[tokio::test]
+async fn healthz_says_that_we_live() {
+    let answer = admin().await.ask("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    let expected = "HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 6\r\n\
+                    Cache-Control: no-store\r\nConnection: close\r\n\r\nalive\n";
+    assert_eq!(answer, expected);
+}
+
+#[tokio::test]
+async fn readyz_says_no_with_a_reason() {
+    let admin = admin().await;
+    assert_eq!(admin.status("GET /readyz HTTP/1.1\r\n\r\n").await, "200");
+    *admin.readiness.lock().unwrap() = Readiness::NotReady("upstream app is PENDING".into());
+    let answer = admin.ask("GET /readyz?verbose HTTP/1.0\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 503 Service Unavailable\r\n"), "{answer}");
+    assert!(answer.ends_with("\r\n\r\nnot ready: upstream app is PENDING\n"), "{answer}");
+}
+
+#[tokio::test]
+async fn head_gets_the_length_but_no_body() {
+    let answer = admin().await.ask("HEAD /healthz HTTP/1.1\r\n\r\n").await;
+    assert!(answer.contains("Content-Length: 6\r\n") && answer.ends_with("\r\n\r\n"), "{answer}");
+}
+
+#[tokio::test]
+async fn everything_else_is_refused() {
+    let admin = admin().await;
+    assert_eq!(admin.status("GET / HTTP/1.1\r\n\r\n").await, "404");
+    assert_eq!(admin.status("POST /nothing HTTP/1.1\r\n\r\n").await, "404");
+    let answer = admin.ask("POST /healthz HTTP/1.1\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 405 ") && answer.contains("\r\nAllow: GET, HEAD\r\n"), "{answer}");
+    for malformed in
+        ["\r\n\r\n", "GET /healthz\r\n\r\n", "GET /healthz HTTP/2.0\r\n\r\n", "GET  /healthz HTTP/1.1\r\n\r\n"]
+    {
+        assert_eq!(admin.status(malformed).await, "400", "{malformed:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_head_without_end_is_refused() {
+    let admin = admin().await;
+    assert_eq!(admin.status(&format!("GET /{} HTTP/1.1\r\n", "x".repeat(9000))).await, "431");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_head_is_refused_after_the_deadline() {
+    let (mut client, server) = tokio::io::duplex(1024);
+    let ready: Ready = Arc::new(|| Readiness::Ready);
+    let started = tokio::time::Instant::now();
+    let ours = async {
+        client.write_all(b"GET /healthz HT").await.unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        drop(client);
+        answer
+    };
+    let (answer, _) = tokio::join!(ours, converse(server, &ready));
+    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+    assert_eq!(started.elapsed(), DEADLINE);
+}
+
+#[tokio::test]
+async fn silent_connections_do_not_keep_the_answer_from_others() {
+    let admin = admin().await;
+    let mut silent = Vec::new();
+    for _ in 0..CONNECTIONS - 1 {
+        silent.push(TcpStream::connect(admin.address).await.unwrap());
+    }
+    assert_eq!(admin.status("GET /healthz HTTP/1.1\r\n\r\n").await, "200");
+}
+
+#[tokio::test]
+async fn it_ends_when_told_even_with_connections_open() {
+    let admin = admin().await;
+    let _open = TcpStream::connect(admin.address).await.unwrap();
+    admin.stop.send(true).unwrap();
+    timeout(Duration::from_secs(10), admin.done).await.expect("an end").unwrap();
+}
+
+#[tokio::test]
+async fn an_abandoned_unix_socket_is_replaced_and_nothing_else_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("admin.sock");
+    drop(bind(&Address::Unix(path.clone())).unwrap());
+    let listener = bind(&Address::Unix(path.clone())).expect("nobody listens there any more");
+    assert!(bind(&Address::Unix(path.clone())).is_err(), "somebody listens there");
+
+    let (_stop, stopped) = watch::channel(false);
+    tokio::spawn(serve(listener, Arc::new(|| Readiness::Ready), stopped));
+    let answer = exchange(UnixStream::connect(&path).await.unwrap(), "GET /readyz HTTP/1.1\r\n\r\n").await;
+    assert!(answer.ends_with("ready\n"), "{answer}");
+
+    let file = dir.path().join("precious");
+    std::fs::write(&file, "data").unwrap();
+    assert!(bind(&Address::Unix(file.clone())).is_err());
+    assert_eq!(std::fs::read_to_string(file).unwrap(), "data");
+}

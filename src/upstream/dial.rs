@@ -1,0 +1,95 @@
+//! How is a connection to a backend made? The dialler that Pingora's connector calls, and the line that cuts one off.
+//!
+//! Pingora has one read timeout a connection, and starts it when the head of the request is sent, so it would blame a
+//! backend for a client that uploads slowly. We time attempts ourselves (see `proxy::watch`), and need a way to end
+//! one: each connection carries a second handle to its socket, a [`Line`], which shuts it down. Pingora then sees the
+//! end of the stream and goes its usual way.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use pingora::connectors::L4Connect;
+use pingora::http::ResponseHeader;
+use pingora::protocols::l4::socket::SocketAddr;
+use pingora::protocols::l4::stream::Stream;
+use pingora::protocols::raw_connect::ProxyDigest;
+use pingora::protocols::{Digest, GetProxyDigest};
+use pingora::{Error, ErrorType, OrErr, Result};
+use rustix::net::{Shutdown, shutdown};
+use tokio::net::{TcpStream, UnixStream};
+
+/// A second handle to the socket of an upstream connection.
+#[derive(Clone, Debug)]
+pub struct Line(Arc<OwnedFd>);
+
+impl Line {
+    /// The line of the connection that a digest belongs to; `None` if another dialler made it.
+    pub fn of(digest: &Digest) -> Option<Self> {
+        digest.proxy_digest.as_ref()?.user_data.as_ref()?.downcast_ref::<Self>().cloned()
+    }
+
+    /// Ends the connection, in both directions.
+    pub fn cut(&self) {
+        // It may be closed already, and that is what was wanted.
+        let _ = shutdown(&*self.0, Shutdown::Both);
+    }
+}
+
+/// Makes connections with a deadline, each with its [`Line`].
+#[derive(Debug)]
+pub(super) struct Dialler {
+    pub(super) timeout: Duration,
+}
+
+#[async_trait]
+impl L4Connect for Dialler {
+    async fn connect(&self, address: &SocketAddr) -> Result<Stream> {
+        match tokio::time::timeout(self.timeout, dial(address)).await {
+            Ok(connected) => connected,
+            Err(_) => Error::e_explain(ErrorType::ConnectTimedout, format!("no connection within {:?}", self.timeout)),
+        }
+    }
+}
+
+async fn dial(address: &SocketAddr) -> Result<Stream> {
+    match address {
+        SocketAddr::Inet(address) => {
+            let socket = TcpStream::connect(address).await.map_err(refused)?;
+            let line = line_of(&socket)?;
+            Ok(with_line(Stream::from(socket), line))
+        }
+        SocketAddr::Unix(address) => {
+            let path = address.as_pathname().unwrap_or("".as_ref());
+            let socket = UnixStream::connect(path).await.map_err(refused)?;
+            let line = line_of(&socket)?;
+            Ok(with_line(Stream::from(socket), line))
+        }
+    }
+}
+
+fn line_of(socket: &impl AsFd) -> Result<Line> {
+    let handle =
+        socket.as_fd().try_clone_to_owned().or_err(ErrorType::InternalError, "no second handle to a socket")?;
+    Ok(Line(Arc::new(handle)))
+}
+
+/// Pingora's connections have one slot for data of the program's: the answer of a CONNECT proxy, which we never use.
+fn with_line(mut stream: Stream, line: Line) -> Stream {
+    if let Ok(unused) = ResponseHeader::build(200, Some(0)) {
+        stream.set_proxy_digest(ProxyDigest::new(Box::new(unused), Some(Box::new(line))));
+    }
+    stream
+}
+
+fn refused(error: io::Error) -> Box<Error> {
+    let kind = match error.kind() {
+        io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => ErrorType::ConnectRefused,
+        io::ErrorKind::TimedOut => ErrorType::ConnectTimedout,
+        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => ErrorType::ConnectNoRoute,
+        _ => ErrorType::ConnectError,
+    };
+    Error::because(kind, "cannot connect", error)
+}

@@ -1,0 +1,278 @@
+//! Who could serve it? A named group of backends with its policy and their health.
+//!
+//! [`Upstream::pick`] is the one way to a backend: it gives a [`Pick`] that holds a lease, so the in-flight counts are
+//! right whatever becomes of the request. Which backends may be chosen is worked out when a state changes, not when a
+//! request asks. This room does not know what a request is.
+
+mod addresses;
+pub mod dial;
+pub mod discovery;
+pub mod eligible;
+mod peer;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use pingora::upstreams::peer::HttpPeer;
+
+use crate::backend::{Backend, Lease, Loads, PeerTls, PeerTlsError, Seat, State, Task};
+use crate::balance::{self, Ask, Members, Policy, Ready};
+use crate::config;
+use crate::health;
+
+use self::addresses::Addresses;
+use self::discovery::dns;
+use self::eligible::{Candidate, eligible};
+use self::peer::PeerTemplate;
+
+pub use self::peer::Connect;
+
+/// How long the first look-up of names may delay the start.
+const FIRST_LOOKUP: Duration = Duration::from_secs(2);
+
+/// Told of every change of a backend's state.
+pub type OnChange = Arc<dyn Fn() + Send + Sync>;
+
+/// A named group of backends.
+pub struct Upstream {
+    /// What the operator asked for.
+    pub config: config::Upstream,
+    members: Box<[Member]>,
+    tls: Arc<PeerTls>,
+    /// The member on each seat; seats of backends that are gone stay empty.
+    by_seat: Box<[Option<usize>]>,
+    loads: Loads,
+    choice: ArcSwapOption<Choice>,
+    turns: AtomicU64,
+    /// The probes and look-ups, which end when the upstream is dropped.
+    tasks: Mutex<Vec<Task>>,
+}
+
+/// A backend, with what a reload may change of it.
+pub struct Member {
+    /// The backend, which outlives reloads.
+    pub backend: Arc<Backend>,
+    /// Its share of the requests.
+    pub weight: u32,
+    /// Whether it serves only while no other can.
+    pub backup: bool,
+    addresses: Addresses,
+    template: PeerTemplate,
+}
+
+/// The members that may be chosen now, and the policy that chooses among them.
+struct Choice {
+    members: Members,
+    policy: Box<dyn Policy>,
+}
+
+/// A backend chosen for one attempt.
+pub struct Pick {
+    upstream: Arc<Upstream>,
+    member: usize,
+    /// One in-flight request on it.
+    pub lease: Lease,
+}
+
+impl Upstream {
+    /// Builds an upstream that keeps the backends, with their numbers, that it has in common with `old`.
+    pub fn new(config: &config::Upstream, old: Option<&Self>) -> Result<Arc<Self>, PeerTlsError> {
+        let tls = Arc::new(PeerTls::load(&config.tls)?);
+        let mut known: HashMap<_, _> = old.map(Self::known_backends).unwrap_or_default();
+        let mut free = FreeSeats::beside(known.values().map(|backend| backend.seat));
+        let members: Box<[Member]> = config
+            .backends
+            .iter()
+            .map(|entry| {
+                let kept = known.remove(&(entry.target.clone(), entry.tls, entry.name.clone()));
+                let backend = kept.unwrap_or_else(|| Arc::new(Backend::new(entry, free.take())));
+                Member {
+                    weight: entry.weight,
+                    backup: entry.backup,
+                    addresses: Addresses::default(),
+                    template: PeerTemplate::new(config, &backend, &tls),
+                    backend,
+                }
+            })
+            .collect();
+        let seats = members.iter().map(|member| member.backend.seat.0 as usize + 1).max().unwrap_or(0);
+        let mut by_seat = vec![None; seats].into_boxed_slice();
+        for (index, member) in members.iter().enumerate() {
+            by_seat[member.backend.seat.0 as usize] = Some(index);
+        }
+        let upstream = Arc::new(Self {
+            loads: old.map(|old| old.loads.grown(seats)).unwrap_or_else(|| Loads::with_seats(seats)),
+            config: config.clone(),
+            members,
+            tls,
+            by_seat,
+            choice: ArcSwapOption::empty(),
+            // Front doors that start together shall not all begin with the first backend.
+            turns: AtomicU64::new(fastrand::u64(..)),
+            tasks: Mutex::default(),
+        });
+        upstream.choose_again();
+        Ok(upstream)
+    }
+
+    /// Resolves names, then starts the probes and the look-ups. `on_change` is told after a state has changed.
+    pub async fn start(self: &Arc<Self>, on_change: &OnChange) {
+        let backends = || self.members.iter().map(|member| member.backend.clone());
+        let resolver = Arc::new(dns::System);
+        dns::resolve_once(backends(), &resolver, FIRST_LOOKUP).await;
+        let (check, protocol) = (&self.config.health_check, self.config.protocol);
+        let mut tasks = Vec::new();
+        for backend in backends() {
+            let (weak, told) = (Arc::downgrade(self), on_change.clone());
+            let changed = Arc::new(move |_: &Backend, _: State, _: State| {
+                if let Some(upstream) = weak.upgrade() {
+                    upstream.choose_again();
+                }
+                told();
+            });
+            tasks.extend(health::watch(backend.clone(), check, protocol, self.tls.clone(), changed));
+            tasks.extend(dns::resolve_forever(backend, resolver.clone(), |_| {}));
+        }
+        *self.tasks.lock().unwrap_or_else(PoisonError::into_inner) = tasks;
+        self.choose_again();
+    }
+
+    /// Ends the probes and the look-ups; requests in flight go on.
+    pub fn stop(&self) {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// The name of the upstream.
+    pub fn name(&self) -> &Arc<str> {
+        &self.config.name
+    }
+
+    /// The backends, in the order of the configuration.
+    pub fn members(&self) -> &[Member] {
+        &self.members
+    }
+
+    /// Requests in flight on a backend.
+    pub fn in_flight(&self, backend: &Backend) -> u32 {
+        self.loads.in_flight(backend.seat)
+    }
+
+    /// Whether each backend that is probed has been probed.
+    pub fn is_probed(&self) -> bool {
+        self.members.iter().all(|member| member.backend.state() != State::Pending)
+    }
+
+    /// Chooses a backend that is not among `tried`; `None` when there is none.
+    ///
+    /// Once all that may be chosen have been tried, any other that is not UNREACHABLE gets its turn: a backup, while
+    /// the probes have not yet noticed that the others are gone.
+    pub fn pick(self: &Arc<Self>, ask: &Ask, tried: &[Seat]) -> Option<Pick> {
+        let choice = self.choice.load();
+        let chosen = choice.as_ref().and_then(|choice| {
+            let ready = Ready::new(&choice.members, &self.loads, tried)?;
+            Some(choice.policy.choose(ready, ask))
+        });
+        let seat = chosen.or_else(|| self.last_resort(tried))?;
+        let member = self.place(seat)?;
+        Some(Pick { upstream: self.clone(), member, lease: self.loads.lease(seat) })
+    }
+
+    fn last_resort(&self, tried: &[Seat]) -> Option<Seat> {
+        let untried = |member: &&Member| {
+            let fit = member.weight > 0 && member.backend.state() != State::Unreachable;
+            fit && !tried.contains(&member.backend.seat)
+        };
+        // Nothing has been tried: the states alone have said that nobody may serve.
+        if tried.is_empty() {
+            return None;
+        }
+        let best = self.members.iter().filter(untried).min_by_key(|member| member.backend.state() != State::Healthy);
+        best.map(|member| member.backend.seat)
+    }
+
+    /// Works out anew who may be chosen; called whenever a state has changed.
+    fn choose_again(&self) {
+        let candidate =
+            |member: &Member| Candidate { state: member.backend.state(), weight: member.weight, backup: member.backup };
+        let candidates: Vec<_> = self.members.iter().map(candidate).collect();
+        let chosen = eligible(&candidates, self.config.panic_threshold);
+        let chosen = chosen.into_iter().filter_map(|place| self.members.get(place));
+        let choice = Members::new(chosen.map(|member| (member.backend.seat, member.weight))).map(|members| {
+            let start = self.turns.fetch_add(1, Relaxed);
+            let policy = balance::build(&self.config.balance, &members, |seat| self.name_of(seat), start);
+            Arc::new(Choice { members, policy })
+        });
+        self.choice.store(choice);
+    }
+
+    fn place(&self, seat: Seat) -> Option<usize> {
+        self.by_seat.get(seat.0 as usize).copied().flatten()
+    }
+
+    fn name_of(&self, seat: Seat) -> &str {
+        self.place(seat).and_then(|place| self.members.get(place)).map_or("", |member| &member.backend.name)
+    }
+
+    fn known_backends(&self) -> HashMap<(config::Target, bool, Arc<str>), Arc<Backend>> {
+        let key = |backend: &Backend| (backend.target.clone(), backend.tls, backend.name.clone());
+        self.members.iter().map(|member| (key(&member.backend), member.backend.clone())).collect()
+    }
+}
+
+impl Pick {
+    /// The backend.
+    pub fn backend(&self) -> &Arc<Backend> {
+        &self.member().backend
+    }
+
+    /// How many addresses it has.
+    pub fn addresses(&self) -> usize {
+        self.backend().addresses().len().max(1)
+    }
+
+    /// The upstream that it was picked from.
+    pub fn upstream(&self) -> &Upstream {
+        &self.upstream
+    }
+
+    /// Where to connect, and how; `None` while its name is not resolved.
+    pub fn peer(&self, how: Connect) -> Option<Box<HttpPeer>> {
+        let member = self.member();
+        member.template.peer(&member.backend, &member.addresses, how)
+    }
+
+    /// Notes that a connection to this address could not be made.
+    pub fn mark_address(&self, peer: &HttpPeer) {
+        let member = self.member();
+        member.addresses.mark_down(&member.backend.addresses(), peer);
+    }
+
+    fn member(&self) -> &Member {
+        &self.upstream.members[self.member]
+    }
+}
+
+/// Hands out the seats that no backend holds, lowest first.
+struct FreeSeats {
+    taken: Vec<u32>,
+    next: u32,
+}
+
+impl FreeSeats {
+    fn beside(taken: impl Iterator<Item = Seat>) -> Self {
+        let mut taken: Vec<_> = taken.map(|seat| seat.0).collect();
+        taken.sort_unstable();
+        Self { taken, next: 0 }
+    }
+
+    fn take(&mut self) -> Seat {
+        while self.taken.binary_search(&self.next).is_ok() {
+            self.next += 1;
+        }
+        self.next += 1;
+        Seat(self.next - 1)
+    }
+}

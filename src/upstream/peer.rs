@@ -1,0 +1,95 @@
+//! How is a backend spoken to? From a backend to the peer that Pingora connects to.
+
+use std::hash::Hasher;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pingora::upstreams::peer::HttpPeer;
+use xxhash_rust::xxh3::Xxh3;
+
+use super::addresses::Addresses;
+use super::dial::Dialler;
+use crate::backend::{Backend, PeerTls};
+use crate::config::{self, Protocol};
+
+/// Streams on one HTTP/2 connection to a backend; Pingora's own default is 1.
+const H2_STREAMS: usize = 100;
+
+/// A peer that lacks only its address.
+pub(super) struct PeerTemplate {
+    peer: Option<HttpPeer>,
+    timeout: Duration,
+}
+
+/// How one attempt shall connect.
+#[derive(Clone, Copy, Debug)]
+pub struct Connect {
+    /// On a new connection, whatever is in the pool.
+    pub fresh: bool,
+    /// Within this time, if it is shorter than the upstream's own limit.
+    pub within: Duration,
+}
+
+impl PeerTemplate {
+    pub(super) fn new(upstream: &config::Upstream, backend: &Backend, tls: &PeerTls) -> Self {
+        let name = if backend.tls { tls.server_name(backend) } else { String::new() };
+        let peer = match backend.unix_path() {
+            // A path that is no valid text or too long was refused with the configuration.
+            Some(path) => HttpPeer::new_uds(path.to_str().unwrap_or(""), backend.tls, name).ok(),
+            None => Some(HttpPeer::new(std::net::SocketAddr::from(([0, 0, 0, 0], 0)), backend.tls, name)),
+        };
+        Self { peer: peer.map(|peer| configured(peer, upstream, tls)), timeout: upstream.timeouts.connect }
+    }
+
+    /// A peer at the next address; `None` while there is no address.
+    pub(super) fn peer(&self, backend: &Backend, addresses: &Addresses, how: Connect) -> Option<Box<HttpPeer>> {
+        let mut peer = Box::new(self.peer.clone()?);
+        if backend.unix_path().is_none() {
+            peer._address = addresses.next(&backend.addresses())?.into();
+        }
+        if how.fresh {
+            // Connections are pooled by this key, and no other peer has it.
+            peer.group_key ^= 1;
+        }
+        if how.within < self.timeout {
+            peer.options.custom_l4 = Some(Arc::new(Dialler { timeout: how.within }));
+            peer.options.connection_timeout = Some(how.within);
+            peer.options.total_connection_timeout = Some(how.within);
+        }
+        Some(peer)
+    }
+}
+
+fn configured(mut peer: HttpPeer, upstream: &config::Upstream, tls: &PeerTls) -> HttpPeer {
+    let timeouts = &upstream.timeouts;
+    tls.apply(&mut peer);
+    peer.group_key = group_key(upstream);
+    peer.options.connection_timeout = Some(timeouts.connect);
+    peer.options.total_connection_timeout = Some(timeouts.connect);
+    peer.options.write_timeout = Some(timeouts.write);
+    peer.options.idle_timeout = Some(timeouts.idle);
+    peer.options.max_h2_streams = H2_STREAMS;
+    peer.options.custom_l4 = Some(Arc::new(Dialler { timeout: timeouts.connect }));
+    // One HTTP/1.1 connection serves one attempt, which we time and cut off ourselves. On HTTP/2 that would end the
+    // other streams too, so there Pingora's own timeout must do, with the longer of the two that it stands for.
+    peer.options.read_timeout = match upstream.protocol {
+        Protocol::Http1 => None,
+        Protocol::Http2 | Protocol::Auto => Some(timeouts.first_byte.max(timeouts.between_bytes)),
+    };
+    match upstream.protocol {
+        Protocol::Http1 => peer.options.set_http_version(1, 1),
+        Protocol::Http2 => peer.options.set_http_version(2, 2),
+        Protocol::Auto => peer.options.set_http_version(2, 1),
+    }
+    peer
+}
+
+/// Upstreams share no connections, and neither do two configurations of one upstream that differ in TLS or protocol:
+/// Pingora's own key leaves out the authorities and the protocol.
+fn group_key(upstream: &config::Upstream) -> u64 {
+    let mut hasher = Xxh3::new();
+    hasher.write(upstream.name.as_bytes());
+    hasher.write(format!("{:?} {:?}", upstream.tls, upstream.protocol).as_bytes());
+    // The lowest bit tells fresh peers from others.
+    hasher.finish() & !1
+}

@@ -1,0 +1,126 @@
+//! Certificates made on the spot, and rustls settings for both ends.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, Error, ServerConfig, SignatureScheme, SupportedProtocolVersion};
+
+/// A self-signed certificate and its key.
+pub struct Certificate {
+    pub cert_pem: String,
+    pub key_pem: String,
+    pub cert: CertificateDer<'static>,
+    key: Vec<u8>,
+}
+
+/// What a client shows and asks for in its handshake.
+#[derive(Default)]
+pub struct Offer<'a> {
+    pub alpn: &'a [&'a str],
+    pub certificate: Option<&'a Certificate>,
+    pub versions: Option<&'a [&'static SupportedProtocolVersion]>,
+}
+
+impl Certificate {
+    /// Self-signed, for these names or addresses, with an ECDSA key.
+    pub fn for_names(names: &[&str]) -> Self {
+        let names = names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let made = rcgen::generate_simple_self_signed(names).unwrap();
+        Certificate {
+            cert_pem: made.cert.pem(),
+            key_pem: made.signing_key.serialize_pem(),
+            cert: made.cert.der().clone(),
+            key: made.signing_key.serialize_der(),
+        }
+    }
+
+    /// Writes `NAME.pem` and `NAME.key` into a folder.
+    pub fn save(&self, folder: &Path, name: &str) -> (PathBuf, PathBuf) {
+        let (cert, key) = (folder.join(format!("{name}.pem")), folder.join(format!("{name}.key")));
+        std::fs::write(&cert, &self.cert_pem).unwrap();
+        std::fs::write(&key, &self.key_pem).unwrap();
+        (cert, key)
+    }
+
+    fn key(&self) -> PrivateKeyDer<'static> {
+        PrivateKeyDer::try_from(self.key.clone()).unwrap()
+    }
+}
+
+/// A server that shows this certificate and takes any client.
+pub fn server(certificate: &Certificate, alpn: &[&str]) -> Arc<ServerConfig> {
+    let mut config = ServerConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.cert.clone()], certificate.key())
+        .unwrap();
+    config.alpn_protocols = protocols(alpn);
+    Arc::new(config)
+}
+
+/// A client that takes any server: what the front door shows is for the test to judge.
+pub fn client(offer: &Offer<'_>) -> Arc<ClientConfig> {
+    let versions = offer.versions.unwrap_or(rustls::DEFAULT_VERSIONS);
+    let builder = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(versions)
+        .unwrap()
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(AnyServer));
+    let mut config = match offer.certificate {
+        Some(own) => builder.with_client_auth_cert(vec![own.cert.clone()], own.key()).unwrap(),
+        None => builder.with_no_client_auth(),
+    };
+    config.alpn_protocols = protocols(offer.alpn);
+    Arc::new(config)
+}
+
+// Named here, not taken from the process: a test must not depend on whether the front door installed it before.
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(aws_lc_rs::default_provider())
+}
+
+fn protocols(names: &[&str]) -> Vec<Vec<u8>> {
+    names.iter().map(|name| name.as_bytes().to_vec()).collect()
+}
+
+#[derive(Debug)]
+struct AnyServer;
+
+impl ServerCertVerifier for AnyServer {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, cert, signed, &provider().signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, cert, signed, &provider().signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        provider().signature_verification_algorithms.supported_schemes()
+    }
+}
