@@ -4,9 +4,10 @@
 //! scope that [`current`] reads. This file decides nothing about a request.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use pingora::protocols::Stream;
 use tokio::sync::Notify;
 
 tokio::task_local! {
@@ -56,6 +57,9 @@ pub struct TlsFacts {
 impl Connection {
     /// Counts one exchange until the result is dropped. To be called once a request's head has been read, as by
     /// `new_ctx`: a keep-alive connection that waits for a request is not in flight.
+    ///
+    /// It also says that the hooks answer this request. Until then the guard of an HTTP/1 connection takes whatever is
+    /// written for Pingora's own answer to a malformed head, and puts ours in its place.
     pub fn begin_exchange(&self) -> Exchanging {
         self.turn.answered_by_hooks.store(true, Relaxed);
         self.in_flight.count.fetch_add(1, Relaxed);
@@ -82,8 +86,10 @@ pub(crate) struct Turn {
     pub(crate) answered_by_hooks: AtomicBool,
     /// The guard found broken framing.
     pub(crate) body_is_malformed: AtomicBool,
-    /// A request was read at least once.
-    pub(crate) has_begun: AtomicBool,
+    /// Requests that Pingora has begun to read.
+    pub(crate) requests: AtomicUsize,
+    /// A stream that Pingora has dropped, with an answer written and a body unread.
+    leftover: Mutex<Option<Stream>>,
 }
 
 impl Turn {
@@ -92,7 +98,15 @@ impl Turn {
         self.answered_by_hooks.store(false, Relaxed);
         self.body_is_malformed.store(false, Relaxed);
         self.expects_head.store(true, Relaxed);
-        self.has_begun.store(true, Relaxed);
+        self.requests.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn leave(&self, stream: Stream) {
+        *self.leftover.lock().unwrap_or_else(PoisonError::into_inner) = Some(stream);
+    }
+
+    pub(crate) fn take_leftover(&self) -> Option<Stream> {
+        self.leftover.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 

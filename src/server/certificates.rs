@@ -25,7 +25,7 @@ pub struct Certificate {
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum CertificateError {
     /// The certificate file is not PEM.
-    #[error("the certificate file is not PEM: {0}")]
+    #[error("the certificate file cannot be read: {0}")]
     ChainPem(String),
     /// It is PEM, but holds no certificate.
     #[error("the certificate file holds no certificate")]
@@ -55,13 +55,18 @@ pub fn read_chain(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, Certificat
 
 /// What is wrong with a PEM file, without any of its bytes: they may be a key's.
 fn pem_words(error: &pem::Error) -> String {
-    match error {
-        pem::Error::MissingSectionEnd { .. } => "a section has no end".to_owned(),
-        pem::Error::IllegalSectionStart { .. } => "a section has no beginning".to_owned(),
-        pem::Error::Base64Decode(_) => "a section is not base64".to_owned(),
-        pem::Error::NoItemsFound => "nothing of that kind was found".to_owned(),
-        other => format!("{:?}", std::mem::discriminant(other)),
-    }
+    let words = if let pem::Error::MissingSectionEnd { .. } = error {
+        "a section has no end"
+    } else if let pem::Error::IllegalSectionStart { .. } = error {
+        "a section has no beginning"
+    } else if let pem::Error::Base64Decode(_) = error {
+        "a section is not base64"
+    } else if let pem::Error::NoItemsFound = error {
+        "nothing of that kind was found"
+    } else {
+        "it is not PEM"
+    };
+    words.to_owned()
 }
 
 fn inspect(leaf: &CertificateDer<'_>) -> Result<(Vec<String>, SystemTime), CertificateError> {

@@ -9,9 +9,10 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use ipnet::IpNet;
 use pingora::apps::{HttpServerApp, HttpServerOptions, ServerApp};
 use pingora::listeners::tls::Acceptor;
-use pingora::protocols::http::v2::server::{H2Options, default_h2_options};
+use pingora::protocols::http::v2::server::H2Options;
 use pingora::protocols::tls::TlsRef;
 use pingora::protocols::{ALPN, IO, Ssl, Stream};
 use pingora::proxy::{HttpProxy, ProxyHttp};
@@ -20,19 +21,13 @@ use tokio::time::timeout;
 
 use crate::config::{Address, Http2, Listener};
 use crate::server::connection::{Connection, InFlight, Served, TlsFacts, Turn};
-use crate::server::head_guard::{HeadGuard, OnRefusal, Rules};
+use crate::server::guard::{self, Guard, OnRefusal, Rules};
 use crate::server::limits::{AddressLimit, AddressPlace, TotalLimit, TotalPlace};
 use crate::server::listen::Accepted;
+use crate::server::options;
 use crate::server::seldom::Seldom;
 use crate::server::tls::TlsState;
 use crate::server::wire::Wire;
-
-/// What a client may send on a stream before we have read it: enough for an upload at full speed over a long line, and
-/// little enough that all streams of a connection at once stay in the low megabytes.
-const H2_STREAM_WINDOW: u32 = 256 * 1024;
-
-/// The same for all streams of a connection together. It bounds the memory that one connection may take.
-const H2_CONNECTION_WINDOW: u32 = 1024 * 1024;
 
 /// What all listeners share.
 #[derive(Clone)]
@@ -44,7 +39,7 @@ pub struct Shared {
     /// Called for each refusal that no hook sees.
     pub on_refusal: OnRefusal,
     /// Peers that no limit per address counts.
-    pub trusted_proxies: Arc<[ipnet::IpNet]>,
+    pub trusted_proxies: Arc<[IpNet]>,
 }
 
 /// What happened to the connections of a listener.
@@ -105,8 +100,8 @@ impl<P> Front<P> {
             tls: tls.map(ArcSwap::new),
             per_address,
             rules: Arc::new(Rules::new(&config.timeouts, &config.limits, shared.on_refusal.clone())),
-            options: server_options(&config),
-            h2_options: h2_options(&config),
+            options: options::http(&config),
+            h2_options: options::http2(&config),
             shared,
             config,
             counters: Counters::default(),
@@ -187,15 +182,15 @@ impl<P> Front<P> {
     }
 
     fn guard<S: IO + 'static>(&self, stream: S, connection: &Arc<Connection>) -> Stream {
-        Box::new(HeadGuard::new(stream, connection.clone(), self.rules.clone()))
+        Box::new(Guard::new(stream, connection.clone(), self.rules.clone()))
     }
 
     fn failed_handshake(&self, peer: Option<SocketAddr>, why: &dyn fmt::Display) {
         self.counters.failed_handshakes.fetch_add(1, Relaxed);
         let from = peer.map_or_else(|| "a unix socket".to_owned(), |peer| peer.ip().to_string());
-        log::debug!("listeners[{}]: the handshake with {from} failed: {why}", self.listener);
-        if let Some(kept_back) = self.unsafe_hands.may_log() {
-            log::warn!("listeners[{}]: the handshake with {from} failed: {why} ({kept_back} more)", self.listener);
+        match self.unsafe_hands.may_log() {
+            Some(more) => log::warn!("listeners[{}]: no handshake with {from}: {why} ({more} more)", self.listener),
+            None => log::debug!("listeners[{}]: no handshake with {from}: {why}", self.listener),
         }
     }
 }
@@ -258,8 +253,11 @@ where
         connection: Arc<Connection>,
         shutdown: watch::Receiver<bool>,
     ) {
-        let served = Arc::new(Served { connection, front: self });
+        let served = Arc::new(Served { connection: connection.clone(), front: self });
         ServerApp::process_new(&served, stream, &shutdown).await;
+        if let Some(stream) = connection.turn.take_leftover() {
+            guard::end(stream).await;
+        }
     }
 
     /// Pingora waits for the preface and the first request of an HTTP/2 connection for ever. Its idle time takes over
@@ -274,7 +272,7 @@ where
         let served = Arc::new(Served { connection: connection.clone(), front: self });
         let process = ServerApp::process_new(&served, stream, &shutdown);
         tokio::pin!(process);
-        if timeout(deadline, &mut process).await.is_err() && connection.turn.has_begun.load(Relaxed) {
+        if timeout(deadline, &mut process).await.is_err() && connection.turn.requests.load(Relaxed) > 0 {
             process.await;
         }
     }
@@ -292,21 +290,4 @@ fn facts(tls: &TlsRef) -> TlsFacts {
         server_name: tls.server_name().map(Arc::from),
         client_verified: tls.peer_certificate_der().is_some(),
     }
-}
-
-fn server_options(config: &Listener) -> HttpServerOptions {
-    let mut options = HttpServerOptions::default();
-    options.h2c = config.tls.is_none() && config.http2 == Http2::Only;
-    options.keepalive_request_limit = Some(config.limits.requests_per_connection);
-    options.h2_idle_timeout = Some(config.timeouts.idle);
-    options
-}
-
-fn h2_options(config: &Listener) -> H2Options {
-    let mut options = default_h2_options();
-    options.max_concurrent_streams(config.limits.h2_streams);
-    options.max_header_list_size(u32::try_from(config.limits.header_size).unwrap_or(u32::MAX));
-    options.initial_window_size(H2_STREAM_WINDOW);
-    options.initial_connection_window_size(H2_CONNECTION_WINDOW);
-    options
 }

@@ -79,12 +79,17 @@ pub enum BindError {
 
 impl BindError {
     fn new(address: String, source: io::Error) -> Self {
-        match source.kind() {
-            ErrorKind::AddrInUse => Self::InUse { address },
-            ErrorKind::PermissionDenied => Self::PermissionDenied { address },
-            ErrorKind::AddrNotAvailable => Self::NotOurs { address },
-            ErrorKind::NotFound | ErrorKind::NotADirectory => Self::NoDirectory { address },
-            _ => Self::Other { address, source },
+        let kind = source.kind();
+        if kind == ErrorKind::AddrInUse {
+            Self::InUse { address }
+        } else if kind == ErrorKind::PermissionDenied {
+            Self::PermissionDenied { address }
+        } else if kind == ErrorKind::AddrNotAvailable {
+            Self::NotOurs { address }
+        } else if matches!(kind, ErrorKind::NotFound | ErrorKind::NotADirectory) {
+            Self::NoDirectory { address }
+        } else {
+            Self::Other { address, source }
         }
     }
 }
@@ -180,6 +185,8 @@ pub struct Accepted {
 
 impl Accepted {
     fn tcp(stream: TcpStream, peer: SocketAddr) -> Self {
+        // A socket for both families shows IPv4 clients under addresses of IPv6.
+        let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         let digest = SocketDigest::from_raw_fd(stream.as_raw_fd());
         let mut socket = Socket::from(stream);
         // The cell is new, so it takes the value; were it not, Pingora would ask the system.

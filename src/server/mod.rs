@@ -5,13 +5,12 @@
 
 pub mod admin;
 pub mod certificates;
-pub mod chunks;
 pub mod connection;
 pub mod front;
-pub mod head_guard;
-pub mod head_scan;
+pub mod guard;
 pub mod limits;
 pub mod listen;
+mod options;
 mod process;
 mod refused;
 mod reload;

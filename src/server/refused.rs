@@ -10,7 +10,7 @@ use crate::answer::Refusal;
 use crate::observe::access_log::{AccessLog, Entry};
 use crate::proxy::connection::Connection;
 
-use super::head_guard::OnRefusal;
+use super::guard::OnRefusal;
 
 /// Writes each such refusal to the access log.
 pub(super) fn log_to(access_log: AccessLog) -> OnRefusal {

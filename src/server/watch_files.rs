@@ -1,80 +1,163 @@
-//! Has a file changed? Looked up by asking, not by being told.
+//! Has the operator changed a file? Asked again and again, as every other way fails on some file system.
 //!
-//! Editors replace a file, Kubernetes swaps the link above its folder, and network file systems send no events: what
-//! all of them change is what `stat` says of the path. One call a file every quarter of a second costs nothing that
-//! can be measured.
+//! It looks through symbolic links, so that a link that now leads elsewhere (as Kubernetes swaps whole directories) is a
+//! change, as is a file that an editor has replaced. A file that was only touched is none. It does not wait, and does not
+//! know what the files are for.
 
-use std::fs;
+use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
-/// Some files, as they were when they were last looked at.
+use xxhash_rust::xxh3::xxh3_128;
+
+/// Clocks of file systems are coarse: of two changes within one tick the second would not show. So a file that changed
+/// this recently is read again whatever its times say.
+const COARSE: Duration = Duration::from_secs(2);
+
+/// Files to look at, as they were when they were last looked at.
 #[derive(Debug)]
 pub struct FileWatch {
-    files: Vec<(PathBuf, Option<Stamp>)>,
+    files: Vec<(PathBuf, Look)>,
 }
 
-/// What `stat` says of a file.
+/// What one look at a file has shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stamp {
+struct Look {
+    /// `None` when there is no file, or none that we may see.
+    place: Option<Place>,
+    /// `None` when it cannot be read.
+    contents: Option<u128>,
+}
+
+/// Which file it is, and when it was changed: all that the system says for free.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Place {
     device: u64,
     inode: u64,
     length: u64,
     modified: (i64, i64),
+    changed: (i64, i64),
 }
 
 impl FileWatch {
-    /// Watches these files, which need not exist.
+    /// Begins to watch. To be made *before* the files are read, so that no change falls between the two.
     pub fn new(paths: Vec<PathBuf>) -> Self {
-        Self { files: paths.into_iter().map(|path| (path.clone(), Stamp::of(&path))).collect() }
+        let look = |path: PathBuf| {
+            let look = Look { place: Place::of(&path), contents: contents(&path) };
+            (path, look)
+        };
+        Self { files: paths.into_iter().map(look).collect() }
     }
 
-    /// Whether any of them has changed, come or gone since the last look.
+    /// Whether the contents of any file differ from the last time this was asked. Reads files, so not for a thread that
+    /// serves requests.
     pub fn changed(&mut self) -> bool {
-        let mut any = false;
-        for (path, known) in &mut self.files {
-            let now = Stamp::of(path);
-            any |= now != *known;
-            *known = now;
-        }
-        any
+        // All are looked at, so that one change of several files is told once.
+        self.files.iter_mut().fold(false, |any, (path, look)| look.again(path) | any)
     }
 }
 
-impl Stamp {
-    fn of(path: &Path) -> Option<Self> {
-        let meta = fs::metadata(path).ok()?;
-        Some(Self {
-            device: meta.dev(),
-            inode: meta.ino(),
-            length: meta.len(),
-            modified: (meta.mtime(), meta.mtime_nsec()),
-        })
+impl Look {
+    fn again(&mut self, path: &Path) -> bool {
+        let place = Place::of(path);
+        if place == self.place && !place.is_some_and(|place| place.is_fresh()) {
+            return false;
+        }
+        let now = Self { place, contents: contents(path) };
+        let differs = now.contents != self.contents;
+        *self = now;
+        differs
     }
+}
+
+impl Place {
+    fn of(path: &Path) -> Option<Self> {
+        std::fs::metadata(path).ok().map(|metadata| Self::new(&metadata))
+    }
+
+    fn new(metadata: &Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            length: metadata.len(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
+
+    fn is_fresh(self) -> bool {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let changed = Duration::from_secs(u64::try_from(self.changed.0).unwrap_or_default());
+        // A time in the future, as on a drive with another clock, is fresh too.
+        now.saturating_sub(changed) <= COARSE
+    }
+}
+
+fn contents(path: &Path) -> Option<u128> {
+    std::fs::read(path).ok().map(|bytes| xxh3_128(&bytes))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
+
+    fn watched(contents: &str) -> (tempfile::TempDir, PathBuf, FileWatch) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        fs::write(&path, contents).unwrap();
+        let watch = FileWatch::new(vec![path.clone()]);
+        (directory, path, watch)
+    }
 
     #[test]
-    fn a_file_that_is_written_replaced_or_removed_has_changed() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a.yaml");
-        let mut watch = FileWatch::new(vec![path.clone()]);
+    fn a_change_is_told_once() {
+        let (_directory, path, mut watch) = watched("old");
         assert!(!watch.changed());
-
-        fs::write(&path, "one").unwrap();
+        fs::write(&path, "new").unwrap();
         assert!(watch.changed());
         assert!(!watch.changed());
+    }
 
-        // As editors do: a new file takes the place of the old one.
-        fs::write(folder.path().join("b.yaml"), "two").unwrap();
-        fs::rename(folder.path().join("b.yaml"), &path).unwrap();
+    #[test]
+    fn a_file_that_was_only_touched_is_no_change() {
+        let (_directory, path, mut watch) = watched("same");
+        fs::write(&path, "same").unwrap();
+        assert!(!watch.changed());
+    }
+
+    #[test]
+    fn a_file_that_an_editor_replaced_is_a_change() {
+        let (directory, path, mut watch) = watched("old");
+        let draft = directory.path().join("draft");
+        fs::write(&draft, "new").unwrap();
+        fs::rename(&draft, &path).unwrap();
         assert!(watch.changed());
+    }
 
+    #[test]
+    fn a_link_that_leads_elsewhere_is_a_change() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        for (release, contents) in [("v1", "old"), ("v2", "new")] {
+            fs::create_dir(at(release)).unwrap();
+            fs::write(at(release).join("file"), contents).unwrap();
+        }
+        std::os::unix::fs::symlink(at("v1"), at("current")).unwrap();
+        let mut watch = FileWatch::new(vec![at("current").join("file")]);
+        std::os::unix::fs::symlink(at("v2"), at("next")).unwrap();
+        fs::rename(at("next"), at("current")).unwrap();
+        assert!(watch.changed());
+    }
+
+    #[test]
+    fn a_file_that_goes_and_comes_back_the_same_is_two_changes() {
+        let (_directory, path, mut watch) = watched("same");
         fs::remove_file(&path).unwrap();
         assert!(watch.changed());
         assert!(!watch.changed());
+        fs::write(&path, "same").unwrap();
+        assert!(watch.changed());
     }
 }

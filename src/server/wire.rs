@@ -2,7 +2,7 @@
 //!
 //! Pingora's own listeners put buffers around a socket; that function is private, so a socket that we accept ourselves
 //! comes without. Unbuffered, a response costs one system call for its head and one for its body. This file looks at no
-//! byte: framing is `head_guard`'s.
+//! byte: framing is `guard`'s.
 
 use std::io;
 use std::pin::Pin;

@@ -49,8 +49,15 @@ impl ProxyHttp for Echo {
 
     async fn request_filter(&self, session: &mut Session, seen: &mut Seen) -> Result<bool> {
         let mut length = 0;
-        let unread = session.req_header().uri.path() == "/unread";
-        while !unread {
+        let path = session.req_header().uri.path().to_owned();
+        match path.as_str() {
+            "/unread" => return self.answer(session, seen, 0).await,
+            "/fails" => return Err(Error::new_in(InternalError)),
+            "/endless" => return self.stream_for_ever(session).await,
+            "/tunnel" => return self.switch_protocols(session).await,
+            _ => {}
+        }
+        loop {
             match session.read_request_body().await {
                 Ok(Some(bytes)) => length += bytes.len(),
                 Ok(None) => break,
@@ -61,6 +68,16 @@ impl ProxyHttp for Echo {
                 Err(error) => return Err(error),
             }
         }
+        self.answer(session, seen, length).await
+    }
+
+    async fn upstream_peer(&self, _session: &mut Session, _seen: &mut Seen) -> Result<Box<HttpPeer>> {
+        Err(Error::new_in(InternalError))
+    }
+}
+
+impl Echo {
+    async fn answer(&self, session: &mut Session, seen: &Seen, length: usize) -> Result<bool> {
         let head = session.req_header();
         let tls = seen.connection.tls.as_ref();
         let body = format!(
@@ -79,8 +96,23 @@ impl ProxyHttp for Echo {
         Ok(true)
     }
 
-    async fn upstream_peer(&self, _session: &mut Session, _seen: &mut Seen) -> Result<Box<HttpPeer>> {
-        Err(Error::new_in(InternalError))
+    async fn stream_for_ever(&self, session: &mut Session) -> Result<bool> {
+        let response = ResponseHeader::build(200, None)?;
+        session.write_response_header(Box::new(response), false).await?;
+        loop {
+            session.write_response_body(Some(vec![b'x'; 64 * 1024].into()), false).await?;
+        }
+    }
+
+    /// Sends back the first bytes of the other protocol.
+    async fn switch_protocols(&self, session: &mut Session) -> Result<bool> {
+        let mut response = ResponseHeader::build(101, Some(2))?;
+        response.insert_header("connection", "upgrade")?;
+        response.insert_header("upgrade", "websocket")?;
+        session.write_response_header(Box::new(response), false).await?;
+        let bytes = session.read_request_body().await?;
+        session.write_response_body(bytes, true).await?;
+        Ok(true)
     }
 }
 

@@ -3,7 +3,8 @@
 //! A connection uses the configuration that was current when it arrived, to its end. A file that cannot be read changes
 //! nothing. Nothing here touches a socket.
 
-use std::collections::HashMap;
+mod names;
+
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,16 +16,16 @@ use rustls::pki_types::CertificateRevocationListDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{
-    ClientHello, ProducesTickets, ResolvesServerCert, ServerConfig, ServerSessionMemoryCache, StoresServerSessions,
-    WebPkiClientVerifier,
+    ProducesTickets, ServerConfig, ServerSessionMemoryCache, StoresServerSessions, WebPkiClientVerifier,
 };
 use rustls::sign::CertifiedKey;
-use rustls::{RootCertStore, SignatureAlgorithm, SupportedProtocolVersion, version};
+use rustls::{RootCertStore, SupportedProtocolVersion, version};
 use thiserror::Error;
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::config::{CertificateFiles, ClientAuth, ClientAuthMode, Http2, Tls, TlsVersion};
 use crate::server::certificates::{self, Certificate, CertificateError};
+use names::{Named, Names};
 
 /// Sessions of TLS 1.2 clients without tickets that may resume; each takes a few hundred bytes.
 const SESSIONS: usize = 10_000;
@@ -119,13 +120,6 @@ impl Resumption {
         // Its keys change every six hours, and the one before is honoured for as long again.
         Ok(Self { tickets: aws_lc_rs::Ticketer::new()?, sessions: ServerSessionMemoryCache::new(SESSIONS) })
     }
-}
-
-/// A certificate that can be shown, with the names that it is good for.
-#[derive(Clone, Debug)]
-struct Named {
-    names: Vec<String>,
-    key: Arc<CertifiedKey>,
 }
 
 impl TlsState {
@@ -317,56 +311,4 @@ fn client_verifier(
         ClientAuthMode::Request => builder.allow_unauthenticated(),
     };
     builder.build().map_err(|error| problem(&auth.ca, error.to_string()))
-}
-
-/// Certificates by name. For one name there may be several, of different kinds of key.
-#[derive(Debug)]
-struct Names {
-    exact: HashMap<String, Vec<Arc<CertifiedKey>>>,
-    /// By the domain below which a wildcard is good for one label.
-    wildcard: HashMap<String, Vec<Arc<CertifiedKey>>>,
-    default: Vec<Arc<CertifiedKey>>,
-}
-
-impl Names {
-    fn new(certificates: Vec<Named>) -> Self {
-        let mut exact = HashMap::<String, Vec<_>>::new();
-        let mut wildcard = HashMap::<String, Vec<_>>::new();
-        let first = certificates.first().map(|first| first.names.clone()).unwrap_or_default();
-        let is_default = |(place, named): &(usize, &Named)| *place == 0 || named.names == first;
-        let default = certificates.iter().enumerate().filter(is_default);
-        let default = in_order(default.map(|(_, named)| named.key.clone()).collect());
-        for Named { names, key } in &certificates {
-            for name in names {
-                match name.strip_prefix("*.") {
-                    Some(domain) => wildcard.entry(domain.to_owned()).or_default().push(key.clone()),
-                    None => exact.entry(name.clone()).or_default().push(key.clone()),
-                }
-            }
-        }
-        let sorted = |map: HashMap<_, _>| map.into_iter().map(|(name, keys)| (name, in_order(keys))).collect();
-        Self { exact: sorted(exact), wildcard: sorted(wildcard), default }
-    }
-
-    fn for_name(&self, name: Option<&str>) -> &[Arc<CertifiedKey>] {
-        let Some(name) = name.map(str::to_ascii_lowercase) else { return &self.default };
-        let name = name.trim_end_matches('.');
-        let below = || name.split_once('.').and_then(|(_, domain)| self.wildcard.get(domain));
-        self.exact.get(name).or_else(below).unwrap_or(&self.default)
-    }
-}
-
-impl ResolvesServerCert for Names {
-    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let keys = self.for_name(hello.server_name());
-        let usable = keys.iter().find(|key| key.key.choose_scheme(hello.signature_schemes()).is_some());
-        // Without one that the client can verify, any will do: rustls ends the handshake with the right alert.
-        usable.or(keys.first()).cloned()
-    }
-}
-
-/// The cheap keys first: an RSA signature costs ten times an ECDSA one. In the order of the file otherwise.
-fn in_order(mut keys: Vec<Arc<CertifiedKey>>) -> Vec<Arc<CertifiedKey>> {
-    keys.sort_by_key(|key| key.key.algorithm() != SignatureAlgorithm::ECDSA);
-    keys
 }

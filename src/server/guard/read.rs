@@ -1,0 +1,218 @@
+//! The reading half of the guard: bytes from the client, stage by stage.
+
+use std::io::{self, ErrorKind};
+use std::pin::{Pin, pin};
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, BytesMut};
+use pingora::protocols::IO;
+use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
+
+use super::scan::Head;
+use super::{Body, Guard, LINGER_BYTES, Stage, below};
+use crate::answer::Refusal;
+
+/// What is read at once into a buffer of ours: a usual head fits.
+const STEP: usize = 4096;
+
+/// What a client may send ahead of its turn, in bytes. More waits in the system's buffers.
+const AHEAD: usize = 16 * 1024;
+
+impl<S: IO + 'static> AsyncRead for Guard<S> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let guard = self.get_mut();
+        if guard.connection.turn.expects_head.load(Relaxed) {
+            guard.connection.turn.expects_head.store(false, Relaxed);
+            guard.begin_head();
+        }
+        loop {
+            match guard.stage {
+                Stage::Head(_) => ready!(guard.poll_head(cx))?,
+                Stage::Release(..) => {
+                    guard.release(buf);
+                    return Poll::Ready(Ok(()));
+                }
+                // Pingora has the whole head, and reads on without having called a hook: it does not agree where it ends.
+                Stage::Body(_) | Stage::Between if !guard.hooks_know() => guard.refuse(Refusal::MalformedRequest),
+                Stage::Body(_) => return guard.poll_body(cx, buf),
+                Stage::Between => return guard.poll_between(cx),
+                Stage::Tunnel => return guard.poll_tunnel(cx, buf),
+                Stage::Broken => return Poll::Ready(Err(broken())),
+                Stage::Refusing { .. } | Stage::Lingering(_) => ready!(guard.poll_last_words(cx)),
+                // As if the client had left, which Pingora takes without a word.
+                Stage::Closed => return Poll::Ready(Ok(())),
+            }
+        }
+    }
+}
+
+impl<S: IO + 'static> Guard<S> {
+    /// Reads until a head is complete, or too late, or not allowed.
+    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            let Stage::Head(scan) = &mut self.stage else { return Poll::Ready(Ok(())) };
+            match scan.read(&self.buffer, self.rules.bounds) {
+                Ok(Some(Head { length, framing })) => {
+                    self.timer.clear();
+                    self.stage = Stage::Release(length, Body::new(framing));
+                    return Poll::Ready(Ok(()));
+                }
+                Ok(None) => {}
+                Err(refusal) => {
+                    self.refuse(refusal);
+                    return Poll::Ready(Ok(()));
+                }
+            }
+            let was_silent = self.buffer.is_empty();
+            match self.poll_fill(cx) {
+                Poll::Ready(Ok(0)) => {
+                    self.stage = Stage::Closed;
+                    return Poll::Ready(Ok(()));
+                }
+                // The idle time is over with the first byte; the time for the head begins.
+                Poll::Ready(Ok(_)) if was_silent && self.timer_is_for_idling() => self.timer.clear(),
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => {
+                    ready!(self.poll_head_deadline(cx));
+                    return Poll::Ready(Ok(()));
+                }
+            }
+        }
+    }
+
+    /// Whether this is not the first request: the deadline of a fresh connection stands, silence or not.
+    fn timer_is_for_idling(&self) -> bool {
+        self.connection.turn.requests.load(Relaxed) > 1
+    }
+
+    fn poll_head_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let is_silent = self.buffer.is_empty();
+        self.timer.start(if is_silent { self.rules.timeouts.idle } else { self.rules.timeouts.header });
+        if !self.timer.has_rung(cx) {
+            return Poll::Pending;
+        }
+        if is_silent {
+            // There is no request that an answer could belong to.
+            self.stage = Stage::Closed;
+        } else {
+            self.refuse(Refusal::HeaderTimeout);
+        }
+        Poll::Ready(())
+    }
+
+    fn release(&mut self, buf: &mut ReadBuf<'_>) {
+        let Stage::Release(left, _) = &mut self.stage else { return };
+        let step = (*left).min(buf.remaining());
+        buf.put_slice(&self.buffer[..step]);
+        self.buffer.advance(step);
+        *left -= step;
+        if *left > 0 {
+            return;
+        }
+        let stage = std::mem::replace(&mut self.stage, Stage::Between);
+        if let Stage::Release(_, body) = stage {
+            self.enter(body);
+        }
+        // A large head leaves a large buffer, which an idle connection should not keep.
+        if self.buffer.is_empty() && self.buffer.capacity() > 2 * STEP {
+            self.buffer = BytesMut::new();
+        }
+    }
+
+    fn enter(&mut self, body: Body) {
+        self.stage = if body.is_done() { Stage::Between } else { Stage::Body(body) };
+    }
+
+    fn poll_body(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let Stage::Body(body) = &mut self.stage else { return Poll::Ready(Ok(())) };
+        let taken = if self.buffer.is_empty() {
+            // Straight into Pingora's buffer; what belongs to the next request is taken out again.
+            let start = buf.filled().len();
+            ready!(below(&mut self.inner).poll_read(cx, buf))?;
+            let taken = body.take(&buf.filled()[start..]);
+            taken.map(|taken| {
+                self.buffer.extend_from_slice(&buf.filled()[start + taken..]);
+                buf.set_filled(start + taken);
+            })
+        } else {
+            let step = self.buffer.len().min(buf.remaining());
+            body.take(&self.buffer[..step]).map(|taken| {
+                buf.put_slice(&self.buffer[..taken]);
+                self.buffer.advance(taken);
+            })
+        };
+        if taken.is_err() {
+            self.connection.turn.body_is_malformed.store(true, Relaxed);
+            self.stage = Stage::Broken;
+            return Poll::Ready(Err(broken()));
+        }
+        if body.is_done() {
+            self.stage = Stage::Between;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Pingora reads here to learn whether the client has left. What the client sends is for the next request.
+    fn poll_between(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            // One who has sent its next request and then closes its side wants an answer to both.
+            if self.buffer.len() >= AHEAD || (self.at_end && !self.buffer.is_empty()) {
+                return Poll::Pending;
+            }
+            if ready!(self.poll_fill(cx))? == 0 && self.buffer.is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+
+    fn poll_tunnel(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.buffer.is_empty() {
+            return self.inner().poll_read(cx, buf);
+        }
+        let step = self.buffer.len().min(buf.remaining());
+        buf.put_slice(&self.buffer[..step]);
+        self.buffer.advance(step);
+        Poll::Ready(Ok(()))
+    }
+
+    /// Reads some bytes into our buffer; 0 at the end.
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.at_end {
+            return Poll::Ready(Ok(0));
+        }
+        if self.buffer.capacity() - self.buffer.len() < STEP / 4 {
+            self.buffer.reserve(STEP);
+        }
+        let count = ready!(pin!(below(&mut self.inner).read_buf(&mut self.buffer)).poll(cx))?;
+        self.at_end = count == 0;
+        Poll::Ready(Ok(count))
+    }
+
+    /// Reads and drops what still comes, for a while.
+    pub(super) fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut scratch = [0; STEP];
+        while let Stage::Lingering(left) = &mut self.stage {
+            let mut buf = ReadBuf::new(&mut scratch);
+            let read = below(&mut self.inner).poll_read(cx, &mut buf);
+            let count = buf.filled().len();
+            match read {
+                Poll::Ready(Ok(())) if count > 0 && count < *left => *left -= count,
+                Poll::Ready(_) => self.stage = Stage::Closed,
+                Poll::Pending if self.timer.has_rung(cx) => self.stage = Stage::Closed,
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        Poll::Ready(())
+    }
+
+    pub(super) fn linger(&mut self) {
+        self.timer.set(super::LINGER);
+        self.stage = Stage::Lingering(LINGER_BYTES);
+    }
+}
+
+fn broken() -> io::Error {
+    io::Error::new(ErrorKind::InvalidData, "the framing of the request's body is broken")
+}

@@ -1,0 +1,32 @@
+//! What does Pingora ask about a connection? A listener's settings, in Pingora's terms.
+
+use pingora::apps::HttpServerOptions;
+use pingora::protocols::http::v2::server::{H2Options, default_h2_options};
+
+use crate::config::{Http2, Listener};
+
+/// What a client may send on a stream before we have read it: enough for an upload at full speed over a long line, and
+/// little enough that all streams of a connection at once stay in the low megabytes.
+const H2_STREAM_WINDOW: u32 = 256 * 1024;
+
+/// The same for all streams of a connection together. It bounds the memory that one connection may take.
+const H2_CONNECTION_WINDOW: u32 = 1024 * 1024;
+
+/// What holds for HTTP/1 and for both.
+pub(super) fn http(config: &Listener) -> HttpServerOptions {
+    let mut options = HttpServerOptions::default();
+    options.h2c = config.tls.is_none() && config.http2 == Http2::Only;
+    options.keepalive_request_limit = Some(config.limits.requests_per_connection);
+    options.h2_idle_timeout = Some(config.timeouts.idle);
+    options
+}
+
+/// What holds for HTTP/2. The header list is counted as RFC 9113 says: 32 bytes more for each field.
+pub(super) fn http2(config: &Listener) -> H2Options {
+    let mut options = default_h2_options();
+    options.max_concurrent_streams(config.limits.h2_streams);
+    options.max_header_list_size(u32::try_from(config.limits.header_size).unwrap_or(u32::MAX));
+    options.initial_window_size(H2_STREAM_WINDOW);
+    options.initial_connection_window_size(H2_CONNECTION_WINDOW);
+    options
+}
