@@ -66,10 +66,8 @@ impl Cli {
         Self::try_parse().map_err(|error| {
             // Whoever closed the pipe does not want to read it.
             let _ = error.print();
-            match error.kind() {
-                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
-                _ => ExitCode::from(USAGE),
-            }
+            let was_asked_for = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+            if was_asked_for { ExitCode::SUCCESS } else { ExitCode::from(USAGE) }
         })
     }
 

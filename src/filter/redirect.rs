@@ -54,7 +54,8 @@ mod tests {
         let mut head = RequestHeader::build("GET", target.as_bytes(), None).unwrap();
         match filter.on_request(&mut head, &Client { address: None, tls: false }) {
             ControlFlow::Break(Answer::Reply { headers, .. }) => headers[0].1.to_str().unwrap().to_owned(),
-            other => panic!("{other:?}"),
+            ControlFlow::Break(refused) => panic!("{refused:?}"),
+            ControlFlow::Continue(()) => panic!("not redirected"),
         }
     }
 

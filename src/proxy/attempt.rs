@@ -6,13 +6,14 @@
 use std::time::{Duration, Instant};
 
 use http::StatusCode;
+use pingora::Error;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::Digest;
 use pingora::proxy::Session;
 use pingora::upstreams::peer::HttpPeer;
-use pingora::{Error, ErrorSource, ErrorType};
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::cause;
 use super::exchange::{Again, Attempt, Exchange, Phase};
 use super::watch::Late;
 use crate::answer::{Fault, Refusal};
@@ -106,11 +107,7 @@ impl Exchange {
 
     /// There was no connection.
     pub(super) fn not_connected(&mut self, peer: &HttpPeer, error: &Error) -> bool {
-        let refusal = match error.etype() {
-            ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout => Refusal::ConnectTimeout,
-            ErrorType::TLSHandshakeFailure | ErrorType::InvalidCert | ErrorType::HandshakeError => Refusal::BackendTls,
-            _ => Refusal::ConnectRefused,
-        };
+        let refusal = cause::of_no_connection(error);
         self.refusal = Some(refusal);
         let Some(pick) = self.end_attempt(refusal.label()) else { return false };
         pick.mark_address(peer);
@@ -151,33 +148,6 @@ impl Exchange {
         false
     }
 
-    /// Why an exchange failed; `None` when the client has gone away.
-    pub(super) fn cause(&self, error: &Error) -> Option<Refusal> {
-        if let Some(late) = self.watch.take_late() {
-            return Some(late.refusal());
-        }
-        let answered = self.attempt.as_ref().is_some_and(|attempt| attempt.phase != Phase::Waiting);
-        match error.esource() {
-            ErrorSource::Upstream => Some(upstream_cause(error.etype(), answered)),
-            ErrorSource::Downstream => self.downstream_cause(error.etype()),
-            ErrorSource::Internal | ErrorSource::Unset => Some(self.refusal.unwrap_or(Refusal::Internal)),
-        }
-    }
-
-    fn downstream_cause(&self, kind: &ErrorType) -> Option<Refusal> {
-        if self.connection.as_ref().is_some_and(|connection| connection.body_is_malformed()) {
-            return Some(Refusal::MalformedBody);
-        }
-        match kind {
-            ErrorType::ReadTimedout => Some(Refusal::BodyTimeout),
-            ErrorType::HTTPStatus(_) => Some(self.refusal.unwrap_or(Refusal::MalformedRequest)),
-            ErrorType::InvalidHTTPHeader => Some(Refusal::MalformedRequest),
-            // Pingora's word for a chunk that cannot be read; a connection that breaks has other words.
-            ErrorType::Custom("InvalidChunk") => Some(Refusal::MalformedBody),
-            _ => None,
-        }
-    }
-
     fn circumstances(&self, idempotent: bool, replayable: bool) -> Circumstances {
         Circumstances {
             attempts: self.attempts.len(),
@@ -201,16 +171,6 @@ impl Exchange {
             HashKey::Header(name) => xxh3_64(head.headers.get(name).map_or(b"", |value| value.as_bytes())),
             HashKey::Cookie(name) => xxh3_64(cookie(head, name).unwrap_or("").as_bytes()),
         }
-    }
-}
-
-fn upstream_cause(kind: &ErrorType, answered: bool) -> Refusal {
-    match kind {
-        ErrorType::ReadTimedout if answered => Refusal::StalledResponse,
-        ErrorType::ReadTimedout => Refusal::FirstByteTimeout,
-        ErrorType::WriteTimedout => Refusal::StalledRequest,
-        ErrorType::ReadError | ErrorType::WriteError | ErrorType::ConnectionClosed => Refusal::BackendClosed,
-        _ => Refusal::BackendProtocol,
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod arrive;
 mod attempt;
+mod cause;
 mod client;
 pub mod connection;
 mod exchange;

@@ -25,7 +25,8 @@ pub(super) fn entry(session: &Session, exchange: &mut Exchange, ended: answer::E
     let plan = exchange.plan.as_ref();
     let tls = exchange.connection.as_ref().and_then(|connection| connection.tls.as_ref());
     Entry {
-        time: SystemTime::now() - total,
+        // The clock may have been set back meanwhile.
+        time: SystemTime::now().checked_sub(total).unwrap_or(SystemTime::UNIX_EPOCH),
         id: std::mem::take(&mut exchange.request.id),
         client: exchange.sender.client,
         method: exchange.request.method.as_str().to_owned(),

@@ -316,9 +316,9 @@ async fn start_upstreams(
     }
     let told = changes.clone();
     let on_change: crate::upstream::OnChange = Arc::new(move || told.send_modify(|count| *count += 1));
-    for upstream in new {
-        upstream.start(&on_change).await;
-    }
+    // All at once: a resolver that hangs shall delay the start once, not once an upstream.
+    let starts: JoinSet<()> = new.into_iter().map(|upstream| upstream.start(on_change.clone())).collect();
+    starts.join_all().await;
     Ok(upstreams)
 }
 

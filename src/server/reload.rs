@@ -12,6 +12,9 @@ use super::{Inner, StartError, start_upstreams};
 use crate::config::{Config, Listener};
 use crate::proxy::{Gateway, Snapshot};
 
+/// A listener, and the TLS state that it is to get.
+type Swap<'a> = (&'a Front<Gateway>, Arc<TlsState>);
+
 /// What a reload could not take over.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reloaded {
@@ -60,7 +63,7 @@ impl Inner {
     }
 
     /// Reads the certificates of listeners whose TLS has changed, ready to be put in place.
-    fn prepare_tls(&self, config: &Config) -> Result<Vec<(&Front<Gateway>, Arc<TlsState>)>, StartError> {
+    fn prepare_tls(&self, config: &Config) -> Result<Vec<Swap<'_>>, StartError> {
         let mut swaps = Vec::new();
         for (index, (front, listener)) in self.fronts.iter().zip(&config.listeners).enumerate() {
             if let (Some(state), Some(tls)) = (front.tls(), &listener.tls) {

@@ -24,7 +24,7 @@ impl Addresses {
             return Some(*only);
         }
         let turn = self.turns.fetch_add(1, Relaxed);
-        if turn % TURNS_UNTIL_FORGIVEN == 0 {
+        if turn.is_multiple_of(TURNS_UNTIL_FORGIVEN) {
             self.down.store(0, Relaxed);
         }
         let down = self.down.load(Relaxed);

@@ -84,6 +84,7 @@ fn with_line(mut stream: Stream, line: Line) -> Stream {
     stream
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "the list of the system's errors is long, open, and not ours")]
 fn refused(error: io::Error) -> Box<Error> {
     let kind = match error.kind() {
         io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => ErrorType::ConnectRefused,

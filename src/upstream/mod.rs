@@ -12,11 +12,12 @@ mod peer;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use pingora::upstreams::peer::HttpPeer;
+use tokio::sync::Notify;
 
 use crate::backend::{Backend, Lease, Loads, PeerTls, PeerTlsError, Seat, State, Task};
 use crate::balance::{self, Ask, Members, Policy, Ready};
@@ -119,20 +120,16 @@ impl Upstream {
     }
 
     /// Resolves names, then starts the probes and the look-ups. `on_change` is told after a state has changed.
-    pub async fn start(self: &Arc<Self>, on_change: &OnChange) {
+    pub async fn start(self: Arc<Self>, on_change: OnChange) {
         let backends = || self.members.iter().map(|member| member.backend.clone());
         let resolver = Arc::new(dns::System);
         dns::resolve_once(backends(), &resolver, FIRST_LOOKUP).await;
         let (check, protocol) = (&self.config.health_check, self.config.protocol);
-        let mut tasks = Vec::new();
+        let changes = Arc::new(Notify::new());
+        let mut tasks = vec![Task::spawn(keep_choosing(Arc::downgrade(&self), changes.clone(), on_change))];
         for backend in backends() {
-            let (weak, told) = (Arc::downgrade(self), on_change.clone());
-            let changed = Arc::new(move |_: &Backend, _: State, _: State| {
-                if let Some(upstream) = weak.upgrade() {
-                    upstream.choose_again();
-                }
-                told();
-            });
+            let changes = changes.clone();
+            let changed = Arc::new(move |_: &Backend, _: State, _: State| changes.notify_one());
             tasks.extend(health::watch(backend.clone(), check, protocol, self.tls.clone(), changed));
             tasks.extend(dns::resolve_forever(backend, resolver.clone(), |_| {}));
         }
@@ -193,7 +190,7 @@ impl Upstream {
         best.map(|member| member.backend.seat)
     }
 
-    /// Works out anew who may be chosen; called whenever a state has changed.
+    /// Works out anew who may be chosen; for one task at a time, or an older choice might replace a newer one.
     fn choose_again(&self) {
         let candidate =
             |member: &Member| Candidate { state: member.backend.state(), weight: member.weight, backup: member.backup };
@@ -252,6 +249,16 @@ impl Pick {
 
     fn member(&self) -> &Member {
         &self.upstream.members[self.member]
+    }
+}
+
+/// Chooses again whenever a state has changed: once for many changes that come at once.
+async fn keep_choosing(upstream: Weak<Upstream>, changes: Arc<Notify>, on_change: OnChange) {
+    loop {
+        changes.notified().await;
+        let Some(upstream) = upstream.upgrade() else { return };
+        upstream.choose_again();
+        on_change();
     }
 }
 

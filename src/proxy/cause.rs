@@ -1,0 +1,56 @@
+//! Whose fault is an error of Pingora's, and what do we call it?
+//!
+//! Pingora's errors carry their source: downstream, upstream, or itself. What they are called differs from place to
+//! place, so this is the only file that knows their names.
+#![expect(clippy::wildcard_enum_match_arm, reason = "the list of Pingora's errors is long, open, and not ours")]
+
+use pingora::{Error, ErrorSource, ErrorType};
+
+use super::exchange::{Exchange, Phase};
+use crate::answer::Refusal;
+
+/// Why there was no connection to a backend.
+pub(super) fn of_no_connection(error: &Error) -> Refusal {
+    match error.etype() {
+        ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout => Refusal::ConnectTimeout,
+        ErrorType::TLSHandshakeFailure | ErrorType::InvalidCert | ErrorType::HandshakeError => Refusal::BackendTls,
+        _ => Refusal::ConnectRefused,
+    }
+}
+
+impl Exchange {
+    /// Why an exchange failed; `None` when the client has gone away.
+    pub(super) fn cause(&self, error: &Error) -> Option<Refusal> {
+        if let Some(late) = self.watch.take_late() {
+            return Some(late.refusal());
+        }
+        match error.esource() {
+            ErrorSource::Upstream => Some(self.upstream_cause(error.etype())),
+            ErrorSource::Downstream => self.downstream_cause(error.etype()),
+            ErrorSource::Internal | ErrorSource::Unset => Some(self.refusal.unwrap_or(Refusal::Internal)),
+        }
+    }
+
+    fn upstream_cause(&self, kind: &ErrorType) -> Refusal {
+        let waiting = self.attempt.as_ref().is_some_and(|attempt| attempt.phase == Phase::Waiting);
+        match kind {
+            ErrorType::ReadTimedout if waiting => Refusal::FirstByteTimeout,
+            ErrorType::ReadTimedout => Refusal::StalledResponse,
+            ErrorType::WriteTimedout => Refusal::StalledRequest,
+            ErrorType::ReadError | ErrorType::WriteError | ErrorType::ConnectionClosed => Refusal::BackendClosed,
+            _ => Refusal::BackendProtocol,
+        }
+    }
+
+    fn downstream_cause(&self, kind: &ErrorType) -> Option<Refusal> {
+        if self.connection.as_ref().is_some_and(|connection| connection.body_is_malformed()) {
+            return Some(Refusal::MalformedBody);
+        }
+        match kind {
+            ErrorType::ReadTimedout => Some(Refusal::BodyTimeout),
+            ErrorType::HTTPStatus(_) => Some(self.refusal.unwrap_or(Refusal::MalformedRequest)),
+            ErrorType::InvalidHTTPHeader => Some(Refusal::MalformedRequest),
+            _ => None,
+        }
+    }
+}
