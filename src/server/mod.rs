@@ -331,3 +331,6 @@ fn pingora_conf(config: &Config) -> ServerConf {
         ..ServerConf::default()
     }
 }
+
+#[cfg(test)]
+mod tests;
