@@ -41,6 +41,10 @@ impl Exchange {
 
     /// Finds what the request leads to, unless its head may not pass.
     pub(super) fn find_plan(&mut self, head: &RequestHeader) -> Result<(), Refusal> {
+        // On HTTP/1 the guard below Pingora has counted them already.
+        if self.listener().is_some_and(|listener| head.headers.len() > listener.headers_max) {
+            return Err(Refusal::HeaderTooLarge);
+        }
         let authority = inspect::inspect(head)?;
         self.request.authority = authority.to_owned();
         if !authority.is_empty() {

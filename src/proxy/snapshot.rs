@@ -51,6 +51,8 @@ pub struct ListenerPlan {
     pub redirect_to_https: Option<u16>,
     /// The directory of ACME challenges.
     pub acme_challenges: Option<PathBuf>,
+    /// The most fields that a request may have.
+    pub headers_max: usize,
     /// Its time limits.
     pub timeouts: config::ListenerTimeouts,
 }
@@ -62,6 +64,7 @@ impl Snapshot {
         let listeners = config.listeners.iter().map(|listener| ListenerPlan {
             redirect_to_https: listener.redirect_to_https,
             acme_challenges: listener.acme_challenges.clone(),
+            headers_max: listener.limits.headers,
             timeouts: listener.timeouts.clone(),
         });
         Self {

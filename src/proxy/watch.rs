@@ -155,6 +155,8 @@ pub async fn watched<F: Future>(exchange: F) -> F::Output {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::io::AsyncReadExt;
+    use tokio::net::UnixStream;
 
     #[tokio::test(start_paused = true)]
     async fn a_deadline_that_moves_away_does_not_fire() {
@@ -170,13 +172,27 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_deadline_that_passes_fires_once_with_its_reason() {
+    async fn a_deadline_that_passes_cuts_the_line_and_tells_its_reason_once() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
         watched(async {
             let watch = Watch::current();
+            watch.hold(Some(Line::to(&ours).unwrap()));
             watch.expect(Duration::from_secs(60), Late::BetweenBytes);
             watch.expect(Duration::from_secs(2), Late::Route);
-            tokio::time::timeout(Duration::from_secs(3), std::future::pending::<()>()).await.unwrap_err();
+            assert_eq!(theirs.read(&mut [0]).await.unwrap(), 0, "the other side should see the end");
             assert_eq!(watch.take_late(), Some(Late::Route));
+            assert_eq!(watch.take_late(), None);
+        })
+        .await;
+        drop(ours);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_a_line_nothing_happens() {
+        watched(async {
+            let watch = Watch::current();
+            watch.expect(Duration::from_secs(2), Late::Route);
+            tokio::time::timeout(Duration::from_secs(3), std::future::pending::<()>()).await.unwrap_err();
             assert_eq!(watch.take_late(), None);
         })
         .await;

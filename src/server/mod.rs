@@ -4,7 +4,6 @@
 //! runtime and touches no signal, so a test can have many of them in one process.
 
 pub mod admin;
-pub mod certificates;
 pub mod connection;
 pub mod front;
 pub mod guard;

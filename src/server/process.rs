@@ -57,6 +57,7 @@ async fn serve(config: Config, file: Option<&Path>) -> Result<(), ProcessError> 
     let mut signals = Signals::install()?;
     let mut files = Files::of(&config, file);
     let front_door = FrontDoor::start(config).await?;
+    files.watch_certificates(front_door.certificate_files());
     for address in front_door.addresses() {
         log::info!("listening on {address}");
     }
@@ -78,6 +79,7 @@ async fn serve(config: Config, file: Option<&Path>) -> Result<(), ProcessError> 
                 Changed::Certificates => front_door.reload_certificates(),
             },
         }
+        // A reload may have named others.
         files.watch_certificates(front_door.certificate_files());
     }
     log::info!("draining: {} requests in flight", front_door.in_flight());
@@ -163,6 +165,7 @@ enum Changed {
 struct Files {
     configuration: Option<FileWatch>,
     certificates: FileWatch,
+    certificate_files: Vec<PathBuf>,
     look: Interval,
     debounce: Duration,
     /// How long the configuration has been as it is since it changed; `None` when it has not.
@@ -175,12 +178,10 @@ impl Files {
         let debounce = config.server.reload.debounce;
         let mut look = interval(LOOK_AT_FILES.min(debounce.max(Duration::from_millis(10))));
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let certificates = config.listeners.iter().filter_map(|listener| listener.tls.as_ref());
-        let certificates = certificates.flat_map(|tls| &tls.certificates);
-        let certificates = certificates.flat_map(|files| [files.cert.clone(), files.key.clone()]).collect();
         Self {
             configuration: watched.map(|file| FileWatch::new(vec![file.to_owned()])),
-            certificates: FileWatch::new(certificates),
+            certificates: FileWatch::new(Vec::new()),
+            certificate_files: Vec::new(),
             look,
             debounce,
             quiet_for: None,
@@ -188,7 +189,10 @@ impl Files {
     }
 
     fn watch_certificates(&mut self, files: Vec<PathBuf>) {
-        self.certificates = FileWatch::new(files);
+        if self.certificate_files != files {
+            self.certificates = FileWatch::new(files.clone());
+            self.certificate_files = files;
+        }
     }
 
     /// Waits until a file has changed, and has then been quiet for the debounce.

@@ -21,6 +21,8 @@ use pingora::{Error, ErrorType, OrErr, Result};
 use rustix::net::{Shutdown, shutdown};
 use tokio::net::{TcpStream, UnixStream};
 
+const NO_HANDLE: &str = "no second handle to a socket";
+
 /// A second handle to the socket of an upstream connection.
 #[derive(Clone, Debug)]
 pub struct Line(Arc<OwnedFd>);
@@ -29,6 +31,11 @@ impl Line {
     /// The line of the connection that a digest belongs to; `None` if another dialler made it.
     pub fn of(digest: &Digest) -> Option<Self> {
         digest.proxy_digest.as_ref()?.user_data.as_ref()?.downcast_ref::<Self>().cloned()
+    }
+
+    /// The line of a socket.
+    pub(crate) fn to(socket: &impl AsFd) -> io::Result<Self> {
+        Ok(Self(Arc::new(socket.as_fd().try_clone_to_owned()?)))
     }
 
     /// Ends the connection, in both directions.
@@ -58,22 +65,16 @@ async fn dial(address: &SocketAddr) -> Result<Stream> {
     match address {
         SocketAddr::Inet(address) => {
             let socket = TcpStream::connect(address).await.map_err(refused)?;
-            let line = line_of(&socket)?;
+            let line = Line::to(&socket).or_err(ErrorType::InternalError, NO_HANDLE)?;
             Ok(with_line(Stream::from(socket), line))
         }
         SocketAddr::Unix(address) => {
             let path = address.as_pathname().unwrap_or("".as_ref());
             let socket = UnixStream::connect(path).await.map_err(refused)?;
-            let line = line_of(&socket)?;
+            let line = Line::to(&socket).or_err(ErrorType::InternalError, NO_HANDLE)?;
             Ok(with_line(Stream::from(socket), line))
         }
     }
-}
-
-fn line_of(socket: &impl AsFd) -> Result<Line> {
-    let handle =
-        socket.as_fd().try_clone_to_owned().or_err(ErrorType::InternalError, "no second handle to a socket")?;
-    Ok(Line(Arc::new(handle)))
 }
 
 /// Pingora's connections have one slot for data of the program's: the answer of a CONNECT proxy, which we never use.

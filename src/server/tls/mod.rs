@@ -12,8 +12,6 @@ use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::pki_types::CertificateRevocationListDer;
-use rustls::pki_types::pem::PemObject;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{
     ProducesTickets, ServerConfig, ServerSessionMemoryCache, StoresServerSessions, WebPkiClientVerifier,
@@ -23,8 +21,8 @@ use rustls::{RootCertStore, SupportedProtocolVersion, version};
 use thiserror::Error;
 use xxhash_rust::xxh3::Xxh3;
 
+use crate::config::certificate::{self, Certificate, CertificateError};
 use crate::config::{CertificateFiles, ClientAuth, ClientAuthMode, Http2, Tls, TlsVersion};
-use crate::server::certificates::{self, Certificate, CertificateError};
 use names::{Named, Names};
 
 /// Sessions of TLS 1.2 clients without tickets that may resume; each takes a few hundred bytes.
@@ -254,7 +252,7 @@ fn build(settings: &Tls, alpn: Vec<Vec<u8>>, kept: &Kept, files: &Files) -> Resu
 fn certified(settings: &Tls, kept: &Kept, files: &Files) -> Result<Vec<Named>, TlsError> {
     let pairs = settings.certificates.iter().zip(&files.certificates);
     let from_files = pairs.map(|(paths, (cert, key))| {
-        let Certificate { chain, key, names, .. } = certificates::read(cert, key)
+        let Certificate { chain, key, names, .. } = certificate::read(cert, key)
             .map_err(|source| TlsError::Certificate { path: paths.cert.clone(), source })?;
         let key = CertifiedKey::from_der(chain, key, &kept.provider).map_err(|source| TlsError::Pair {
             cert: paths.cert.clone(),
@@ -290,18 +288,12 @@ fn client_verifier(
 ) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
     let problem = |path: &Path, what: String| TlsError::ClientAuth { path: path.to_owned(), what };
     let mut roots = RootCertStore::empty();
-    for authority in
-        certificates::read_chain(&files.authorities).map_err(|error| problem(&auth.ca, error.to_string()))?
-    {
+    for authority in certificate::chain(&files.authorities).map_err(|error| problem(&auth.ca, error.to_string()))? {
         roots.add(authority).map_err(|error| problem(&auth.ca, error.to_string()))?;
     }
     let mut builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone());
     if let (Some(path), Some(revoked)) = (&auth.crl, &files.revoked) {
-        let lists: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(revoked).collect();
-        let lists = lists.map_err(|_| problem(path, "is not a PEM file".to_owned()))?;
-        if lists.is_empty() {
-            return Err(problem(path, "holds no revocation list".to_owned()));
-        }
+        let lists = certificate::revocation_lists(revoked).map_err(|error| problem(path, error.to_string()))?;
         // Of the client's own certificate only: lists for the authorities in between are rarely at hand, and a chain
         // without one would be refused.
         builder = builder.with_crls(lists).only_check_end_entity_revocation();
