@@ -12,6 +12,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::*;
 use crate::config::{CertificateFiles, ClientAuth, ClientAuthMode, TlsVersion};
+use crate::server::tls::install_crypto;
 
 /// An authority, and a directory with the certificates that it made.
 struct Authority {
@@ -315,6 +316,7 @@ fn write_crl(authority: &Authority, serials: &[u64]) {
 async fn a_client_of_an_older_version_is_refused() {
     let authority = Authority::new();
     let mut settings = tls(vec![authority.ecdsa("a", &["a.test"])]);
+    install_crypto();
     let old = ClientConfig::builder_with_protocol_versions(&[&rustls::version::TLS12])
         .with_root_certificates(authority.roots())
         .with_no_client_auth();

@@ -253,7 +253,7 @@ fn certified(settings: &Tls, kept: &Kept, files: &Files) -> Result<Vec<Named>, T
     let pairs = settings.certificates.iter().zip(&files.certificates);
     let from_files = pairs.map(|(paths, (cert, key))| {
         let Certificate { chain, key, names, .. } = certificate::read(cert, key)
-            .map_err(|source| TlsError::Certificate { path: paths.cert.clone(), source })?;
+            .map_err(|source| TlsError::Certificate { path: at_fault(paths, &source).to_owned(), source })?;
         let key = CertifiedKey::from_der(chain, key, &kept.provider).map_err(|source| TlsError::Pair {
             cert: paths.cert.clone(),
             key: paths.key.clone(),
@@ -262,6 +262,10 @@ fn certified(settings: &Tls, kept: &Kept, files: &Files) -> Result<Vec<Named>, T
         Ok(Named { names, key: Arc::new(key) })
     });
     from_files.chain(kept.self_signed.clone().map(Ok)).collect()
+}
+
+fn at_fault<'a>(paths: &'a CertificateFiles, error: &CertificateError) -> &'a Path {
+    if error.is_about_the_key() { &paths.key } else { &paths.cert }
 }
 
 fn self_signed(names: &[String], provider: &CryptoProvider) -> Result<Named, TlsError> {
