@@ -16,7 +16,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::cause;
 use super::exchange::{Again, Attempt, Exchange, Phase};
 use super::watch::Late;
-use crate::answer::{Fault, Refusal};
+use crate::answer::{self, Fault, Refusal};
 use crate::balance::Ask;
 use crate::config::{HashKey, Protocol};
 use crate::retry::{self, Circumstances, Failure, Verdict};
@@ -96,12 +96,20 @@ impl Exchange {
 
     /// Part of the response has been read, or a byte went through a tunnel.
     pub(super) fn response_moved(&self) {
-        let Some(attempt) = &self.attempt else { return };
+        let Some(attempt) = self.attempt.as_ref().filter(|_| !self.response_read) else { return };
         let timeouts = &attempt.pick.upstream().config.timeouts;
         match attempt.phase {
             Phase::Waiting => {}
             Phase::Answered => self.watch.expect(timeouts.between_bytes, Late::BetweenBytes),
             Phase::Tunnel => self.watch.expect(timeouts.tunnel, Late::BetweenBytes),
+        }
+    }
+
+    /// The whole response has been read: the backend owes nothing more.
+    pub(super) fn response_ended(&mut self) {
+        if self.attempt.as_ref().is_some_and(|attempt| attempt.phase == Phase::Answered) {
+            self.response_read = true;
+            self.watch.rest();
         }
     }
 
@@ -124,6 +132,10 @@ impl Exchange {
 
     /// Something went wrong after the connection was there. Says whether there shall be another attempt.
     pub(super) fn failed(&mut self, session: &Session, error: &Error, reused: bool) -> bool {
+        if self.only_the_upload_broke_off(error) {
+            self.end_attempt(answer::Ended::Complete.label());
+            return false;
+        }
         let refusal = self.cause(error);
         let Some(refusal) = refusal else {
             self.end_attempt("client_gone");

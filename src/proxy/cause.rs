@@ -31,6 +31,13 @@ impl Exchange {
         }
     }
 
+    /// Whether nothing is wrong but that the client has not sent all of a body that was answered before its end.
+    pub(super) fn only_the_upload_broke_off(&self, error: &Error) -> bool {
+        let reading =
+            matches!(error.etype(), ErrorType::ReadError | ErrorType::ReadTimedout | ErrorType::ConnectionClosed);
+        self.response_read && reading && *error.esource() == ErrorSource::Downstream
+    }
+
     fn upstream_cause(&self, kind: &ErrorType) -> Refusal {
         let waiting = self.attempt.as_ref().is_some_and(|attempt| attempt.phase == Phase::Waiting);
         match kind {

@@ -31,6 +31,8 @@ pub struct Exchange {
     /// The attempt that is under way; its lease ends with it.
     pub(super) attempt: Option<Attempt>,
     pub(super) attempts: Vec<Ended>,
+    /// The whole response has been read, so that an upload which breaks off afterwards spoils nothing.
+    pub(super) response_read: bool,
     pub(super) tried: Vec<Seat>,
     /// The next attempt goes to this backend again.
     pub(super) again: Option<Again>,
@@ -102,6 +104,7 @@ impl Exchange {
             request_ended: None,
             attempt: None,
             attempts: Vec::new(),
+            response_read: false,
             tried: Vec::new(),
             again: None,
             had_free_try: false,

@@ -4,8 +4,9 @@
 //! HTTP/2 that may not appear. This file looks, and changes nothing.
 
 use http::header::{EXPECT, HOST};
-use http::{Method, Version};
-use pingora::http::RequestHeader;
+use http::{Method, StatusCode, Version};
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::{Error, ErrorType};
 
 use crate::answer::Refusal;
 
@@ -22,6 +23,15 @@ pub(super) fn inspect(head: &RequestHeader) -> Result<&str, Refusal> {
     target(head)?;
     expectation(head)?;
     host(head)
+}
+
+/// Refuses an upgrade that the client has not asked for: it would take what the backend says next for an answer.
+pub(super) fn response(head: &ResponseHeader, asked_for_upgrade: bool) -> Result<(), Box<Error>> {
+    if head.status == StatusCode::SWITCHING_PROTOCOLS && !asked_for_upgrade {
+        let error = Error::explain(ErrorType::InvalidHTTPHeader, "101 without having been asked for it");
+        return Err(error.into_up());
+    }
+    Ok(())
 }
 
 fn method(method: &Method) -> Result<(), Refusal> {

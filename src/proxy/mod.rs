@@ -128,10 +128,11 @@ impl ProxyHttp for Gateway {
 
     async fn upstream_response_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         head: &mut ResponseHeader,
         exchange: &mut Exchange,
     ) -> Result<()> {
+        inspect::response(head, session.as_downstream().is_upgrade_req())?;
         exchange.answered(head);
         Ok(())
     }
@@ -140,10 +141,13 @@ impl ProxyHttp for Gateway {
         &self,
         _session: &mut Session,
         _body: &mut Option<Bytes>,
-        _end_of_stream: bool,
+        end_of_stream: bool,
         exchange: &mut Exchange,
     ) -> Result<Option<Duration>> {
         exchange.response_moved();
+        if end_of_stream {
+            exchange.response_ended();
+        }
         Ok(None)
     }
 
@@ -169,6 +173,12 @@ impl ProxyHttp for Gateway {
             session.set_read_timeout(None);
         }
         forward::response(head, head.version)?;
+        if head.status.is_informational() {
+            return Ok(());
+        }
+        if session.req_header().version < http::Version::HTTP_11 {
+            forward::end_with_the_connection(session, head);
+        }
         reply::expose(head, exchange)?;
         if let Some(plan) = &exchange.plan {
             plan.filters.on_response(head);

@@ -16,7 +16,8 @@ const H2_CONNECTION_WINDOW: u32 = 1024 * 1024;
 pub(super) fn http(config: &Listener) -> HttpServerOptions {
     let mut options = HttpServerOptions::default();
     options.h2c = config.tls.is_none() && config.http2 == Http2::Only;
-    options.keepalive_request_limit = Some(config.limits.requests_per_connection);
+    // Pingora counts how often a connection may be used again, after its first request.
+    options.keepalive_request_limit = Some(config.limits.requests_per_connection.saturating_sub(1));
     options.h2_idle_timeout = Some(config.timeouts.idle);
     options
 }

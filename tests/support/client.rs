@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use bytes::{Bytes, BytesMut};
-use h2::client::SendRequest;
+use h2::SendStream;
+use h2::client::{ResponseFuture, SendRequest};
 use http::{HeaderMap, Request, StatusCode};
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
@@ -222,6 +223,12 @@ impl H2Client {
     /// A request for this connection's origin, for the test to change.
     pub fn build(&self, method: &str, path: &str) -> Request<()> {
         Request::builder().method(method).uri(format!("{}{path}", self.origin)).body(()).unwrap()
+    }
+
+    /// Sends a head, and leaves the body to the test.
+    pub async fn open(&self, request: Request<()>) -> (ResponseFuture, SendStream<Bytes>) {
+        let mut requests = in_time("a stream", self.requests.clone().ready()).await.unwrap();
+        requests.send_request(request, false).unwrap()
     }
 
     /// Sends each part of the body as one DATA frame, as flow control allows, and reads the whole response.

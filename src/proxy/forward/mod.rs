@@ -5,10 +5,11 @@
 
 use std::net::IpAddr;
 
-use http::header::{CONNECTION, EXPECT, FORWARDED, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA};
+use http::header::{CONNECTION, COOKIE, EXPECT, FORWARDED, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA};
 use http::{HeaderName, HeaderValue, StatusCode, Version};
 use pingora::Result;
 use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::proxy::Session;
 
 use super::client::Sender;
 use super::connection::Connection;
@@ -46,12 +47,33 @@ pub(super) fn request(
     }
     head.insert_header(REQUEST_ID, request.id.as_str())?;
     head.append_header(VIA, via(incoming.version))?;
+    join_crumbs(head)?;
+    ask_for_a_path(head);
     // RFC 9110, section 10.1.1: the expectation of an HTTP/1.0 client means nothing, and its interim answer would
     // be taken for the final one.
     if incoming.version < Version::HTTP_11 {
         head.remove_header(&EXPECT);
     }
     Ok(())
+}
+
+/// RFC 9113, section 8.2.3: HTTP/2 may split a cookie into several fields, and nobody else may.
+fn join_crumbs(head: &mut RequestHeader) -> Result<()> {
+    let crumbs = head.headers.get_all(COOKIE);
+    if crumbs.iter().count() < 2 {
+        return Ok(());
+    }
+    let joined = crumbs.iter().map(HeaderValue::as_bytes).collect::<Vec<_>>().join(&b"; "[..]);
+    head.insert_header(COOKIE, joined)
+}
+
+/// RFC 9112, section 3.2.1: a backend is asked for a path, however the client wrote its target. The Host field names
+/// the same host: Pingora refuses requests in which the two differ.
+fn ask_for_a_path(head: &mut RequestHeader) {
+    if !matches!(head.raw_path().first(), Some(b'/' | b'*')) {
+        // Of such a target the URI holds the path alone; setting it anew drops the rest.
+        head.set_uri(head.uri.clone());
+    }
 }
 
 /// Completes a response's head for the client.
@@ -61,6 +83,14 @@ pub(super) fn response(head: &mut ResponseHeader, received: Version) -> Result<(
     }
     head.append_header(VIA, via(received))?;
     Ok(())
+}
+
+/// RFC 9112, section 6.1: a client of HTTP/1.0 knows no chunks. A body without a length ends with its connection.
+pub(super) fn end_with_the_connection(session: &mut Session, head: &mut ResponseHeader) {
+    if head.remove_header(&TRANSFER_ENCODING).is_some() {
+        head.remove_header(&TRAILER);
+        session.set_keepalive(None);
+    }
 }
 
 /// The id of a request: the one that a trusted peer has given it, or a new one.
@@ -111,7 +141,9 @@ fn append_forwarded(
         Some(IpAddr::V6(address)) => format!("\"[{address}]\""),
         None => "unknown".to_owned(),
     };
-    let quoted = if host.contains([':', '[']) { format!("\"{host}\"") } else { host.to_owned() };
+    // A host may hold `;` and `=`, which would begin a parameter of its own. It never holds a quote.
+    let plain = host.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_'));
+    let quoted = if plain { host.to_owned() } else { format!("\"{host}\"") };
     let host = if host.is_empty() { String::new() } else { format!(";host={quoted}") };
     let mut list: Vec<&str> = head.headers.get_all(&FORWARDED).iter().filter_map(|field| field.to_str().ok()).collect();
     let element = format!("for={from}{host};proto={scheme}");

@@ -94,7 +94,8 @@ impl<S: IO + 'static> Guard<S> {
             return Poll::Pending;
         }
         if is_silent {
-            // There is no request that an answer could belong to.
+            // There is no request that an answer could belong to. TLS says goodbye, if it can at once.
+            let _ = self.inner().poll_shutdown(cx);
             self.stage = Stage::Closed;
         } else {
             self.refuse(Refusal::HeaderTimeout);
