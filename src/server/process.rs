@@ -188,7 +188,7 @@ impl Files {
     }
 
     fn watch_certificates(&mut self, files: Vec<PathBuf>) {
-        self.certificates = FileWatch::new(files);
+        self.certificates.watch(files);
     }
 
     /// Waits until a file has changed, and has then been quiet for the debounce.

@@ -29,6 +29,17 @@ impl FileWatch {
         Self { files: paths.into_iter().map(|path| (path.clone(), Stamp::of(&path))).collect() }
     }
 
+    /// Watches these files from now on. Those that were watched before stay as they were last seen, so that no change
+    /// is lost in between.
+    pub fn watch(&mut self, paths: Vec<PathBuf>) {
+        let known = |path: &PathBuf| self.files.iter().find(|(other, _)| other == path).map(|(_, stamp)| *stamp);
+        let stamped = paths.into_iter().map(|path| {
+            let stamp = known(&path).unwrap_or_else(|| Stamp::of(&path));
+            (path, stamp)
+        });
+        self.files = stamped.collect();
+    }
+
     /// Whether any of them has changed, come or gone since the last look.
     pub fn changed(&mut self) -> bool {
         let mut any = false;
@@ -56,6 +67,19 @@ impl Stamp {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_change_just_before_other_files_are_watched_is_not_lost() {
+        let folder = tempfile::tempdir().unwrap();
+        let (old, new) = (folder.path().join("old"), folder.path().join("new"));
+        let mut watch = FileWatch::new(vec![old.clone()]);
+
+        fs::write(&old, "one").unwrap();
+        watch.watch(vec![old, new]);
+
+        assert!(watch.changed());
+        assert!(!watch.changed());
+    }
 
     #[test]
     fn a_file_that_is_written_replaced_or_removed_has_changed() {
