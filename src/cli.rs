@@ -93,7 +93,7 @@ fn run(file: Option<PathBuf>) -> ExitCode {
     for warning in &checked.warnings {
         log::warn!("{warning}");
     }
-    match server::run(checked.config, Some(&file)) {
+    match server::run(checked.config, Some(&file), |_| {}) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(UNAVAILABLE, error),
     }

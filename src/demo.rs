@@ -13,7 +13,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Builder;
 
-use crate::config::{Problem, Surroundings, parse};
+use crate::config::{Address, Problem, Surroundings, parse};
 use crate::server::{self, ProcessError};
 
 const CONFIGURATION: &str = include_str!("../conf/demo.yaml");
@@ -23,16 +23,6 @@ const SLOW: Duration = Duration::from_millis(300);
 /// How long the flaky backend is well, and how long it is not.
 const WELL: Duration = Duration::from_secs(20);
 const ILL: Duration = Duration::from_secs(10);
-
-const WELCOME: &str = "
-Portcullis is up, with three sample backends behind it. Try:
-
-  curl -k https://localhost:8443/          answered by a backend that is not busy
-  curl -ki https://localhost:8443/hello    the same, with the fields that tell which one
-  curl -i http://localhost:8080/teapot     answered by a route, without a backend
-
-Watch the table below: `flaky` fails after 20 seconds, and recovers by itself. Ctrl-C ends it.
-";
 
 /// Why the demonstration did not start.
 #[derive(Debug, Error)]
@@ -65,8 +55,27 @@ pub fn run() -> Result<(), DemoError> {
         other => std::env::var(other).ok(),
     });
     let checked = parse(CONFIGURATION, "conf/demo.yaml", &surroundings).map_err(DemoError::Configuration)?;
-    log::info!("{WELCOME}");
-    Ok(server::run(checked.config, None)?)
+    Ok(server::run(checked.config, None, |addresses| log::info!("{}", welcome(addresses)))?)
+}
+
+/// What to try, at the ports that we have in fact: the environment may have chosen others than the usual.
+fn welcome(addresses: &[Address]) -> String {
+    let port = |listener: usize| match addresses.get(listener) {
+        Some(Address::Tcp(address)) => address.port(),
+        Some(Address::Unix(_)) | None => 0,
+    };
+    let (tls, plain) = (port(0), port(1));
+    format!(
+        "
+Portcullis is up, with three sample backends behind it. Try:
+
+  curl -k https://localhost:{tls}/          answered by a backend that is not busy
+  curl -ki https://localhost:{tls}/hello    the same, with the fields that tell which one
+  curl -i http://localhost:{plain}/teapot     answered by a route, without a backend
+
+Watch the table below: `flaky` fails after 20 seconds, and recovers by itself. Ctrl-C ends it.
+"
+    )
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -37,8 +37,10 @@ impl Exchange {
         let pick = match again {
             Some(again) => again.pick,
             None => {
-                let hash = plan.hash_key.as_ref().map_or(0, |key| self.hash(key, head));
-                let pick = upstream.pick(&Ask { hash, random: fastrand::u64(..) }, &self.tried);
+                let random = fastrand::u64(..);
+                // Who has no key yet goes anywhere: as one key, all of them would drown one backend.
+                let hash = plan.hash_key.as_ref().and_then(|key| self.hash(key, head)).unwrap_or(random);
+                let pick = upstream.pick(&Ask { hash, random }, &self.tried);
                 // What the last attempt failed with tells more than that there is nobody left.
                 pick.ok_or(self.refusal.unwrap_or(Refusal::NoBackend))?
             }
@@ -174,14 +176,13 @@ impl Exchange {
         self.listener().map_or(Duration::from_secs(30), |listener| listener.timeouts.body)
     }
 
-    fn hash(&self, key: &HashKey, head: &RequestHeader) -> u64 {
+    /// The hash of a request's key; `None` if it has none.
+    fn hash(&self, key: &HashKey, head: &RequestHeader) -> Option<u64> {
         match key {
-            HashKey::ClientAddress => {
-                xxh3_64(self.sender.client.map(|ip| ip.to_string()).unwrap_or_default().as_bytes())
-            }
-            HashKey::Path => xxh3_64(self.request.path.as_bytes()),
-            HashKey::Header(name) => xxh3_64(head.headers.get(name).map_or(b"", |value| value.as_bytes())),
-            HashKey::Cookie(name) => xxh3_64(cookie(head, name).unwrap_or("").as_bytes()),
+            HashKey::ClientAddress => self.sender.client.map(|ip| xxh3_64(ip.to_string().as_bytes())),
+            HashKey::Path => Some(xxh3_64(self.request.path.as_bytes())),
+            HashKey::Header(name) => head.headers.get(name).map(|value| xxh3_64(value.as_bytes())),
+            HashKey::Cookie(name) => cookie(head, name).map(|value| xxh3_64(value.as_bytes())),
         }
     }
 }

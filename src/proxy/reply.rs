@@ -49,6 +49,9 @@ pub(super) async fn answer(session: &mut Session, exchange: &mut Exchange, answe
             for (name, value) in headers {
                 head.append_header(name, value)?;
             }
+            if let Some(plan) = &exchange.plan {
+                plan.filters.on_response(&mut head);
+            }
             write(session, head, body).await
         }
     }
@@ -89,7 +92,10 @@ pub(super) async fn acme_challenge(folder: &Path, path: &str) -> Option<Answer> 
 
 async fn write(session: &mut Session, mut head: ResponseHeader, body: Bytes) -> Result<()> {
     head.insert_header(DATE, httpdate(SystemTime::now()))?;
-    head.insert_header(CONTENT_LENGTH, body.len())?;
+    // RFC 9110, section 8.6: never with 204; and with 304 it would be the length of what the client has.
+    if !matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
+        head.insert_header(CONTENT_LENGTH, body.len())?;
+    }
     if !session.as_downstream_mut().is_body_done() {
         session.set_keepalive(None);
     }

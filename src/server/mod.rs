@@ -96,7 +96,9 @@ pub struct FrontDoor {
     inner: Arc<Inner>,
     addresses: Vec<Address>,
     admin: Option<Address>,
-    /// What runs until shutdown; aborted when the front door is dropped.
+    /// What accepts connections; ends by itself when asked to.
+    accepting: JoinSet<()>,
+    /// What runs until shutdown; like the others, it is aborted when the front door is dropped.
     tasks: JoinSet<()>,
 }
 
@@ -150,8 +152,9 @@ impl FrontDoor {
             reloading: tokio::sync::Mutex::new(()),
         });
         let admin_address = admin.as_ref().map(|listening| listening.local_address().clone());
-        let tasks = inner.start_tasks(listening, admin);
-        Ok(Self { inner, addresses, admin: admin_address, tasks })
+        let accepting = inner.start_accepting(listening);
+        let tasks = inner.start_tasks(admin);
+        Ok(Self { inner, addresses, admin: admin_address, accepting, tasks })
     }
 
     /// Where each listener listens, in the order of the configuration.
@@ -201,6 +204,8 @@ impl FrontDoor {
         self.inner.draining.store(true, Relaxed);
         tokio::time::sleep(drain_delay).await;
         self.inner.closing.send_replace(true);
+        // They give their addresses back: were they aborted, a socket file could stay.
+        while self.accepting.join_next().await.is_some() {}
         let finished = timeout(grace_period, self.inner.in_flight.none_left()).await.is_ok();
         // An exchange ends when its response has been handed over; HTTP/2 and TLS may still have bytes to send.
         let _ = timeout(LAST_BYTES, self.inner.connections_closed()).await;
@@ -212,11 +217,13 @@ impl FrontDoor {
 }
 
 impl Inner {
-    fn start_tasks(self: &Arc<Self>, listening: Vec<Listening>, admin: Option<Listening>) -> JoinSet<()> {
+    fn start_accepting(&self, listening: Vec<Listening>) -> JoinSet<()> {
+        let listeners = listening.into_iter().zip(&self.fronts);
+        listeners.map(|(it, front)| accept_forever(it, front.clone(), self.closing.subscribe())).collect()
+    }
+
+    fn start_tasks(self: &Arc<Self>, admin: Option<Listening>) -> JoinSet<()> {
         let mut tasks = JoinSet::new();
-        for (listening, front) in listening.into_iter().zip(&self.fronts) {
-            tasks.spawn(accept_forever(listening, front.clone(), self.closing.subscribe()));
-        }
         if let Some(listening) = admin {
             let inner = self.clone();
             // It answers until the very end, so that whoever asks sees that we are draining.

@@ -16,7 +16,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::watch_files::FileWatch;
 use super::{FrontDoor, StartError};
-use crate::config::{Config, Problem, load};
+use crate::config::{Address, Config, Problem, load};
 
 /// How often files are looked at when the debounce is longer: a change must be seen twice to be quiet.
 const LOOK_AT_FILES: Duration = Duration::from_millis(250);
@@ -38,12 +38,13 @@ pub fn worker_threads(config: &Config) -> usize {
     config.server.threads.map_or_else(cores, NonZeroUsize::get)
 }
 
-/// Runs a front door until a signal ends it. `file` is read again on SIGHUP, and when it changes.
-pub fn run(config: Config, file: Option<&Path>) -> Result<(), ProcessError> {
+/// Runs a front door until a signal ends it. `file` is read again on SIGHUP, and when it changes. `opened` is told
+/// where we listen as soon as we do.
+pub fn run(config: Config, file: Option<&Path>, opened: impl FnOnce(&[Address])) -> Result<(), ProcessError> {
     raise_open_files();
     log::set_max_level(config.log.level);
     let runtime = runtime(worker_threads(&config))?;
-    let ended = runtime.block_on(serve(config, file));
+    let ended = runtime.block_on(serve(config, file, opened));
     // What is still running has had its time.
     runtime.shutdown_timeout(Duration::from_millis(100));
     ended
@@ -53,7 +54,7 @@ fn runtime(threads: usize) -> io::Result<Runtime> {
     Builder::new_multi_thread().worker_threads(threads).thread_name("portcullis").enable_all().build()
 }
 
-async fn serve(config: Config, file: Option<&Path>) -> Result<(), ProcessError> {
+async fn serve(config: Config, file: Option<&Path>, opened: impl FnOnce(&[Address])) -> Result<(), ProcessError> {
     let mut signals = Signals::install()?;
     let mut files = Files::of(&config, file);
     let front_door = FrontDoor::start(config).await?;
@@ -64,6 +65,7 @@ async fn serve(config: Config, file: Option<&Path>) -> Result<(), ProcessError> 
     if let Some(address) = front_door.admin_address() {
         log::info!("/healthz and /readyz on {address}");
     }
+    opened(front_door.addresses());
     loop {
         tokio::select! {
             event = signals.next() => match event {
@@ -165,7 +167,6 @@ enum Changed {
 struct Files {
     configuration: Option<FileWatch>,
     certificates: FileWatch,
-    certificate_files: Vec<PathBuf>,
     look: Interval,
     debounce: Duration,
     /// How long the configuration has been as it is since it changed; `None` when it has not.
@@ -181,7 +182,6 @@ impl Files {
         Self {
             configuration: watched.map(|file| FileWatch::new(vec![file.to_owned()])),
             certificates: FileWatch::new(Vec::new()),
-            certificate_files: Vec::new(),
             look,
             debounce,
             quiet_for: None,
@@ -189,10 +189,7 @@ impl Files {
     }
 
     fn watch_certificates(&mut self, files: Vec<PathBuf>) {
-        if self.certificate_files != files {
-            self.certificates = FileWatch::new(files.clone());
-            self.certificate_files = files;
-        }
+        self.certificates.watch(files);
     }
 
     /// Waits until a file has changed, and has then been quiet for the debounce.

@@ -50,6 +50,18 @@ impl FileWatch {
         Self { files: paths.into_iter().map(look).collect() }
     }
 
+    /// Watches these files from now on. Those that were watched before stay as they were last seen, so that no change
+    /// is lost in between.
+    pub fn watch(&mut self, paths: Vec<PathBuf>) {
+        let before = std::mem::take(&mut self.files);
+        let known = |path: &PathBuf| before.iter().find(|(other, _)| other == path).map(|(_, look)| *look);
+        let looked = paths.into_iter().map(|path| {
+            let look = known(&path).unwrap_or_else(|| Look { place: Place::of(&path), contents: contents(&path) });
+            (path, look)
+        });
+        self.files = looked.collect();
+    }
+
     /// Whether the contents of any file differ from the last time this was asked. Reads files, so not for a thread that
     /// serves requests.
     pub fn changed(&mut self) -> bool {
@@ -109,6 +121,15 @@ mod tests {
         fs::write(&path, contents).unwrap();
         let watch = FileWatch::new(vec![path.clone()]);
         (directory, path, watch)
+    }
+
+    #[test]
+    fn a_change_just_before_other_files_are_watched_is_not_lost() {
+        let (directory, path, mut watch) = watched("old");
+        fs::write(&path, "new").unwrap();
+        watch.watch(vec![path, directory.path().join("other")]);
+        assert!(watch.changed());
+        assert!(!watch.changed());
     }
 
     #[test]

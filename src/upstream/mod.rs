@@ -83,7 +83,7 @@ impl Upstream {
     pub fn new(config: &config::Upstream, old: Option<&Self>) -> Result<Arc<Self>, PeerTlsError> {
         let tls = Arc::new(PeerTls::load(&config.tls)?);
         let mut known: HashMap<_, _> = old.map(Self::known_backends).unwrap_or_default();
-        let mut free = FreeSeats::beside(known.values().map(|backend| backend.seat));
+        let mut free = FreeSeats::beside(known.values().map(|backend| backend.seat), old.map(|old| &old.loads));
         let members: Box<[Member]> = config
             .backends
             .iter()
@@ -262,24 +262,29 @@ async fn keep_choosing(upstream: Weak<Upstream>, changes: Arc<Notify>, on_change
     }
 }
 
-/// Hands out the seats that no backend holds, lowest first.
-struct FreeSeats {
+/// Hands out the seats that no backend holds, lowest first. A backend that is gone holds its seat until its last
+/// request has ended, or its successor would begin with a load that is not its own.
+struct FreeSeats<'a> {
     taken: Vec<u32>,
+    loads: Option<&'a Loads>,
     next: u32,
 }
 
-impl FreeSeats {
-    fn beside(taken: impl Iterator<Item = Seat>) -> Self {
+impl<'a> FreeSeats<'a> {
+    fn beside(taken: impl Iterator<Item = Seat>, loads: Option<&'a Loads>) -> Self {
         let mut taken: Vec<_> = taken.map(|seat| seat.0).collect();
         taken.sort_unstable();
-        Self { taken, next: 0 }
+        Self { taken, loads, next: 0 }
     }
 
     fn take(&mut self) -> Seat {
-        while self.taken.binary_search(&self.next).is_ok() {
+        loop {
+            let seat = Seat(self.next);
             self.next += 1;
+            let in_use = self.loads.is_some_and(|loads| loads.in_flight(seat) > 0);
+            if !in_use && self.taken.binary_search(&seat.0).is_err() {
+                return seat;
+            }
         }
-        self.next += 1;
-        Seat(self.next - 1)
     }
 }

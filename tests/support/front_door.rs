@@ -146,6 +146,11 @@ impl Lb {
         self.front.reload(builder.config(self.folder())).await
     }
 
+    /// The configuration that a reload with this file would take; for a test that changes what the file names.
+    pub fn config_of(&self, builder: &Builder) -> Config {
+        builder.config(self.folder())
+    }
+
     /// Leaves in order, and says whether all requests could finish.
     pub async fn shutdown(self) -> bool {
         in_time("the front door should leave", self.front.shutdown()).await

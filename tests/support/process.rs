@@ -27,15 +27,19 @@ impl Portcullis {
 
     /// The program with these arguments in this folder, which goes with it.
     pub fn start(folder: TempDir, arguments: &[&str]) -> Self {
-        let mut child = command(arguments)
-            .current_dir(folder.path())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        Portcullis::start_with(folder, arguments, |_| {})
+    }
+
+    /// The same, with something about the process changed: its environment, or where its output goes.
+    pub fn start_with(folder: TempDir, arguments: &[&str], change: impl FnOnce(&mut Command)) -> Self {
+        let mut command = command(arguments);
+        command.current_dir(folder.path()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        change(&mut command);
+        let mut child = command.spawn().unwrap();
         let lines = Arc::default();
-        collect(child.stdout.take().unwrap(), &lines);
+        if let Some(stdout) = child.stdout.take() {
+            collect(stdout, &lines);
+        }
         collect(child.stderr.take().unwrap(), &lines);
         Portcullis { child, lines, folder }
     }
