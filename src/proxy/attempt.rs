@@ -13,6 +13,7 @@ use pingora::{Error, ErrorSource, ErrorType};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::exchange::{Again, Attempt, Exchange};
+use super::snapshot::Plan;
 use super::watch::Late;
 use crate::answer::{Fault, Refusal};
 use crate::balance::Ask;
@@ -22,32 +23,37 @@ use crate::upstream::Connect;
 use crate::upstream::dial::Line;
 
 impl Exchange {
-    /// Picks the next backend and takes its lease.
+    /// Picks the next backend and takes its lease. One whose name is not resolved is passed over.
     pub(super) fn next_peer(&mut self, head: &RequestHeader) -> Result<Box<HttpPeer>, Refusal> {
         let plan = self.plan.clone().ok_or(Refusal::NoRoute)?;
-        let upstream = plan.upstream.as_ref().ok_or(Refusal::NoRoute)?;
-        let left = self.time_left();
-        if left.is_zero() {
-            return Err(Refusal::RouteTimeout);
-        }
-        let again = self.again.take();
-        let fresh = again.as_ref().is_some_and(|again| again.fresh);
-        let pick = match again {
-            Some(again) => again.pick,
-            None => {
-                let hash = plan.hash_key.as_ref().map_or(0, |key| self.hash(key, head));
-                let pick = upstream.pick(&Ask { hash, random: fastrand::u64(..) }, &self.tried);
-                // What the last attempt failed with tells more than that there is nobody left.
-                pick.ok_or(self.refusal.unwrap_or(Refusal::NoBackend))?
+        loop {
+            let left = self.time_left();
+            if left.is_zero() {
+                return Err(Refusal::RouteTimeout);
             }
-        };
-        let Some(peer) = pick.peer(Connect { fresh, within: left }) else {
-            self.tried.push(pick.backend().seat);
-            return Err(Refusal::NoBackend);
-        };
-        let now = Instant::now();
-        self.attempt = Some(Attempt { pick, began: now, sent: now, answered: false });
-        Ok(peer)
+            let Again { pick, fresh } = self.next_pick(&plan, head)?;
+            let Some(peer) = pick.peer(Connect { fresh, within: left }) else {
+                self.tried.push(pick.backend().seat);
+                continue;
+            };
+            let now = Instant::now();
+            self.attempt = Some(Attempt { pick, began: now, sent: now, answered: false });
+            // What the last attempt failed with is in its own record; the exchange may yet end well.
+            self.refusal = None;
+            return Ok(peer);
+        }
+    }
+
+    fn next_pick(&mut self, plan: &Plan, head: &RequestHeader) -> Result<Again, Refusal> {
+        if let Some(again) = self.again.take() {
+            return Ok(again);
+        }
+        let upstream = plan.upstream.as_ref().ok_or(Refusal::NoRoute)?;
+        let hash = plan.hash_key.as_ref().map_or(0, |key| self.hash(key, head));
+        let pick = upstream.pick(&Ask { hash, random: fastrand::u64(..) }, &self.tried);
+        // What the last attempt failed with tells more than that there is nobody left.
+        let pick = pick.ok_or(self.refusal.unwrap_or(Refusal::NoBackend))?;
+        Ok(Again { pick, fresh: false })
     }
 
     /// A connection is there: from now on the backend has `first_byte` to answer, once the request has been sent.
