@@ -17,7 +17,7 @@ use super::snapshot::Plan;
 use super::watch::Late;
 use crate::answer::{Fault, Refusal};
 use crate::balance::Ask;
-use crate::config::{HashKey, Protocol};
+use crate::config::{HashKey, Protocol, UpstreamTimeouts};
 use crate::retry::{self, Circumstances, Failure, Verdict};
 use crate::upstream::Connect;
 use crate::upstream::dial::Line;
@@ -37,7 +37,7 @@ impl Exchange {
                 continue;
             };
             let now = Instant::now();
-            self.attempt = Some(Attempt { pick, began: now, sent: now, answered: false });
+            self.attempt = Some(Attempt { pick, began: now, sent: now, answered: false, tunnel: false });
             // What the last attempt failed with is in its own record; the exchange may yet end well.
             self.refusal = None;
             return Ok(peer);
@@ -75,9 +75,9 @@ impl Exchange {
             return;
         }
         attempt.sent = Instant::now();
-        let first_byte = attempt.pick.upstream().config.timeouts.first_byte;
+        let UpstreamTimeouts { first_byte, write, .. } = attempt.pick.upstream().config.timeouts;
         match self.request_ended {
-            None => self.watch.expect(self.body_timeout(), Late::Body),
+            None => self.watch.expect_body(self.body_timeout(), write),
             Some(_) => match self.time_left() {
                 left if left < first_byte => self.watch.expect(left, Late::Route),
                 _ => self.watch.expect(first_byte, Late::FirstByte),
@@ -90,17 +90,23 @@ impl Exchange {
         let interim = head.status.is_informational() && head.status != http::StatusCode::SWITCHING_PROTOCOLS;
         let Some(attempt) = self.attempt.as_mut().filter(|_| !interim) else { return };
         attempt.answered = true;
+        attempt.tunnel = head.status == http::StatusCode::SWITCHING_PROTOCOLS;
         self.first_byte = Some(self.began.elapsed());
         attempt.pick.backend().record_answer(attempt.sent.elapsed());
-        self.response_moved(head.status == http::StatusCode::SWITCHING_PROTOCOLS);
+        self.response_moved();
     }
 
     /// Part of the response has been read, or a byte went through a tunnel.
-    pub(super) fn response_moved(&self, tunnel: bool) {
+    pub(super) fn response_moved(&self) {
         let Some(attempt) = &self.attempt else { return };
         let timeouts = &attempt.pick.upstream().config.timeouts;
-        let limit = if tunnel { timeouts.tunnel } else { timeouts.between_bytes };
+        let limit = if attempt.tunnel { timeouts.tunnel } else { timeouts.between_bytes };
         self.watch.expect(limit, Late::BetweenBytes);
+    }
+
+    /// The last of the response has been read. What is left is up to the client, and no reason to cut the backend off.
+    pub(super) fn response_ended(&self) {
+        self.watch.rest();
     }
 
     /// There was no connection.
@@ -161,6 +167,12 @@ impl Exchange {
             ErrorSource::Downstream => self.downstream_cause(error.etype()),
             ErrorSource::Internal | ErrorSource::Unset => Some(self.refusal.unwrap_or(Refusal::Internal)),
         }
+    }
+
+    /// Why we cut a tunnel, if we did: to Pingora it then just ended.
+    pub(super) fn cause_of_cut(&self) -> Option<Refusal> {
+        let in_tunnel = self.attempt.as_ref().is_some_and(|attempt| attempt.tunnel);
+        self.watch.take_late().filter(|_| in_tunnel).map(Late::refusal)
     }
 
     fn downstream_cause(&self, kind: &ErrorType) -> Option<Refusal> {

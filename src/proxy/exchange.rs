@@ -58,6 +58,8 @@ pub(super) struct Attempt {
     pub(super) began: Instant,
     pub(super) sent: Instant,
     pub(super) answered: bool,
+    /// After an upgrade both sides send as they like.
+    pub(super) tunnel: bool,
 }
 
 /// An attempt that is over.

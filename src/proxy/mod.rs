@@ -138,12 +138,16 @@ impl ProxyHttp for Gateway {
 
     fn upstream_response_body_filter(
         &self,
-        session: &mut Session,
+        _session: &mut Session,
         _body: &mut Option<Bytes>,
-        _end_of_stream: bool,
+        end_of_stream: bool,
         exchange: &mut Exchange,
     ) -> Result<Option<Duration>> {
-        exchange.response_moved(session.as_downstream().was_upgraded());
+        if end_of_stream {
+            exchange.response_ended()
+        } else {
+            exchange.response_moved()
+        }
         Ok(None)
     }
 
@@ -179,7 +183,7 @@ impl ProxyHttp for Gateway {
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, exchange: &mut Exchange) -> FailToProxy {
         let ended = record::ending(exchange, Some(error));
         let error_code = match ended {
-            Ended::Refused(refusal) if session.response_written().is_none() => {
+            Ended::Refused(refusal) if !reply::has_begun(session) => {
                 let _ = reply::refuse(session, exchange, refusal).await;
                 refusal.status().as_u16()
             }
@@ -284,6 +288,10 @@ impl Exchange {
     /// Counts the request's body, and refuses what is over its limit.
     fn take_body(&mut self, bytes: usize, end: bool) -> Result<()> {
         self.body_seen += bytes as u64;
+        if self.attempt.as_ref().is_some_and(|attempt| attempt.tunnel) {
+            self.response_moved();
+            return Ok(());
+        }
         if end && self.request_ended.is_none() {
             self.request_ended = Some(Instant::now());
         }
