@@ -23,6 +23,8 @@ fn main() -> ExitCode {
 fn start_logging() {
     Builder::from_env(Env::default().default_filter_or("trace,pingora=off,rustls=off,h2=off,hyper=off,mio=off"))
         .format_target(false)
+        // Tables fill the width of the terminal, and indented they would be wider.
+        .format_indent(None)
         .init();
     log::set_max_level(log::LevelFilter::Info);
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch;
-use tokio::time::{Instant, interval, sleep};
+use tokio::time::{Instant, Interval, interval, interval_at, sleep};
 
 use crate::backend::{Backend, State};
 use crate::config;
@@ -106,29 +106,43 @@ async fn watch_tables(
     mut changes: watch::Receiver<u64>,
     print: impl Fn(&[Table]),
 ) {
+    // Probes may have answered before anyone listened here; without this the first table would never come.
+    if *changes.borrow() > 0 {
+        changes.mark_changed();
+    }
     let mut rates = Rates::default();
     rates.fill(&mut tables(), Instant::now());
     let mut sampling = interval(every.map_or(SAMPLE_EVERY, |every| every.min(SAMPLE_EVERY)));
-    let mut print_at = every.map(|every| Instant::now() + every);
+    let mut printing = every.map(|every| interval_at(Instant::now() + every, every));
     loop {
-        let changed = tokio::select! {
+        let (changed, due) = tokio::select! {
             changed = changes.changed() => match changed {
-                Ok(()) => true,
+                Ok(()) => (true, false),
                 Err(_) => return,
             },
-            _ = sampling.tick() => false,
+            () = next(printing.as_mut()) => (false, true),
+            _ = sampling.tick() => (false, false),
         };
         if changed {
             sleep(DEBOUNCE).await;
             changes.mark_unchanged();
+            if let Some(printing) = &mut printing {
+                printing.reset();
+            }
         }
         let mut sample = tables();
         rates.fill(&mut sample, Instant::now());
-        let due = print_at.is_some_and(|at| Instant::now() >= at);
         if changed || due {
             print(&sample);
-            print_at = every.map(|every| Instant::now() + every);
         }
+    }
+}
+
+/// The next tick; without an interval there is none.
+async fn next(interval: Option<&mut Interval>) {
+    match interval {
+        Some(interval) => drop(interval.tick().await),
+        None => std::future::pending().await,
     }
 }
 
@@ -136,7 +150,7 @@ fn print(tables: &[Table]) {
     let terminal = std::io::stderr().is_terminal();
     let size = terminal_size::terminal_size_of(std::io::stderr());
     let width = size.filter(|_| terminal).map(|(width, _)| usize::from(width.0));
-    log::info!(target: "portcullis::dashboard", "backends\n{}", render(tables, width, terminal));
+    log::info!(target: "portcullis::dashboard", "backends\n{}", render(tables, width, terminal).trim_end());
 }
 
 #[cfg(test)]

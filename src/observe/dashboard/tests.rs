@@ -177,3 +177,28 @@ async fn a_dashboard_that_is_off_asks_for_no_tables() {
     run(config::Dashboard::None, tables, changes).await;
     assert_eq!(asked.load(Relaxed), 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_interval_is_kept_and_begins_again_with_a_change() {
+    let times = printed(Some(Duration::from_secs(7)), async |sender| {
+        sleep(Duration::from_secs(15)).await;
+        sender.send_modify(|count| *count += 1);
+        sleep(Duration::from_secs(10)).await;
+    });
+    let times: Vec<_> = times.await.into_iter().map(|at| at / 100).collect();
+    assert_eq!(times, [70, 140, 152, 222]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_before_anyone_listened_is_printed() {
+    let prints = Mutex::new(0);
+    let (sender, _) = watch::channel(0);
+    sender.send_modify(|count| *count += 1);
+    let changes = sender.subscribe();
+    let act = async {
+        sleep(Duration::from_secs(1)).await;
+        drop(sender);
+    };
+    tokio::join!(watch_tables(None, three, changes, |_: &[Table]| *prints.lock().unwrap() += 1), act);
+    assert_eq!(prints.into_inner().unwrap(), 1);
+}
