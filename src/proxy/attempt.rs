@@ -15,51 +15,55 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::cause;
 use super::exchange::{Again, Attempt, Exchange, Phase};
+use super::snapshot::Plan;
 use super::watch::Late;
 use crate::answer::{self, Fault, Refusal};
 use crate::balance::Ask;
-use crate::config::{HashKey, Protocol};
+use crate::config::{HashKey, Protocol, UpstreamTimeouts};
 use crate::retry::{self, Circumstances, Failure, Verdict};
 use crate::upstream::Connect;
 use crate::upstream::dial::Line;
 
 impl Exchange {
-    /// Picks the next backend and takes its lease.
+    /// Picks the next backend and takes its lease. One whose name is not resolved is passed over.
     pub(super) fn next_peer(&mut self, head: &RequestHeader) -> Result<Box<HttpPeer>, Refusal> {
         let plan = self.plan.clone().ok_or(Refusal::NoRoute)?;
-        let upstream = plan.upstream.as_ref().ok_or(Refusal::NoRoute)?;
-        let left = self.time_left();
-        if left.is_zero() {
-            return Err(Refusal::RouteTimeout);
-        }
-        let again = self.again.take();
-        let fresh = again.as_ref().is_some_and(|again| again.fresh);
-        let pick = match again {
-            Some(again) => again.pick,
-            None => {
-                let random = fastrand::u64(..);
-                // Who has no key yet goes anywhere: as one key, all of them would drown one backend.
-                let hash = plan.hash_key.as_ref().and_then(|key| self.hash(key, head)).unwrap_or(random);
-                let pick = upstream.pick(&Ask { hash, random }, &self.tried);
-                // What the last attempt failed with tells more than that there is nobody left.
-                pick.ok_or(self.refusal.unwrap_or(Refusal::NoBackend))?
+        loop {
+            let left = self.time_left();
+            if left.is_zero() {
+                return Err(Refusal::RouteTimeout);
             }
-        };
-        let Some(peer) = pick.peer(Connect { fresh, within: left }) else {
-            self.tried.push(pick.backend().seat);
-            return Err(Refusal::NoBackend);
-        };
-        let now = Instant::now();
-        self.attempt = Some(Attempt { pick, began: now, sent: now, phase: Phase::Waiting });
-        Ok(peer)
+            let Again { pick, fresh } = self.next_pick(&plan, head)?;
+            let Some(peer) = pick.peer(Connect { fresh, within: left }) else {
+                self.tried.push(pick.backend().seat);
+                continue;
+            };
+            let now = Instant::now();
+            self.attempt = Some(Attempt { pick, began: now, sent: now, phase: Phase::Waiting });
+            // What the last attempt failed with is in its own record; the exchange may yet end well.
+            self.refusal = None;
+            return Ok(peer);
+        }
+    }
+
+    fn next_pick(&mut self, plan: &Plan, head: &RequestHeader) -> Result<Again, Refusal> {
+        if let Some(again) = self.again.take() {
+            return Ok(again);
+        }
+        let upstream = plan.upstream.as_ref().ok_or(Refusal::NoRoute)?;
+        let random = fastrand::u64(..);
+        // Who has no key yet goes anywhere: as one key, all of them would drown one backend.
+        let hash = plan.hash_key.as_ref().and_then(|key| self.hash(key, head)).unwrap_or(random);
+        let pick = upstream.pick(&Ask { hash, random }, &self.tried);
+        // What the last attempt failed with tells more than that there is nobody left.
+        let pick = pick.ok_or(self.refusal.unwrap_or(Refusal::NoBackend))?;
+        Ok(Again { pick, fresh: false })
     }
 
     /// A connection is there: from now on the backend has `first_byte` to answer, once the request has been sent.
     pub(super) fn connected(&mut self, reused: bool, digest: Option<&Digest>) {
         let Some(attempt) = &mut self.attempt else { return };
         attempt.sent = Instant::now();
-        // What earlier attempts failed with does not count any more.
-        self.refusal = None;
         if !reused {
             self.connect = Some(attempt.began.elapsed());
         }
@@ -75,9 +79,9 @@ impl Exchange {
             return self.response_moved();
         }
         attempt.sent = Instant::now();
-        let first_byte = attempt.pick.upstream().config.timeouts.first_byte;
+        let UpstreamTimeouts { first_byte, write, .. } = attempt.pick.upstream().config.timeouts;
         match self.request_ended {
-            None => self.watch.expect(self.body_timeout(), Late::Body),
+            None => self.watch.expect_body(self.body_timeout(), write),
             Some(_) => match self.time_left() {
                 left if left < first_byte => self.watch.expect(left, Late::Route),
                 _ => self.watch.expect(first_byte, Late::FirstByte),

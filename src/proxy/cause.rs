@@ -7,6 +7,7 @@
 use pingora::{Error, ErrorSource, ErrorType};
 
 use super::exchange::{Exchange, Phase};
+use super::watch::Late;
 use crate::answer::Refusal;
 
 /// Why there was no connection to a backend.
@@ -36,6 +37,12 @@ impl Exchange {
         let reading =
             matches!(error.etype(), ErrorType::ReadError | ErrorType::ReadTimedout | ErrorType::ConnectionClosed);
         self.response_read && reading && *error.esource() == ErrorSource::Downstream
+    }
+
+    /// Why we cut a tunnel, if we did: to Pingora it then just ended.
+    pub(super) fn cause_of_cut(&self) -> Option<Refusal> {
+        let in_tunnel = self.attempt.as_ref().is_some_and(|attempt| attempt.phase == Phase::Tunnel);
+        self.watch.take_late().filter(|_| in_tunnel).map(Late::refusal)
     }
 
     fn upstream_cause(&self, kind: &ErrorType) -> Refusal {

@@ -144,9 +144,10 @@ impl ProxyHttp for Gateway {
         end_of_stream: bool,
         exchange: &mut Exchange,
     ) -> Result<Option<Duration>> {
-        exchange.response_moved();
         if end_of_stream {
             exchange.response_ended();
+        } else {
+            exchange.response_moved();
         }
         Ok(None)
     }
@@ -189,7 +190,7 @@ impl ProxyHttp for Gateway {
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, exchange: &mut Exchange) -> FailToProxy {
         let ended = record::ending(exchange, Some(error));
         let error_code = match ended {
-            Ended::Refused(refusal) if session.response_written().is_none() => {
+            Ended::Refused(refusal) if !reply::has_begun(session) => {
                 let _ = reply::refuse(session, exchange, refusal).await;
                 refusal.status().as_u16()
             }

@@ -27,6 +27,13 @@ const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 /// A key authorization has fewer than 200 bytes.
 const ACME_MAX: u64 = 4096;
 
+/// Whether the client has the head of a response. An interim one leaves room for another; 101 does not (RFC 9110,
+/// section 15.2).
+pub(super) fn has_begun(session: &Session) -> bool {
+    let is_interim = |status: StatusCode| status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS;
+    session.response_written().is_some_and(|head| !is_interim(head.status))
+}
+
 /// Answers with a refusal, and remembers it.
 pub(super) async fn refuse(session: &mut Session, exchange: &mut Exchange, refusal: Refusal) -> Result<()> {
     exchange.refusal = Some(refusal);

@@ -31,6 +31,8 @@ pub(super) enum Late {
     Route,
     /// The client, with its body.
     Body,
+    /// The backend, with taking the body.
+    Request,
 }
 
 impl Late {
@@ -40,11 +42,13 @@ impl Late {
             Self::BetweenBytes => Refusal::StalledResponse,
             Self::Route => Refusal::RouteTimeout,
             Self::Body => Refusal::BodyTimeout,
+            Self::Request => Refusal::StalledRequest,
         }
     }
 
     fn from_code(code: u8) -> Option<Self> {
-        [Self::FirstByte, Self::BetweenBytes, Self::Route, Self::Body].into_iter().find(|late| *late as u8 + 1 == code)
+        let all = [Self::FirstByte, Self::BetweenBytes, Self::Route, Self::Body, Self::Request];
+        all.into_iter().find(|late| *late as u8 + 1 == code)
     }
 }
 
@@ -54,6 +58,11 @@ pub(super) struct Watch {
     began: Instant,
     /// Milliseconds after `began`.
     deadline: AtomicU64,
+    /// When something moved last, in milliseconds after `began`, and how long what is awaited may take.
+    since: AtomicU64,
+    limit: AtomicU64,
+    /// How long the backend may take nothing of a body.
+    limit_of_write: AtomicU64,
     /// The [`Late`] that the deadline stands for, plus 1.
     stands_for: AtomicU8,
     /// The [`Late`] that has happened, plus 1.
@@ -66,6 +75,9 @@ impl Watch {
         Arc::new(Self {
             began: Instant::now(),
             deadline: AtomicU64::new(NEVER),
+            since: AtomicU64::new(0),
+            limit: AtomicU64::new(NEVER),
+            limit_of_write: AtomicU64::new(NEVER),
             stands_for: AtomicU8::new(0),
             happened: AtomicU8::new(0),
             line: Mutex::new(None),
@@ -84,10 +96,22 @@ impl Watch {
 
     /// Moves the deadline to `limit` from now.
     pub(super) fn expect(&self, limit: Duration, late: Late) {
-        let now = self.began.elapsed().as_millis();
-        let at = now.saturating_add(limit.as_millis());
+        let since = self.now();
+        self.since.store(since, Relaxed);
+        self.limit.store(millis(limit), Relaxed);
         self.stands_for.store(late as u8 + 1, Relaxed);
-        self.deadline.store(u64::try_from(at).unwrap_or(NEVER), Relaxed);
+        self.deadline.store(since.saturating_add(millis(limit)), Relaxed);
+    }
+
+    /// Expects more of the request: from the client, and that the backend takes it. Who is late is seen when one is.
+    pub(super) fn expect_body(&self, from_client: Duration, to_backend: Duration) {
+        self.expect(from_client, Late::Body);
+        self.limit_of_write.store(millis(to_backend), Relaxed);
+        self.deadline.fetch_min(self.now().saturating_add(millis(to_backend)), Relaxed);
+    }
+
+    fn now(&self) -> u64 {
+        millis(self.began.elapsed())
     }
 
     /// No deadline: between two attempts, and at the end.
@@ -109,11 +133,32 @@ impl Watch {
     }
 
     fn fire(&self) {
+        let Some(late) = Late::from_code(self.stands_for.load(Relaxed)) else { return };
+        let mut held = self.line.lock().unwrap_or_else(PoisonError::into_inner);
+        let (late, due) = self.judge(late, held.as_ref());
+        if due > self.now() {
+            return self.deadline.store(due, Relaxed);
+        }
         self.deadline.store(NEVER, Relaxed);
         // Without a line there is nothing to cut: HTTP/2 to the backend keeps its own time.
-        if let Some(line) = self.line.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            self.happened.store(self.stands_for.load(Relaxed), Relaxed);
+        if let Some(line) = held.take() {
+            self.happened.store(late as u8 + 1, Relaxed);
             line.cut();
+        }
+    }
+
+    /// Who is late, and from when on: not a backend whose bytes a slow client keeps us from reading, and not a client
+    /// whose bytes a slow backend does not take.
+    fn judge(&self, late: Late, line: Option<&Line>) -> (Late, u64) {
+        let (since, limit) = (self.since.load(Relaxed), self.limit.load(Relaxed));
+        match late {
+            Late::BetweenBytes if line.is_some_and(Line::has_unread) => (late, self.now().saturating_add(limit)),
+            Late::Body if line.is_some_and(|line| !line.has_room()) => {
+                (Late::Request, since.saturating_add(self.limit_of_write.load(Relaxed)))
+            }
+            Late::FirstByte | Late::BetweenBytes | Late::Route | Late::Body | Late::Request => {
+                (late, since.saturating_add(limit))
+            }
         }
     }
 
@@ -135,6 +180,10 @@ impl Watch {
             }
         }
     }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(NEVER)
 }
 
 /// Runs one exchange under a watch of its own.

@@ -18,6 +18,7 @@ use pingora::protocols::l4::stream::Stream;
 use pingora::protocols::raw_connect::ProxyDigest;
 use pingora::protocols::{Digest, GetProxyDigest};
 use pingora::{Error, ErrorType, OrErr, Result};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{Shutdown, shutdown};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -42,6 +43,21 @@ impl Line {
     pub fn cut(&self) {
         // It may be closed already, and that is what was wanted.
         let _ = shutdown(&*self.0, Shutdown::Both);
+    }
+
+    /// Whether the backend has sent something that nobody has read yet: then it is not the one who is late.
+    pub fn has_unread(&self) -> bool {
+        self.is_ready(PollFlags::IN)
+    }
+
+    /// Whether the backend has room for more of the request.
+    pub fn has_room(&self) -> bool {
+        self.is_ready(PollFlags::OUT)
+    }
+
+    fn is_ready(&self, for_what: PollFlags) -> bool {
+        let mut asked = [PollFd::new(&*self.0, for_what)];
+        poll(&mut asked, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
     }
 }
 

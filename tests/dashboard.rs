@@ -1,0 +1,85 @@
+//! The dashboard in the log of the real program: when it is printed, and what stands in it.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on shall panic where it stands")]
+
+mod support;
+
+use std::time::Instant;
+
+use support::{Backend, Portcullis, wait_for};
+
+const CHECK: &str = "health_check: { interval: 50ms, fast_interval: 20ms, timeout: 500ms, fall: 2, rise: 2 }";
+
+fn program(backends: &[&Backend], dashboard: &str) -> Portcullis {
+    let urls = backends.iter().map(|backend| backend.url()).collect::<Vec<_>>();
+    Portcullis::run(&format!(
+        "listeners: [{{ address: 127.0.0.1:0 }}]\nupstreams:\n  app:\n    backends: {urls:?}\n    {CHECK}\n\
+         routes:\n  - upstream: app\nadmin: {{ address: none }}\nlog: {{ access: none, dashboard: {dashboard} }}\n"
+    ))
+}
+
+/// The columns of this backend's last row, as soon as they show this state.
+async fn row(program: &Portcullis, backend: &Backend, state: &str) -> Vec<String> {
+    let name = format!("{} ", backend.address());
+    let columns = |row: &String| row.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    let last = || program.lines().iter().rev().find(|line| line.starts_with(&name)).map(columns);
+    wait_for(&format!("{name}should be {state}"), || last().filter(|columns| columns[1] == state)).await
+}
+
+#[tokio::test]
+async fn the_table_shows_a_backend_that_dies_and_comes_back() {
+    let backends = [Backend::named("a"), Backend::answering(200, "b")];
+    let program = program(&[&backends[0], &backends[1]], "on_change");
+    program.line_with("app: 2 backends, 2 HEALTHY").await;
+    let columns = row(&program, &backends[1], "HEALTHY").await;
+    assert_eq!((columns[2].as_str(), columns[3].as_str()), ("1", "0"), "{columns:?}");
+
+    backends[1].stop().await;
+    program.line_with("app: 2 backends, 1 HEALTHY, 1 UNREACHABLE").await;
+    program.line_with(&format!("backend {} is UNREACHABLE", backends[1].address())).await;
+    let columns = row(&program, &backends[1], "UNREACHABLE").await.join(" ");
+    assert!(columns.contains("refused ("), "{columns}");
+
+    backends[1].restart().await;
+    program.lines_with("app: 2 backends, 2 HEALTHY", 2).await;
+    program.line_with(&format!("backend {} is HEALTHY: probes pass", backends[1].address())).await;
+}
+
+#[tokio::test]
+async fn a_pipe_gets_every_column_and_no_control_codes() {
+    let backends = [Backend::named("a"), Backend::refusing()];
+    let program = program(&[&backends[0], &backends[1]], "on_change");
+    let heading = program.line_with("BACKEND").await;
+    program.line_with("app: 2 backends, 1 HEALTHY, 1 UNREACHABLE").await;
+
+    let columns =
+        "BACKEND STATE WEIGHT IN-FLIGHT REQ/S ERRORS P50 P99 FAILS HEALTHY LAST ERROR".split(' ').collect::<Vec<_>>();
+    assert_eq!(heading.split_whitespace().collect::<Vec<_>>(), columns);
+    for line in program.lines() {
+        assert!(!line.chars().any(char::is_control), "{line:?}");
+    }
+}
+
+#[tokio::test]
+async fn no_table_is_printed_when_none_is_wanted() {
+    let backends = [Backend::named("a"), Backend::answering(200, "b")];
+    let program = program(&[&backends[0], &backends[1]], "none");
+    program.lines_with("is HEALTHY", 2).await;
+    backends[1].stop().await;
+    program.line_with("is UNREACHABLE").await;
+    backends[1].restart().await;
+    program.lines_with("is HEALTHY", 3).await;
+
+    assert!(!program.lines().iter().any(|line| line.contains("BACKEND")), "{:#?}", program.lines());
+}
+
+#[tokio::test]
+async fn an_interval_prints_the_table_again_and_again() {
+    let backend = Backend::named("a");
+    let program = program(&[&backend], "1s");
+
+    program.lines_with("app: 1 backends, 1 HEALTHY", 1).await;
+    let first = Instant::now();
+    program.lines_with("app: 1 backends, 1 HEALTHY", 4).await;
+
+    assert!((2..5).contains(&first.elapsed().as_secs()), "{:?} for three intervals", first.elapsed());
+}
