@@ -326,9 +326,12 @@ async fn start_upstreams(
     }
     let told = changes.clone();
     let on_change: crate::upstream::OnChange = Arc::new(move || told.send_modify(|count| *count += 1));
-    for upstream in new {
-        upstream.start(&on_change).await;
-    }
+    // Side by side, because each may wait for a resolver that does not answer.
+    let starting = new.into_iter().map(|upstream| {
+        let on_change = on_change.clone();
+        async move { upstream.start(&on_change).await }
+    });
+    starting.collect::<JoinSet<_>>().join_all().await;
     Ok(upstreams)
 }
 
