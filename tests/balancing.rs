@@ -227,7 +227,8 @@ async fn weight_0_gets_nothing_whatever_the_policy() {
     }
     some.stop().await;
     let lb = app("round_robin", &[(&none, ", weight: 0"), (&some, "")]).start().await;
-    assert_eq!(lb.get("/").await.status, 502);
+    let nobody = lb.get("/").await;
+    assert_eq!((nobody.status, nobody.field("connection")), (502, Some("close")));
     assert_eq!(none.requests(), 0);
 }
 

@@ -71,6 +71,7 @@ async fn sigterm_refuses_new_connections_and_finishes_what_is_in_flight() {
 
     let response = client.read_response().await;
     assert_eq!((response.status, response.text().as_str()), (200, "late"));
+    assert_eq!(response.field("connection"), Some("close"), "RFC 9112, section 9.6");
     client.expect_closed().await;
     assert_eq!(program.exit_code().await, Some(0), "long before the grace period is over");
     program.line_with("draining: 1 requests in flight").await;
@@ -128,6 +129,29 @@ async fn idle_connections_are_closed_while_another_request_finishes() {
 }
 
 #[tokio::test]
+async fn connections_that_came_before_the_signal_are_served() {
+    let backend = Backend::named("a");
+    let (mut program, [plain, ..]) = start(&backend, "grace_period: 1h, threads: 1").await;
+    // While it is stopped, the system queues connections for it.
+    program.signal("STOP");
+    let mut clients = Vec::new();
+    for _ in 0..100 {
+        let mut client = Client::tcp(plain).await;
+        client.send(GET).await;
+        clients.push(client);
+    }
+
+    program.signal("TERM");
+    program.signal("CONT");
+
+    for client in &mut clients {
+        assert_eq!(client.read_response().await.body, "a");
+        client.expect_closed().await;
+    }
+    assert_eq!(program.exit_code().await, Some(0));
+}
+
+#[tokio::test]
 async fn the_grace_period_cuts_a_request_that_hangs() {
     let backend = Backend::hanging();
     let (mut program, [plain, ..]) = start(&backend, "grace_period: 50ms").await;
@@ -159,7 +183,8 @@ async fn while_the_drain_is_delayed_readyz_says_no_and_requests_are_served() {
 
     assert_eq!((not_ready.status, not_ready.text().trim()), (503, "not ready: draining"));
     assert_eq!(ask("/healthz").await.status, 200);
-    assert_eq!(before.exchange(GET).await.body, "a");
+    let again = before.exchange(GET).await;
+    assert_eq!((again.text().as_str(), again.field("connection")), ("a", Some("keep-alive")));
     assert_eq!(Client::tcp(plain).await.exchange(GET).await.body, "a");
     program.signal("INT");
     assert_eq!(program.exit_code().await, Some(0), "a wish to leave at once ends the delay");

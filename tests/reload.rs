@@ -208,6 +208,21 @@ async fn certificates_and_redirects_of_a_listener_are_swapped() {
     assert_eq!(lb.get("/x").await.field("location"), Some("https://localhost/x"));
 }
 
+#[tokio::test]
+async fn a_proxy_that_is_trusted_now_is_not_limited_any_more() {
+    let listeners = "listeners: [{ address: 127.0.0.1:0, max_connections_per_address: 1 }]";
+    let limited = saying("x").yaml_section(listeners);
+    let lb = limited.clone().start().await;
+    let mut first = lb.raw().await;
+    assert_eq!(first.exchange(GET).await.body, "x");
+    lb.raw().await.expect_closed().await;
+
+    lb.reload(limited.yaml_section("server: { trusted_proxies: [127.0.0.0/8] }")).await.unwrap();
+
+    assert_eq!(lb.raw().await.exchange(GET).await.body, "x");
+    assert_eq!(first.exchange(GET).await.body, "x");
+}
+
 /// A file for the program: its only route answers this.
 fn file(body: &str, more: &str) -> String {
     format!(

@@ -30,6 +30,7 @@ use pingora::protocols::Digest;
 use pingora::proxy::{FailToProxy, ProxyHttp, Session};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
+use tokio::sync::watch::Receiver;
 
 use crate::answer::Ended;
 use crate::filter::Answer;
@@ -45,6 +46,17 @@ pub struct Gateway {
     pub snapshot: Arc<ArcSwap<Snapshot>>,
     /// Where each request leaves a line.
     pub access_log: AccessLog,
+    /// Turns true when no connection shall be used again.
+    pub closing: Receiver<bool>,
+}
+
+impl Gateway {
+    /// Says `Connection: close` where a client would otherwise send its next request to nobody (RFC 9112, section 9.6).
+    fn close_if_leaving(&self, session: &mut Session) {
+        if *self.closing.borrow() {
+            session.set_keepalive(None);
+        }
+    }
 }
 
 #[async_trait]
@@ -65,6 +77,7 @@ impl ProxyHttp for Gateway {
     }
 
     async fn request_filter(&self, session: &mut Session, exchange: &mut Exchange) -> Result<bool> {
+        self.close_if_leaving(session);
         let answer = match exchange.find_plan(session.req_header()) {
             Ok(()) => exchange.pass_filters(session).await,
             Err(refusal) => ControlFlow::Break(Answer::Refuse(refusal)),
@@ -170,6 +183,7 @@ impl ProxyHttp for Gateway {
         head: &mut ResponseHeader,
         exchange: &mut Exchange,
     ) -> Result<()> {
+        self.close_if_leaving(session);
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
             session.set_read_timeout(None);
         }
@@ -191,6 +205,8 @@ impl ProxyHttp for Gateway {
         let ended = record::ending(exchange, Some(error));
         let error_code = match ended {
             Ended::Refused(refusal) if !reply::has_begun(session) => {
+                // The connection ends below, so the answer must say it.
+                session.set_keepalive(None);
                 let _ = reply::refuse(session, exchange, refusal).await;
                 refusal.status().as_u16()
             }

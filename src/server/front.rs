@@ -127,6 +127,13 @@ impl<P> Front<P> {
         }
     }
 
+    /// Peers that the limit per address does not count from now on.
+    pub fn trust(&self, trusted: &[ipnet::IpNet]) {
+        if let Some(limit) = &self.per_address {
+            limit.trust(trusted);
+        }
+    }
+
     /// What happened to the connections so far.
     pub fn counters(&self) -> &Counters {
         &self.counters

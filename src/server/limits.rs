@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use arc_swap::ArcSwap;
 use ipnet::IpNet;
 
 /// The bits of an IPv6 address that one customer usually has: counting single addresses would limit nobody.
@@ -53,20 +54,25 @@ impl Drop for TotalPlace {
 #[derive(Debug)]
 pub struct AddressLimit {
     most: usize,
-    trusted: Vec<IpNet>,
+    trusted: ArcSwap<Vec<IpNet>>,
     open: Mutex<HashMap<IpAddr, usize>>,
 }
 
 impl AddressLimit {
     /// At most this many for one address; peers in `trusted` are not counted.
     pub fn new(most: usize, trusted: &[IpNet]) -> Arc<Self> {
-        Arc::new(Self { most, trusted: trusted.to_vec(), open: Mutex::default() })
+        Arc::new(Self { most, trusted: ArcSwap::from_pointee(trusted.to_vec()), open: Mutex::default() })
+    }
+
+    /// Counts other peers from now on: all but these.
+    pub fn trust(&self, trusted: &[IpNet]) {
+        self.trusted.store(Arc::new(trusted.to_vec()));
     }
 
     /// A place for one connection from `peer`, or `None` when it has too many.
     pub fn take(self: &Arc<Self>, peer: IpAddr) -> Option<AddressPlace> {
         let client = client_of(peer);
-        if self.trusted.iter().any(|net| net.contains(&peer.to_canonical())) {
+        if self.trusted.load().iter().any(|net| net.contains(&peer.to_canonical())) {
             return Some(AddressPlace { limit: None, client });
         }
         let mut open = self.lock();

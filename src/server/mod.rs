@@ -129,7 +129,9 @@ impl FrontDoor {
         let changes = watch::Sender::new(0);
         let upstreams = start_upstreams(&config, &Upstreams::new(), &changes).await?;
         let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::new(&config, upstreams)));
-        let gateway = Gateway { snapshot: snapshot.clone(), access_log: access_log.clone() };
+        let closing = watch::Sender::new(false);
+        let gateway =
+            Gateway { snapshot: snapshot.clone(), access_log: access_log.clone(), closing: closing.subscribe() };
         let proxy = Arc::new(http_proxy(&Arc::new(pingora_conf(&config)), gateway));
         let shared = Shared {
             connections: TotalLimit::new(config.server.max_connections),
@@ -147,7 +149,7 @@ impl FrontDoor {
             access_log,
             changes,
             draining: AtomicBool::new(false),
-            closing: watch::Sender::new(false),
+            closing,
             leaving: watch::Sender::new(false),
             reloading: tokio::sync::Mutex::new(()),
         });

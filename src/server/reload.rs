@@ -36,6 +36,9 @@ impl Inner {
         for (front, state) in tls {
             front.replace_tls(state);
         }
+        for front in &self.fronts {
+            front.trust(&config.server.trusted_proxies);
+        }
         log::set_max_level(config.log.level);
         *self.config.lock().unwrap_or_else(PoisonError::into_inner) = config;
         for (name, upstream) in &old.upstreams {
