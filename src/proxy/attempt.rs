@@ -75,11 +75,22 @@ impl Exchange {
         attempt.sent = Instant::now();
         let first_byte = attempt.pick.upstream().config.timeouts.first_byte;
         match self.request_ended {
-            None => self.watch.expect(self.body_timeout(), Late::Body),
+            None => self.watch_the_upload(),
             Some(_) => match self.time_left() {
                 left if left < first_byte => self.watch.expect(left, Late::Route),
                 _ => self.watch.expect(first_byte, Late::FirstByte),
             },
+        }
+    }
+
+    /// Over HTTP/1 Pingora times the client by itself while it reads from it, so what takes longer than that is a
+    /// backend that takes nothing. Over HTTP/2 it times nobody.
+    fn watch_the_upload(&self) {
+        let Some(attempt) = &self.attempt else { return };
+        let write = attempt.pick.upstream().config.timeouts.write;
+        match self.request.is_http2 {
+            true => self.watch.expect(self.body_timeout(), Late::Body),
+            false => self.watch.expect(self.body_timeout().saturating_add(write), Late::Request),
         }
     }
 
@@ -106,11 +117,17 @@ impl Exchange {
     }
 
     /// The whole response has been read: the backend owes nothing more.
-    pub(super) fn response_ended(&mut self) {
+    ///
+    /// A response that ends with its connection looks whole when it was us who cut the connection.
+    pub(super) fn response_ended(&mut self) -> Result<(), Box<Error>> {
         if self.attempt.as_ref().is_some_and(|attempt| attempt.phase == Phase::Answered) {
+            if self.watch.is_late() {
+                return Err(cause::of_a_cut());
+            }
             self.response_read = true;
             self.watch.rest();
         }
+        Ok(())
     }
 
     /// There was no connection.

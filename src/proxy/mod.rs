@@ -146,7 +146,7 @@ impl ProxyHttp for Gateway {
     ) -> Result<Option<Duration>> {
         exchange.response_moved();
         if end_of_stream {
-            exchange.response_ended();
+            exchange.response_ended()?;
         }
         Ok(None)
     }

@@ -13,7 +13,10 @@ use crate::observe::access_log::{Attempt, Entry};
 /// How an exchange ended, for the log and for whoever counts.
 pub(super) fn ending(exchange: &Exchange, error: Option<&Error>) -> answer::Ended {
     match (error, exchange.refusal) {
-        (None, None) => answer::Ended::Complete,
+        // A tunnel that was silent for too long ends as if its two ends had wished it.
+        (None, None) => {
+            exchange.watch.take_late().map_or(answer::Ended::Complete, |late| answer::Ended::Refused(late.refusal()))
+        }
         (Some(error), None) if exchange.only_the_upload_broke_off(error) => answer::Ended::Complete,
         (_, Some(refusal)) => answer::Ended::Refused(refusal),
         (Some(error), None) => exchange.cause(error).map_or(answer::Ended::ClientGone, answer::Ended::Refused),

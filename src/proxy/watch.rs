@@ -31,6 +31,8 @@ pub(super) enum Late {
     Route,
     /// The client, with its body.
     Body,
+    /// The backend, with taking the body.
+    Request,
 }
 
 impl Late {
@@ -40,11 +42,14 @@ impl Late {
             Self::BetweenBytes => Refusal::StalledResponse,
             Self::Route => Refusal::RouteTimeout,
             Self::Body => Refusal::BodyTimeout,
+            Self::Request => Refusal::StalledRequest,
         }
     }
 
     fn from_code(code: u8) -> Option<Self> {
-        [Self::FirstByte, Self::BetweenBytes, Self::Route, Self::Body].into_iter().find(|late| *late as u8 + 1 == code)
+        [Self::FirstByte, Self::BetweenBytes, Self::Route, Self::Body, Self::Request]
+            .into_iter()
+            .find(|late| *late as u8 + 1 == code)
     }
 }
 
@@ -94,6 +99,11 @@ impl Watch {
     pub(super) fn rest(&self) {
         self.deadline.store(NEVER, Relaxed);
         self.hold(None);
+    }
+
+    /// Whether the exchange was late with something that has not been told yet.
+    pub(super) fn is_late(&self) -> bool {
+        self.happened.load(Relaxed) != 0
     }
 
     /// What the exchange was late with, told once.
