@@ -597,3 +597,107 @@ async fn http2_streams_of_one_connection_are_apart() {
     assert_eq!((one.body, two.body), ("hello".into(), "hello".into()));
     lb.until_idle().await;
 }
+
+#[tokio::test]
+async fn bytes_behind_a_response_are_never_the_next_response() {
+    let extra = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nsmuggled";
+    let acts = vec![
+        vec![Act::ReadBody, Act::Write(extra.into())],
+        vec![Act::ReadBody, Act::Write(response(200, &[], "next"))],
+    ];
+    let backend = Backend::scripted(Script::each(acts));
+    let lb = Lb::with_backends([&backend]).start().await;
+
+    assert_eq!(lb.get("/").await.text(), "ok");
+    assert_eq!(lb.get("/").await.text(), "next");
+    assert_eq!(backend.connections(), 2);
+}
+
+#[tokio::test]
+async fn a_length_beside_chunks_reaches_no_client() {
+    let both = "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n";
+    let backend = Backend::writing(both);
+    let lb = Lb::with_backends([&backend]).start().await;
+
+    let answer = lb.get("/").await;
+
+    // RFC 9112, section 6.3: chunks win over the length, or the response is refused.
+    assert!(
+        answer.status == 502 || (answer.text() == "hello" && answer.field("content-length").is_none()),
+        "{answer:?}"
+    );
+}
+
+#[tokio::test]
+async fn an_upgrade_answer_over_http2_is_a_bad_gateway() {
+    let backend = Backend::upgrading_echo();
+    let lb = Lb::with_backends([&backend]).start().await;
+
+    assert_eq!(lb.h2().await.get("/").await.status, 502);
+
+    assert_eq!(lb.access_log(1).await[0]["reason"], "backend_protocol");
+    lb.until_idle().await;
+}
+
+#[tokio::test]
+async fn a_silent_tunnel_ends_and_leaves_nothing_behind() {
+    let backend = Backend::upgrading_echo();
+    let lb = Lb::with_backends([&backend]).yaml_upstream("timeouts: { tunnel: 100ms }").start().await;
+    let mut client = lb.raw().await;
+    client.exchange(get("Connection: Upgrade\r\nUpgrade: websocket\r\n")).await;
+
+    client.send("echo").await;
+    assert_eq!(client.read_exactly(4).await, "echo");
+    client.expect_closed().await;
+
+    lb.until_idle().await;
+    assert_eq!(lb.access_log(1).await[0]["reason"], "stalled_response");
+}
+
+#[tokio::test]
+async fn an_old_request_without_a_host_is_a_valid_one_for_the_backend() {
+    let backend = Backend::answering(200, "hello");
+    let lb = Lb::with_backends([&backend]).start().await;
+
+    let answer = lb.send("GET / HTTP/1.0\r\n\r\n").await;
+
+    let received = backend.only_request();
+    assert_eq!((answer.status, answer.text().as_str()), (200, "hello"));
+    // RFC 9112, section 3.2: a request of HTTP/1.1 has a Host field, be it empty; one of HTTP/1.0 may do without.
+    let valid = received.head.first_line.ends_with("HTTP/1.0") || values(&received, "Host").len() == 1;
+    assert!(valid, "{}", received.text());
+    assert_eq!(values(&received, "X-Forwarded-Host"), [""; 0]);
+    assert_eq!(values(&received, "Forwarded"), ["for=127.0.0.1;proto=http"]);
+}
+
+#[tokio::test]
+async fn an_early_answer_over_http2_is_whole_and_nobodys_error() {
+    let backend = Backend::answering_early(200, "enough");
+    let lb = Lb::with_backends([&backend]).start().await;
+    let client = lb.h2().await;
+    let (answer, mut sending) = client.open(client.build("POST", "/")).await;
+    sending.send_data("hello".into(), false).unwrap();
+
+    let (head, mut body) = support::in_time("an answer", answer).await.unwrap().into_parts();
+    let first = support::in_time("a body", body.data()).await.unwrap().unwrap();
+    assert_eq!((head.status.as_u16(), first), (200, "enough".into()));
+    drop((body, sending));
+
+    lb.until_idle().await;
+    assert_eq!(lb.access_log(1).await[0]["status"], 200);
+    assert_eq!(lb.upstream("app").members()[0].backend.reading().errors, 0);
+}
+
+#[tokio::test]
+async fn an_expectation_over_http2_is_answered() {
+    let backend = continuing();
+    let lb = Lb::with_backends([&backend]).start().await;
+    let client = lb.h2().await;
+    let mut request = client.build("POST", "/");
+    request.headers_mut().insert("expect", "100-continue".parse().unwrap());
+
+    let answer = client.request(request, &["hello"]).await.unwrap();
+
+    assert_eq!((answer.status.as_u16(), answer.body), (200, "done".into()));
+    assert_eq!(backend.only_request().body.content, "hello");
+}

@@ -515,7 +515,12 @@ async fn a_route_that_takes_too_long_says_so() {
 #[tokio::test]
 async fn a_response_that_breaks_off_is_never_taken_for_a_whole_one() {
     let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n";
+    let open = "HTTP/1.1 200 OK\r\n\r\nhello";
     for (backend, reason) in [
+        (
+            Backend::scripted(Script::each([vec![Act::ReadBody, Act::Write(open.into()), Act::Hang]])),
+            "stalled_response",
+        ),
         (Backend::lying_about_length(10, "half."), "backend_closed"),
         (
             Backend::scripted(Script::each([vec![Act::ReadBody, Act::Write(chunked.into()), Act::Close]])),
@@ -606,4 +611,53 @@ async fn a_backends_own_error_is_passed_on_as_it_is() {
 
     assert_eq!((answer.status, answer.text().as_str(), answer.field("retry-after")), (503, "busy", Some("7")));
     assert_eq!((answer.field("proxy-status"), &lb.access_log(1).await[0]["reason"]), (None, &"ok".into()));
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_is_cut_off_and_the_backend_is_not_blamed() {
+    let backend = Backend::answering(200, &"x".repeat(20_000_000));
+    let listeners = TIMEOUTS.replace("body: 100ms", "write: 100ms");
+    let lb = Lb::with_backends([&backend]).yaml_section(&listeners).start().await;
+    let mut plain = lb.raw().await;
+    plain.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+
+    backend.until_requests(1).await;
+    lb.until_idle().await;
+
+    assert_eq!(lb.access_log(1).await[0]["reason"], "client_gone");
+    assert_eq!(errors(&lb), 0);
+}
+
+#[tokio::test]
+async fn a_stream_that_is_not_read_is_cut_off_and_the_backend_is_not_blamed() {
+    let backend = Backend::answering(200, &"x".repeat(20_000_000));
+    let listeners = TIMEOUTS.replace("body: 100ms", "write: 100ms");
+    let lb = Lb::with_backends([&backend]).yaml_section(&listeners).start().await;
+    let client = lb.h2().await;
+    let (answer, mut sending) = client.open(client.build("POST", "/")).await;
+    sending.send_data("".into(), true).unwrap();
+    let _unread = support::in_time("an answer", answer).await.unwrap();
+
+    lb.until_idle().await;
+
+    assert_eq!(lb.access_log(1).await[0]["reason"], "client_gone");
+    assert_eq!(errors(&lb), 0);
+}
+
+#[tokio::test]
+async fn a_backend_that_takes_no_upload_is_to_blame_and_not_its_client() {
+    let backend = Backend::scripted(Script::each([vec![Act::Hold]]));
+    let listeners = "listeners: [{ address: 127.0.0.1:0, timeouts: { body: 100ms } }]";
+    let upstream = "timeouts: { write: 100ms }";
+    let lb = Lb::with_backends([&backend]).yaml_upstream(upstream).yaml_section(listeners).start().await;
+    let mut client = lb.raw().await;
+
+    let body = "x".repeat(9_000_000);
+    let request = format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    let _ = client.try_send(request).await;
+
+    lb.until_idle().await;
+    let log = lb.access_log(1).await;
+    assert_logged(&log, &[Refusal::StalledRequest]);
+    assert_eq!((attempts(&log[0]), errors(&lb)), (vec!["stalled_request"], 1));
 }

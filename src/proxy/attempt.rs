@@ -19,7 +19,7 @@ use super::snapshot::Plan;
 use super::watch::Late;
 use crate::answer::{self, Fault, Refusal};
 use crate::balance::Ask;
-use crate::config::{HashKey, Protocol, UpstreamTimeouts};
+use crate::config::{self, HashKey, Protocol, UpstreamTimeouts};
 use crate::retry::{self, Circumstances, Failure, Verdict};
 use crate::upstream::Connect;
 use crate::upstream::dial::Line;
@@ -67,8 +67,7 @@ impl Exchange {
         if !reused {
             self.connect = Some(attempt.began.elapsed());
         }
-        let is_ours = attempt.pick.upstream().config.protocol == Protocol::Http1;
-        self.watch.hold(digest.filter(|_| is_ours).and_then(Line::of));
+        self.watch.hold(digest.and_then(Line::of));
         self.request_moved();
     }
 
@@ -95,6 +94,8 @@ impl Exchange {
         let interim = head.status.is_informational() && !tunnel;
         let Some(attempt) = self.attempt.as_mut().filter(|_| !interim) else { return };
         attempt.phase = if tunnel { Phase::Tunnel } else { Phase::Answered };
+        // It may have been late, on a connection that could not be cut.
+        self.watch.take_late();
         self.first_byte = Some(self.began.elapsed());
         attempt.pick.backend().record_answer(attempt.sent.elapsed());
         self.response_moved();
@@ -103,20 +104,28 @@ impl Exchange {
     /// Part of the response has been read, or a byte went through a tunnel.
     pub(super) fn response_moved(&self) {
         let Some(attempt) = self.attempt.as_ref().filter(|_| !self.response_read) else { return };
-        let timeouts = &attempt.pick.upstream().config.timeouts;
+        let config::Upstream { timeouts, protocol, .. } = &attempt.pick.upstream().config;
         match attempt.phase {
             Phase::Waiting => {}
+            // HTTP/2 is read whether or not the client takes it, so only Pingora knows for whom a stream waits.
+            Phase::Answered | Phase::Tunnel if *protocol != Protocol::Http1 => self.watch.pause(),
             Phase::Answered => self.watch.expect(timeouts.between_bytes, Late::BetweenBytes),
             Phase::Tunnel => self.watch.expect(timeouts.tunnel, Late::BetweenBytes),
         }
     }
 
     /// The whole response has been read: the backend owes nothing more.
-    pub(super) fn response_ended(&mut self) {
+    ///
+    /// A response that ends with its connection looks whole when it was us who cut the connection.
+    pub(super) fn response_ended(&mut self) -> Result<(), Box<Error>> {
         if self.attempt.as_ref().is_some_and(|attempt| attempt.phase == Phase::Answered) {
+            if self.watch.is_late() {
+                return Err(cause::of_a_cut());
+            }
             self.response_read = true;
             self.watch.rest();
         }
+        Ok(())
     }
 
     /// There was no connection.

@@ -19,6 +19,16 @@ pub(super) fn of_no_connection(error: &Error) -> Refusal {
     }
 }
 
+/// We cut the connection to a backend that was too slow.
+pub(super) fn of_a_cut() -> Box<Error> {
+    Error::explain(ErrorType::ReadTimedout, "the response stalled").into_up()
+}
+
+/// A backend switched protocols on a client that had not asked for it.
+pub(super) fn of_an_unasked_upgrade() -> Box<Error> {
+    Error::explain(ErrorType::InvalidHTTPHeader, "101 without having been asked for it").into_up()
+}
+
 impl Exchange {
     /// Why an exchange failed; `None` when the client has gone away.
     pub(super) fn cause(&self, error: &Error) -> Option<Refusal> {

@@ -47,6 +47,7 @@ pub struct Exchange {
 pub(super) struct Request {
     pub(super) id: String,
     pub(super) method: Method,
+    pub(super) is_http2: bool,
     /// In lower case, without a port.
     pub(super) host: String,
     /// The Host field, port included.

@@ -5,9 +5,10 @@
 
 use http::header::{EXPECT, HOST};
 use http::{Method, StatusCode, Version};
+use pingora::Error;
 use pingora::http::{RequestHeader, ResponseHeader};
-use pingora::{Error, ErrorType};
 
+use super::cause;
 use crate::answer::Refusal;
 
 /// The longest method that we pass on; the longest registered one has 17 bytes.
@@ -28,8 +29,7 @@ pub(super) fn inspect(head: &RequestHeader) -> Result<&str, Refusal> {
 /// Refuses an upgrade that the client has not asked for: it would take what the backend says next for an answer.
 pub(super) fn response(head: &ResponseHeader, asked_for_upgrade: bool) -> Result<(), Box<Error>> {
     if head.status == StatusCode::SWITCHING_PROTOCOLS && !asked_for_upgrade {
-        let error = Error::explain(ErrorType::InvalidHTTPHeader, "101 without having been asked for it");
-        return Err(error.into_up());
+        return Err(cause::of_an_unasked_upgrade());
     }
     Ok(())
 }

@@ -158,7 +158,7 @@ impl ProxyHttp for Gateway {
         exchange: &mut Exchange,
     ) -> Result<Option<Duration>> {
         if end_of_stream {
-            exchange.response_ended();
+            exchange.response_ended()?;
         } else {
             exchange.response_moved();
         }

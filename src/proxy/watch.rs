@@ -114,10 +114,20 @@ impl Watch {
         millis(self.began.elapsed())
     }
 
+    /// No deadline, on a connection that is still in use.
+    pub(super) fn pause(&self) {
+        self.deadline.store(NEVER, Relaxed);
+    }
+
     /// No deadline: between two attempts, and at the end.
     pub(super) fn rest(&self) {
-        self.deadline.store(NEVER, Relaxed);
+        self.pause();
         self.hold(None);
+    }
+
+    /// Whether the exchange was late with something that has not been told yet.
+    pub(super) fn is_late(&self) -> bool {
+        self.happened.load(Relaxed) != 0
     }
 
     /// What the exchange was late with, told once.
@@ -140,9 +150,10 @@ impl Watch {
             return self.deadline.store(due, Relaxed);
         }
         self.deadline.store(NEVER, Relaxed);
-        // Without a line there is nothing to cut: HTTP/2 to the backend keeps its own time.
-        if let Some(line) = held.take() {
-            self.happened.store(late as u8 + 1, Relaxed);
+        let Some(line) = held.take() else { return };
+        self.happened.store(late as u8 + 1, Relaxed);
+        // On a shared connection the others must live; Pingora's own timeout then ends this stream, with our reason.
+        if !line.is_shared() {
             line.cut();
         }
     }

@@ -5,7 +5,7 @@
 
 use std::net::IpAddr;
 
-use http::header::{CONNECTION, COOKIE, EXPECT, FORWARDED, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA};
+use http::header::{CONNECTION, COOKIE, EXPECT, FORWARDED, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA};
 use http::{HeaderName, HeaderValue, StatusCode, Version};
 use pingora::Result;
 use pingora::http::{RequestHeader, ResponseHeader};
@@ -53,6 +53,10 @@ pub(super) fn request(
     // be taken for the final one.
     if incoming.version < Version::HTTP_11 {
         head.remove_header(&EXPECT);
+    }
+    // RFC 9112, section 3.2: our request is one of HTTP/1.1, which has a Host field even where nobody named a host.
+    if request.authority.is_empty() && !head.headers.contains_key(HOST) {
+        head.insert_header(HOST, "")?;
     }
     Ok(())
 }
