@@ -6,12 +6,18 @@ mod support;
 
 use std::time::Duration;
 
+use bytes::Bytes;
+use h2::client::SendRequest;
 use serde_json::Value;
 use support::backend::{chunked_response, response};
 use support::bytes_on_the_wire::Framing;
 use support::front_door::Builder;
-use support::{Act, Backend, Lb, Script};
+use support::tls::{self, Offer};
+use support::{Act, Backend, H2Backend, Lb, Script};
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
+use tokio_rustls::TlsConnector;
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 const HEAD: &str = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n";
@@ -38,6 +44,15 @@ fn trickle(parts: &[&'static str], pause: Duration) -> Vec<Act> {
 /// A client that is slow: it waits, not the test.
 async fn pause(time: Duration) {
     sleep_until(Instant::now() + time).await;
+}
+
+/// A client whose streams the test moves by hand.
+async fn over_h2(lb: &Lb) -> (SendRequest<Bytes>, JoinHandle<Result<(), h2::Error>>) {
+    let stream = TcpStream::connect(lb.address(1)).await.unwrap();
+    let tls = TlsConnector::from(tls::client(&Offer { alpn: &["h2"], ..Offer::default() }));
+    let stream = tls.connect("localhost".try_into().unwrap(), stream).await.unwrap();
+    let (requests, connection) = h2::client::handshake(stream).await.unwrap();
+    (requests, tokio::spawn(connection))
 }
 
 const fn ms(count: u64) -> Duration {
@@ -93,12 +108,7 @@ async fn a_slow_upload_is_not_the_backends_delay() {
 async fn a_slow_upload_over_http2_is_not_the_backends_delay() {
     let backend = Backend::answering(200, "took it");
     let lb = timeouts(&backend, "first_byte: 200ms").start().await;
-    let stream = tokio::net::TcpStream::connect(lb.address(1)).await.unwrap();
-    let offer = support::tls::Offer { alpn: &["h2"], ..Default::default() };
-    let tls = tokio_rustls::TlsConnector::from(support::tls::client(&offer));
-    let stream = tls.connect("localhost".try_into().unwrap(), stream).await.unwrap();
-    let (requests, connection) = h2::client::handshake(stream).await.unwrap();
-    let driver = tokio::spawn(connection);
+    let (requests, driver) = over_h2(&lb).await;
     let request = http::Request::post("https://localhost/").body(()).unwrap();
 
     let (response, mut body) = requests.ready().await.unwrap().send_request(request, false).unwrap();
@@ -200,14 +210,7 @@ async fn a_slow_reader_over_http2_is_not_the_backends_stall() {
     let body = "x".repeat(32 << 20);
     let backend = Backend::answering(200, &body);
     let lb = timeouts(&backend, "between_bytes: 200ms").start().await;
-    let (requests, connection) = {
-        let stream = tokio::net::TcpStream::connect(lb.address(1)).await.unwrap();
-        let offer = support::tls::Offer { alpn: &["h2"], ..Default::default() };
-        let tls = tokio_rustls::TlsConnector::from(support::tls::client(&offer));
-        let stream = tls.connect("localhost".try_into().unwrap(), stream).await.unwrap();
-        h2::client::handshake(stream).await.unwrap()
-    };
-    let driver = tokio::spawn(connection);
+    let (requests, driver) = over_h2(&lb).await;
     let request = http::Request::get("https://localhost/").body(()).unwrap();
 
     let (response, _) = requests.ready().await.unwrap().send_request(request, true).unwrap();
@@ -355,4 +358,49 @@ async fn an_idle_connection_is_not_kept_longer_than_idle() {
     lb.get("/").await;
 
     assert_eq!(backend.connections(), 2);
+}
+
+#[tokio::test]
+async fn the_route_and_first_byte_hold_for_http2_backends_too() {
+    let backend = Backend::hanging();
+    for (protocol, first_byte, reason) in [
+        ("protocol: http2", "10s", "route_timeout"),
+        ("protocol: auto", "10s", "route_timeout"),
+        ("protocol: http2", "400ms", "first_byte_timeout"),
+    ] {
+        let limits = format!("connect: 10s, first_byte: {first_byte}");
+        let lb = timeouts(&backend, &limits).yaml_upstream(protocol).yaml_route("timeout: 500ms").start().await;
+
+        let answer = lb.get("/").await;
+
+        assert_eq!(answer.status, 504, "{protocol}");
+        only_line(&lb, reason, 400..1200).await;
+    }
+}
+
+#[tokio::test]
+async fn a_late_stream_does_not_end_its_neighbours() {
+    let backend = H2Backend::plain();
+    let limits = "timeouts: { first_byte: 300ms, between_bytes: 900ms }";
+    let lb = Lb::with_urls([backend.url()]).yaml_upstream("protocol: http2").yaml_upstream(limits).start().await;
+    let client = lb.h2().await;
+    client.post("/echo", "one connection for all").await;
+    let late = tokio::spawn(async move { (client.get("/hang").await.status.as_u16(), client) });
+
+    let (requests, driver) = over_h2(&lb).await;
+    let request = http::Request::post("https://localhost/").body(()).unwrap();
+    let (response, mut body) = requests.ready().await.unwrap().send_request(request, false).unwrap();
+    let mut echoed = response.await.unwrap().into_body();
+    for part in ["a", "b", "c", "d", "e"] {
+        pause(ms(150)).await;
+        body.send_data(part.into(), part == "e").unwrap();
+        assert_eq!(echoed.data().await.unwrap().unwrap(), part);
+    }
+
+    assert_eq!(late.await.unwrap().0, 504);
+    let log = lb.access_log(3).await;
+    let mut reasons = log.iter().map(|line| line["reason"].as_str().unwrap()).collect::<Vec<_>>();
+    reasons.sort_unstable();
+    assert_eq!(reasons, ["first_byte_timeout", "ok", "ok"]);
+    driver.abort();
 }

@@ -17,7 +17,7 @@ use super::snapshot::Plan;
 use super::watch::Late;
 use crate::answer::{Fault, Refusal};
 use crate::balance::Ask;
-use crate::config::{HashKey, Protocol, UpstreamTimeouts};
+use crate::config::{self, HashKey, Protocol, UpstreamTimeouts};
 use crate::retry::{self, Circumstances, Failure, Verdict};
 use crate::upstream::Connect;
 use crate::upstream::dial::Line;
@@ -63,8 +63,7 @@ impl Exchange {
         if !reused {
             self.connect = Some(attempt.began.elapsed());
         }
-        let is_ours = attempt.pick.upstream().config.protocol == Protocol::Http1;
-        self.watch.hold(digest.filter(|_| is_ours).and_then(Line::of));
+        self.watch.hold(digest.and_then(Line::of));
         self.request_moved();
     }
 
@@ -90,6 +89,8 @@ impl Exchange {
         let interim = head.status.is_informational() && head.status != http::StatusCode::SWITCHING_PROTOCOLS;
         let Some(attempt) = self.attempt.as_mut().filter(|_| !interim) else { return };
         attempt.answered = true;
+        // It may have been late, on a connection that could not be cut.
+        self.watch.take_late();
         attempt.tunnel = head.status == http::StatusCode::SWITCHING_PROTOCOLS;
         self.first_byte = Some(self.began.elapsed());
         attempt.pick.backend().record_answer(attempt.sent.elapsed());
@@ -99,7 +100,11 @@ impl Exchange {
     /// Part of the response has been read, or a byte went through a tunnel.
     pub(super) fn response_moved(&self) {
         let Some(attempt) = &self.attempt else { return };
-        let timeouts = &attempt.pick.upstream().config.timeouts;
+        let config::Upstream { timeouts, protocol, .. } = &attempt.pick.upstream().config;
+        if *protocol != Protocol::Http1 {
+            // HTTP/2 is read whether or not the client takes it, so only Pingora knows for whom a stream waits.
+            return self.watch.pause();
+        }
         let limit = if attempt.tunnel { timeouts.tunnel } else { timeouts.between_bytes };
         self.watch.expect(limit, Late::BetweenBytes);
     }

@@ -114,9 +114,14 @@ impl Watch {
         millis(self.began.elapsed())
     }
 
+    /// No deadline, on a connection that is still in use.
+    pub(super) fn pause(&self) {
+        self.deadline.store(NEVER, Relaxed);
+    }
+
     /// No deadline: between two attempts, and at the end.
     pub(super) fn rest(&self) {
-        self.deadline.store(NEVER, Relaxed);
+        self.pause();
         self.hold(None);
     }
 
@@ -141,7 +146,8 @@ impl Watch {
         }
         self.deadline.store(NEVER, Relaxed);
         self.happened.store(late as u8 + 1, Relaxed);
-        if let Some(line) = held.take() {
+        // On a shared connection the others must live; Pingora's own timeout then ends this stream, with our reason.
+        if let Some(line) = held.take().filter(|line| !line.is_shared()) {
             line.cut();
         }
     }
