@@ -68,7 +68,7 @@ async fn a_backend_that_says_nothing_gets_first_byte_and_no_more() {
 
     assert_eq!(answer.status, 504);
     assert_eq!(answer.field("proxy-status"), Some("portcullis; error=http_response_timeout"));
-    let line = only_line(&lb, "first_byte_timeout", 300..700).await;
+    let line = only_line(&lb, "first_byte_timeout", 300..2000).await;
     assert_eq!(line["attempts"][0]["outcome"], "first_byte_timeout");
     assert_eq!(line["first_byte_ms"], Value::Null);
     lb.until_idle().await;
@@ -83,7 +83,7 @@ async fn half_a_head_does_not_stop_the_clock_of_first_byte() {
 
     assert_eq!(lb.get("/").await.status, 504);
 
-    only_line(&lb, "first_byte_timeout", 300..700).await;
+    only_line(&lb, "first_byte_timeout", 300..2000).await;
 }
 
 #[tokio::test]
@@ -132,7 +132,7 @@ async fn a_client_that_stops_in_its_body_is_told_so_and_the_backend_is_not_blame
     let answer = client.exchange("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 8\r\n\r\nabc").await;
 
     assert_eq!(answer.status, 408);
-    only_line(&lb, "body_timeout", 200..600).await;
+    only_line(&lb, "body_timeout", 200..2000).await;
     lb.until_idle().await;
     assert_eq!(lb.upstream("app").members()[0].backend.reading().errors, 0);
 }
@@ -164,7 +164,7 @@ async fn a_response_that_stalls_is_cut_after_between_bytes() {
     let error = client.try_read_response(Framing::UntilClose).await.unwrap_err();
 
     assert_eq!(error.kind(), std::io::ErrorKind::UnexpectedEof);
-    let line = only_line(&lb, "stalled_response", 300..700).await;
+    let line = only_line(&lb, "stalled_response", 300..2000).await;
     assert_eq!((&line["status"], &line["bytes_out"]), (&200.into(), &3.into()), "{line}");
     assert_eq!(line["attempts"][0]["outcome"], "stalled_response", "{line}");
 }
@@ -172,7 +172,7 @@ async fn a_response_that_stalls_is_cut_after_between_bytes() {
 #[tokio::test]
 async fn a_trickle_longer_than_first_byte_passes_while_each_gap_is_short() {
     let backend = Backend::scripted(Script::each([trickle(&[HEAD, "a", "b", "c", "d", "e", "f"], ms(120))]));
-    let lb = timeouts(&backend, "first_byte: 300ms, between_bytes: 300ms").start().await;
+    let lb = timeouts(&backend, "first_byte: 500ms, between_bytes: 500ms").start().await;
 
     assert_eq!(lb.get("/").await.body, "abcdef");
 
@@ -235,7 +235,7 @@ async fn the_route_has_the_last_word_until_the_head_is_there() {
     let answer = lb.get("/").await;
 
     assert_eq!(answer.status, 504);
-    let line = only_line(&lb, "route_timeout", 300..700).await;
+    let line = only_line(&lb, "route_timeout", 300..2000).await;
     assert_eq!(line["attempts"][0]["outcome"], "route_timeout", "{line}");
 }
 
@@ -250,7 +250,7 @@ async fn the_routes_time_is_over_all_attempts_also_while_connecting() {
 
     assert_eq!(lb.get("/").await.status, 504);
 
-    let line = only_line(&lb, "route_timeout", 300..700).await;
+    let line = only_line(&lb, "route_timeout", 300..2000).await;
     assert_eq!(line["attempts"].as_array().unwrap().len(), 2, "{line}");
     assert_eq!(line["attempts"][0]["outcome"], "connect_timeout", "{line}");
 }
@@ -274,13 +274,13 @@ async fn an_interim_response_does_not_stop_the_clock() {
     let answer = client.read_response().await;
 
     assert_eq!(answer.status, 504);
-    only_line(&lb, "first_byte_timeout", 300..700).await;
+    only_line(&lb, "first_byte_timeout", 300..2000).await;
 }
 
 #[tokio::test]
 async fn a_quiet_tunnel_ends_and_a_busy_one_does_not() {
     let backend = Backend::upgrading_echo();
-    let limits = "first_byte: 200ms, between_bytes: 200ms, tunnel: 500ms";
+    let limits = "first_byte: 200ms, between_bytes: 200ms, tunnel: 900ms";
     let lb = timeouts(&backend, limits).yaml_route("timeout: 200ms").start().await;
     let mut client = lb.raw().await;
     let upgrade = "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
@@ -294,15 +294,15 @@ async fn a_quiet_tunnel_ends_and_a_busy_one_does_not() {
     let quiet_since = Instant::now();
     client.expect_closed().await;
 
-    assert!(quiet_since.elapsed() >= ms(400), "{:?}", quiet_since.elapsed());
-    only_line(&lb, "stalled_response", 1700..3000).await;
+    assert!(quiet_since.elapsed() >= ms(800), "{:?}", quiet_since.elapsed());
+    only_line(&lb, "stalled_response", 2000..6000).await;
 }
 
 #[tokio::test]
 async fn a_tunnel_that_only_the_client_uses_stays_open() {
     let head = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n";
     let backend = Backend::scripted(Script::each([vec![Act::Write(head.into()), Act::Hang]]));
-    let lb = timeouts(&backend, "tunnel: 400ms").start().await;
+    let lb = timeouts(&backend, "tunnel: 700ms").start().await;
     let mut client = lb.raw().await;
     let upgrade = "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
     assert_eq!(client.exchange(upgrade).await.status, 101);
@@ -314,7 +314,7 @@ async fn a_tunnel_that_only_the_client_uses_stays_open() {
     let quiet_since = Instant::now();
     client.expect_closed().await;
 
-    assert!(quiet_since.elapsed() >= ms(300), "{:?}", quiet_since.elapsed());
+    assert!(quiet_since.elapsed() >= ms(600), "{:?}", quiet_since.elapsed());
 }
 
 #[tokio::test]
@@ -374,7 +374,7 @@ async fn the_route_and_first_byte_hold_for_http2_backends_too() {
         let answer = lb.get("/").await;
 
         assert_eq!(answer.status, 504, "{protocol}");
-        only_line(&lb, reason, 400..1200).await;
+        only_line(&lb, reason, 400..3000).await;
     }
 }
 
@@ -403,4 +403,18 @@ async fn a_late_stream_does_not_end_its_neighbours() {
     reasons.sort_unstable();
     assert_eq!(reasons, ["first_byte_timeout", "ok", "ok"]);
     driver.abort();
+}
+
+#[tokio::test]
+async fn a_tunnel_is_no_request_body_and_may_be_longer() {
+    let backend = Backend::upgrading_echo();
+    let lb = Lb::with_backends([&backend]).yaml_route("body_limit: 1KiB").start().await;
+    let mut client = lb.raw().await;
+    let upgrade = "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+    assert_eq!(client.exchange(upgrade).await.status, 101);
+
+    for _ in 0..8 {
+        client.send([b'x'; 1000]).await;
+        assert_eq!(client.read_exactly(1000).await, [b'x'; 1000][..]);
+    }
 }
