@@ -30,10 +30,8 @@ fn main() {
     let args: Vec<String> = std::env::args().collect();
     let [_, origin, plain, secure, cert, key] = &args[..] else { panic!("bare ORIGIN PLAIN_PORT TLS_PORT CERT KEY") };
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let mut conf = ServerConf::default();
-    conf.threads = 1;
-    conf.work_stealing = std::env::var_os("STEAL").is_some();
-    conf.upstream_keepalive_pool_size = 4096;
+    let conf =
+        ServerConf { threads: 1, work_stealing: false, upstream_keepalive_pool_size: 4096, ..ServerConf::default() };
     let mut server = Server::new_with_opt_and_conf(None, conf);
     server.bootstrap();
     let origin: std::net::SocketAddr = origin.parse().unwrap();

@@ -45,6 +45,12 @@ impl Line {
         let _ = shutdown(&*self.0, Shutdown::Both);
     }
 
+    /// Whether other exchanges use the connection too, as on HTTP/2: the connection itself has one handle, each of them
+    /// another.
+    pub fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.0) > 2
+    }
+
     /// Whether the backend has sent something that nobody has read yet: then it is not the one who is late.
     pub fn has_unread(&self) -> bool {
         self.is_ready(PollFlags::IN)

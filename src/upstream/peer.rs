@@ -71,7 +71,8 @@ fn configured(mut peer: HttpPeer, upstream: &config::Upstream, tls: &PeerTls) ->
     peer.options.max_h2_streams = H2_STREAMS;
     peer.options.custom_l4 = Some(Arc::new(Dialler { timeout: timeouts.connect }));
     // One HTTP/1.1 connection serves one attempt, which we time and cut off ourselves. On HTTP/2 that would end the
-    // other streams too, so there Pingora's own timeout must do, with the longer of the two that it stands for.
+    // other streams too, so while there are any Pingora's own timeout must do, with the longer of the two that it
+    // stands for.
     peer.options.read_timeout = match upstream.protocol {
         Protocol::Http1 => None,
         Protocol::Http2 | Protocol::Auto => Some(timeouts.first_byte.max(timeouts.between_bytes)),

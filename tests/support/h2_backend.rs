@@ -1,6 +1,6 @@
 //! A backend that speaks HTTP/2 by prior knowledge or over TLS, with the manners of gRPC.
 //!
-//! The path says what it does: `/error` answers with trailers alone and `grpc-status: 7`; `/reset` resets the stream;
+//! The path says what it does: `/error` answers with trailers alone and `grpc-status: 7`; `/reset` resets the stream; `/hang` never answers;
 //! anything else sends each DATA frame back as it comes and ends with trailers and `grpc-status: 0`.
 
 use std::net::SocketAddr;
@@ -114,6 +114,7 @@ async fn answer(request: Request<RecvStream>, mut respond: SendResponse<Bytes>) 
             respond.send_reset(Reason::INTERNAL_ERROR);
             Ok(())
         }
+        "/hang" => std::future::pending().await,
         "/error" => {
             let head = head.header("grpc-status", "7").header("grpc-message", "no").body(()).unwrap();
             respond.send_response(head, true).map(drop)
