@@ -21,7 +21,7 @@ fn program(backends: &[&Backend], dashboard: &str) -> Portcullis {
 async fn row(program: &Portcullis, backend: &Backend, state: &str) -> Vec<String> {
     let name = format!("{} ", backend.address());
     let columns = |row: &String| row.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
-    let last = || program.lines().iter().rev().find(|line| line.starts_with(&name)).map(columns);
+    let last = || program.lines().iter().rev().find(|line| line.trim_start().starts_with(&name)).map(columns);
     wait_for(&format!("{name}should be {state}"), || last().filter(|columns| columns[1] == state)).await
 }
 

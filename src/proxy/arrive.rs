@@ -9,7 +9,7 @@ use pingora::http::RequestHeader;
 use pingora::proxy::Session;
 use pingora::{Error, ErrorType, Result};
 
-use super::exchange::Exchange;
+use super::exchange::{Exchange, Phase};
 use super::snapshot::ListenerPlan;
 use super::{client, forward, inspect, reply};
 use crate::answer::Refusal;
@@ -95,6 +95,10 @@ impl Exchange {
     /// Counts the request's body, and refuses what is over its limit.
     pub(super) fn take_body(&mut self, bytes: usize, end: bool) -> Result<()> {
         self.body_seen += bytes as u64;
+        if self.attempt.as_ref().is_some_and(|attempt| attempt.phase == Phase::Tunnel) {
+            self.response_moved();
+            return Ok(());
+        }
         if end && self.request_ended.is_none() {
             self.request_ended = Some(Instant::now());
         }
