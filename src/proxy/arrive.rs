@@ -5,6 +5,8 @@
 use std::ops::ControlFlow;
 use std::time::Instant;
 
+use http::HeaderValue;
+use http::header::HOST;
 use pingora::http::RequestHeader;
 use pingora::proxy::Session;
 use pingora::{Error, ErrorType, Result};
@@ -47,7 +49,10 @@ impl Exchange {
             return Err(Refusal::HeaderTooLarge);
         }
         let authority = inspect::inspect(head)?;
-        self.request.authority = authority.to_owned();
+        self.request.authority = match (head.headers.get(HOST), head.uri.authority()) {
+            (Some(host), None) => host.clone(),
+            (_, _) => HeaderValue::from_str(authority).map_err(|_| Refusal::BadHost)?,
+        };
         if !authority.is_empty() {
             self.request.host = host::normalise(authority).map_err(|_| Refusal::BadHost)?.into_owned();
         }

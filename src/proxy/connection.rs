@@ -5,10 +5,12 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use pingora::protocols::Stream;
 use tokio::sync::Notify;
+
+use super::forward::Words;
 
 tokio::task_local! {
     static CONNECTION: Arc<Connection>;
@@ -41,6 +43,8 @@ pub struct Connection {
     pub(crate) in_flight: Arc<InFlight>,
     /// How far the current request is; told to the guard below Pingora.
     pub(crate) turn: Turn,
+    /// What backends are told about it, put into words by its first request.
+    pub(crate) words: OnceLock<Words>,
 }
 
 /// What a TLS handshake settled.
@@ -55,6 +59,10 @@ pub struct TlsFacts {
 }
 
 impl Connection {
+    pub(super) fn words(&self) -> &Words {
+        self.words.get_or_init(|| Words::of(self.peer, self.local_port, self.tls.is_some()))
+    }
+
     /// Counts one exchange until the result is dropped. To be called once a request's head has been read, as by
     /// `new_ctx`: a keep-alive connection that waits for a request is not in flight.
     ///
@@ -162,6 +170,7 @@ impl Connection {
             tls: None,
             in_flight: Arc::default(),
             turn: Turn::default(),
+            words: OnceLock::new(),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::Method;
+use http::{HeaderValue, Method};
 
 use super::client::Sender;
 use super::connection::{self, Connection, Exchanging};
@@ -43,7 +43,7 @@ pub struct Exchange {
 }
 
 /// The request as the client sent it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Request {
     pub(super) id: String,
     pub(super) method: Method,
@@ -51,8 +51,21 @@ pub(super) struct Request {
     /// In lower case, without a port.
     pub(super) host: String,
     /// The Host field, port included.
-    pub(super) authority: String,
+    pub(super) authority: HeaderValue,
     pub(super) path: String,
+}
+
+impl Default for Request {
+    fn default() -> Self {
+        Self {
+            id: String::new(),
+            method: Method::GET,
+            is_http2: false,
+            host: String::new(),
+            authority: HeaderValue::from_static(""),
+            path: String::new(),
+        }
+    }
 }
 
 /// One try at one backend.

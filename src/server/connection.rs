@@ -3,6 +3,8 @@
 //! Each request runs in the scope of its connection and under a watch of its own. What is known of the connection is
 //! in `proxy::connection`.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -29,18 +31,25 @@ where
     P: ProxyHttp + Send + Sync + 'static,
     P::CTX: Send + Sync,
 {
-    async fn process_new_http(
-        self: &Arc<Self>,
+    // Written out, where `async fn` would do: a session is large, and each future that holds one moves it once more,
+    // which would cost as much as all of our header fields.
+    fn process_new_http<'app, 'shutdown, 'exchange>(
+        self: &'app Arc<Self>,
         mut session: ServerSession,
-        shutdown: &ShutdownWatch,
-    ) -> Option<ReusedHttpStream> {
+        shutdown: &'shutdown ShutdownWatch,
+    ) -> Pin<Box<dyn Future<Output = Option<ReusedHttpStream>> + Send + 'exchange>>
+    where
+        'app: 'exchange,
+        'shutdown: 'exchange,
+        Self: 'exchange,
+    {
         self.connection.turn.next();
         // The guard below holds the deadlines of a head; 0 tells Pingora to hold none of its own.
         if session.get_keepalive().is_some() {
             session.set_keepalive(Some(0));
         }
         let exchange = self.front.proxy().process_new_http(session, shutdown);
-        scope(self.connection.clone(), watched(exchange)).await
+        Box::pin(scope(self.connection.clone(), watched(exchange)))
     }
 
     fn server_options(&self) -> Option<&HttpServerOptions> {

@@ -4,8 +4,8 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -185,6 +185,7 @@ impl<P> Front<P> {
             tls,
             in_flight: self.shared.in_flight.clone(),
             turn: Turn::default(),
+            words: OnceLock::new(),
         })
     }
 

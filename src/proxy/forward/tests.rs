@@ -9,7 +9,8 @@ fn forwarded(peer: &str, trusted: bool, fields: &[(&'static str, &'static str)])
         incoming.append_header(*name, *value).unwrap();
     }
     let connection = Connection::example(SocketAddr::new(peer.parse().unwrap(), 1234), 8443);
-    let request = Request { id: "1".to_owned(), authority: "app.example:8443".to_owned(), ..Request::default() };
+    let request =
+        Request { id: "1".to_owned(), authority: HeaderValue::from_static("app.example:8443"), ..Request::default() };
     let mut head = incoming.clone();
     let sender = Sender { client: None, trusted };
     super::request(&mut head, &incoming, (&request, sender), Some(&connection)).unwrap();
