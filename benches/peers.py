@@ -7,7 +7,8 @@
 Needs Linux with two cores and Debian's nginx-light, haproxy, wrk, nghttp2-client and openssl. Everything stays on
 loopback. Each proxy is pinned to core 0 with one thread; the origin (nginx) and the load are on core 1. What is measured
 is the proxy's own CPU time (user and system, from /proc) divided by the requests that were answered in that slice, so a
-busy machine disturbs it less than a rate. Printed are medians over the rounds, and their ratio to the bare proxy.
+busy machine disturbs it less than a rate. Printed are medians over the rounds, and the median of the ratios to the bare
+proxy in the same round.
 """
 import argparse
 import os
@@ -184,6 +185,13 @@ def load(case, plain, secure, seconds):
     return int(re.search(pattern, out).group(1))
 
 
+def ratio(results, name):
+    """The median over the rounds of the ratio to the bare proxy in the same round."""
+    if "bare" not in results:
+        return ""
+    return f" ({statistics.median(a / b for a, b in zip(results[name], results['bare'])):.2f})"
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=7)
@@ -208,8 +216,7 @@ def main():
                         answered = load(case, plain, secure, args.seconds)
                         results[name].append((cpu_seconds(pid) - before) / answered * 1e6)
                 medians = {name: statistics.median(values) for name, values in results.items()}
-                base = medians.get("bare")
-                cells = [f"{m:.1f}" + (f" ({m / base:.2f})" if base else "") for m in medians.values()]
+                cells = [f"{medians[name]:.1f}{ratio(results, name)}" for name in names]
                 print(f"| {CASES[case]} | {' | '.join(cells)} |", flush=True)
         finally:
             bench.stop()

@@ -80,7 +80,7 @@ fn normalise_name(name: &str) -> Result<Cow<'_, str>, HostError> {
     if !name.bytes().all(may_stand_in_name) {
         return Err(HostError::BadByte);
     }
-    if name.split('.').any(str::is_empty) {
+    if name.starts_with('.') || name.ends_with('.') || name.as_bytes().windows(2).any(|pair| pair == b"..") {
         return Err(HostError::EmptyLabel);
     }
     let upper = name.bytes().any(|byte| byte.is_ascii_uppercase());

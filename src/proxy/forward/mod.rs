@@ -97,9 +97,13 @@ pub(super) fn request_id(head: &RequestHeader, trusted: bool) -> String {
 
 /// 128 bits of chance, in hexadecimal.
 fn new_id() -> String {
-    let digit = |shift: u32, bits: u128| char::from(b"0123456789abcdef"[(bits >> shift) as usize & 15]);
-    let bits = fastrand::u128(..);
-    (0..32).rev().map(|place| digit(place * 4, bits)).collect()
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut id = String::with_capacity(32);
+    for byte in fastrand::u128(..).to_be_bytes() {
+        id.push(char::from(DIGITS[usize::from(byte >> 4)]));
+        id.push(char::from(DIGITS[usize::from(byte & 15)]));
+    }
+    id
 }
 
 fn via(version: Version) -> &'static str {

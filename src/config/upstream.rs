@@ -1,0 +1,172 @@
+//! Who can serve? The `upstreams` section, checked.
+
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderName;
+
+use super::CertificateFiles;
+
+/// A named group of backends.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Upstream {
+    /// The key under `upstreams`.
+    pub name: Arc<str>,
+    /// How a backend is chosen.
+    pub balance: Balance,
+    /// The backends; at least one, and no two with one name.
+    pub backends: Vec<Backend>,
+    /// How their health is found out.
+    pub health_check: HealthCheck,
+    /// With strictly fewer ready than this share (0 to 1), all are used.
+    pub panic_threshold: f64,
+    /// How long a backend may take.
+    pub timeouts: UpstreamTimeouts,
+    /// What is spoken to the backends.
+    pub protocol: Protocol,
+    /// TLS towards those backends whose URL is `https`.
+    pub tls: UpstreamTls,
+}
+
+/// One server of an upstream.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Backend {
+    /// Its name in logs; `host:port` unless given.
+    pub name: Arc<str>,
+    /// Where it is.
+    pub target: Target,
+    /// Whether its URL is `https`.
+    pub tls: bool,
+    /// Its share of the requests; 0 takes none.
+    pub weight: u32,
+    /// Whether it serves only while no other backend can.
+    pub backup: bool,
+}
+
+/// Where a backend is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Target {
+    /// An IP address and a port.
+    Address(SocketAddr),
+    /// A name to resolve, and a port.
+    Name {
+        /// The DNS name, without a trailing dot.
+        host: Arc<str>,
+        /// The port.
+        port: u16,
+    },
+    /// The path of a unix socket.
+    Unix(PathBuf),
+}
+
+/// How a backend is chosen.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Balance {
+    /// Smooth weighted round robin.
+    RoundRobin,
+    /// The lowest `(active + 1) / weight`.
+    LeastConnections,
+    /// By chance, weighted.
+    Random,
+    /// The less loaded of two drawn by chance, weighted.
+    TwoChoices,
+    /// The same key to the same backend, while it is not overloaded.
+    ConsistentHash {
+        /// What is hashed.
+        key: HashKey,
+        /// How far above the average one backend may be, 1.25 for 125%.
+        bounded_load: f64,
+    },
+}
+
+/// What a consistent hash is taken of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HashKey {
+    /// The client's address, behind trusted proxies.
+    ClientAddress,
+    /// The path without the query.
+    Path,
+    /// The value of a request header.
+    Header(HeaderName),
+    /// The value of a cookie.
+    Cookie(String),
+}
+
+/// How the health of an upstream's backends is found out.
+#[derive(Clone, Debug, PartialEq)]
+pub enum HealthCheck {
+    /// Not at all: every backend is always HEALTHY.
+    None,
+    /// By connecting (and a TLS handshake where the URL is `https`).
+    Tcp(Schedule),
+    /// By a GET request.
+    Http {
+        /// Path and query.
+        path: String,
+        /// The Host field; the backend's own otherwise.
+        host: Option<String>,
+        /// The statuses that pass.
+        expect: Vec<RangeInclusive<u16>>,
+        /// When, and how often before the state changes.
+        schedule: Schedule,
+    },
+}
+
+/// When probes are sent, and how many must agree.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Schedule {
+    /// Between two probes.
+    pub interval: Duration,
+    /// Between two probes while the last results do not agree with the state.
+    pub fast_interval: Duration,
+    /// For one probe.
+    pub timeout: Duration,
+    /// Failures in a row that make a backend UNREACHABLE.
+    pub fall: u32,
+    /// Successes in a row that make it HEALTHY again.
+    pub rise: u32,
+}
+
+/// How long a backend may take.
+#[derive(Clone, Debug, PartialEq)]
+pub struct UpstreamTimeouts {
+    /// To connect, TLS included.
+    pub connect: Duration,
+    /// From the end of the request to the head of the response.
+    pub first_byte: Duration,
+    /// Between two reads of the response.
+    pub between_bytes: Duration,
+    /// For one write to make progress.
+    pub write: Duration,
+    /// How long an unused connection is kept.
+    pub idle: Duration,
+    /// Without a byte in either direction after an upgrade.
+    pub tunnel: Duration,
+}
+
+/// What is spoken to the backends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2, by prior knowledge where there is no TLS.
+    Http2,
+    /// HTTP/2 if the backend offers it by ALPN, else HTTP/1.1.
+    Auto,
+}
+
+/// TLS towards backends.
+#[derive(Clone, Debug, PartialEq)]
+pub struct UpstreamTls {
+    /// Whether the backend's certificate must be good.
+    pub verify: bool,
+    /// PEM file with the authorities to trust instead of the system's.
+    pub ca: Option<PathBuf>,
+    /// The name in SNI and to verify; the URL's host otherwise.
+    pub server_name: Option<String>,
+    /// Our certificate and key for backends that ask for one.
+    pub client: Option<CertificateFiles>,
+}
