@@ -79,7 +79,7 @@ impl Exchange {
         }
         let Some(plan) = &self.plan else { return ControlFlow::Break(Answer::Refuse(Refusal::NoRoute)) };
         if session.as_downstream_mut().is_body_done() {
-            self.request_ended = Some(Instant::now());
+            self.request_ended = Some(self.began);
         }
         let tls = self.connection.as_ref().is_some_and(|connection| connection.tls.is_some());
         plan.filters.on_request(session.req_header_mut(), &Client { address: self.sender.client, tls })
@@ -101,13 +101,14 @@ impl Exchange {
     pub(super) fn take_body(&mut self, bytes: usize, end: bool) -> Result<()> {
         self.body_seen += bytes as u64;
         if self.attempt.as_ref().is_some_and(|attempt| attempt.phase == Phase::Tunnel) {
-            self.response_moved();
+            self.response_moved(Instant::now());
             return Ok(());
         }
-        if end && self.request_ended.is_none() {
-            self.request_ended = Some(Instant::now());
+        if bytes > 0 || self.request_ended.is_none() {
+            let now = Instant::now();
+            self.request_ended = self.request_ended.or(end.then_some(now));
+            self.request_moved(now);
         }
-        self.request_moved();
         match self.plan.as_ref().map(|plan| plan.filters.on_body(self.body_seen)) {
             Some(ControlFlow::Break(refusal)) => {
                 self.refusal = Some(refusal);

@@ -28,8 +28,9 @@ impl Exchange {
     /// Picks the next backend and takes its lease. One whose name is not resolved is passed over.
     pub(super) fn next_peer(&mut self, head: &RequestHeader) -> Result<Box<HttpPeer>, Refusal> {
         let plan = self.plan.clone().ok_or(Refusal::NoRoute)?;
+        let now = Instant::now();
         loop {
-            let left = self.time_left();
+            let left = self.time_left(now);
             if left.is_zero() {
                 return Err(Refusal::RouteTimeout);
             }
@@ -38,7 +39,6 @@ impl Exchange {
                 self.tried.push(pick.backend().seat);
                 continue;
             };
-            let now = Instant::now();
             self.attempt = Some(Attempt { pick, began: now, sent: now, phase: Phase::Waiting });
             // What the last attempt failed with is in its own record; the exchange may yet end well.
             self.refusal = None;
@@ -62,28 +62,27 @@ impl Exchange {
 
     /// A connection is there: from now on the backend has `first_byte` to answer, once the request has been sent.
     pub(super) fn connected(&mut self, reused: bool, digest: Option<&Digest>) {
-        let Some(attempt) = &mut self.attempt else { return };
-        attempt.sent = Instant::now();
-        if !reused {
-            self.connect = Some(attempt.began.elapsed());
+        let now = Instant::now();
+        if let Some(attempt) = self.attempt.as_ref().filter(|_| !reused) {
+            self.connect = Some(now.saturating_duration_since(attempt.began));
         }
         self.watch.hold(digest.and_then(Line::of));
-        self.request_moved();
+        self.request_moved(now);
     }
 
     /// Part of the request has been read, or all of it.
-    pub(super) fn request_moved(&mut self) {
+    pub(super) fn request_moved(&mut self, now: Instant) {
         let Some(attempt) = &mut self.attempt else { return };
         if attempt.phase != Phase::Waiting {
-            return self.response_moved();
+            return self.response_moved(now);
         }
-        attempt.sent = Instant::now();
+        attempt.sent = now;
         let UpstreamTimeouts { first_byte, write, .. } = attempt.pick.upstream().config.timeouts;
         match self.request_ended {
-            None => self.watch.expect_body(self.body_timeout(), write),
-            Some(_) => match self.time_left() {
-                left if left < first_byte => self.watch.expect(left, Late::Route),
-                _ => self.watch.expect(first_byte, Late::FirstByte),
+            None => self.watch.expect_body(now, self.body_timeout(), write),
+            Some(_) => match self.time_left(now) {
+                left if left < first_byte => self.watch.expect(now, left, Late::Route),
+                _ => self.watch.expect(now, first_byte, Late::FirstByte),
             },
         }
     }
@@ -96,21 +95,22 @@ impl Exchange {
         attempt.phase = if tunnel { Phase::Tunnel } else { Phase::Answered };
         // It may have been late, on a connection that could not be cut.
         self.watch.take_late();
-        self.first_byte = Some(self.began.elapsed());
-        attempt.pick.backend().record_answer(attempt.sent.elapsed());
-        self.response_moved();
+        let now = Instant::now();
+        self.first_byte = Some(now.saturating_duration_since(self.began));
+        attempt.pick.backend().record_answer(now.saturating_duration_since(attempt.sent));
+        self.response_moved(now);
     }
 
     /// Part of the response has been read, or a byte went through a tunnel.
-    pub(super) fn response_moved(&self) {
+    pub(super) fn response_moved(&self, now: Instant) {
         let Some(attempt) = self.attempt.as_ref().filter(|_| !self.response_read) else { return };
         let config::Upstream { timeouts, protocol, .. } = &attempt.pick.upstream().config;
         match attempt.phase {
             Phase::Waiting => {}
             // HTTP/2 is read whether or not the client takes it, so only Pingora knows for whom a stream waits.
             Phase::Answered | Phase::Tunnel if *protocol != Protocol::Http1 => self.watch.pause(),
-            Phase::Answered => self.watch.expect(timeouts.between_bytes, Late::BetweenBytes),
-            Phase::Tunnel => self.watch.expect(timeouts.tunnel, Late::BetweenBytes),
+            Phase::Answered => self.watch.expect(now, timeouts.between_bytes, Late::BetweenBytes),
+            Phase::Tunnel => self.watch.expect(now, timeouts.tunnel, Late::BetweenBytes),
         }
     }
 

@@ -110,6 +110,7 @@ impl Exchange {
             _in_flight: connection.as_ref().map(|connection| connection.begin_exchange()),
             connection,
             watch: Watch::current(),
+            // Not when its watch began: that was when we started to wait for it.
             began: Instant::now(),
             request: Request::default(),
             sender: Sender { client: None, trusted: false },
@@ -138,8 +139,8 @@ impl Exchange {
     }
 
     /// What is left of the route's time; all of it while the request is still arriving.
-    pub(super) fn time_left(&self) -> Duration {
+    pub(super) fn time_left(&self, now: Instant) -> Duration {
         let timeout = self.plan.as_ref().map_or(Duration::MAX, |plan| plan.timeout);
-        self.request_ended.map_or(timeout, |ended| timeout.saturating_sub(ended.elapsed()))
+        self.request_ended.map_or(timeout, |ended| timeout.saturating_sub(now.saturating_duration_since(ended)))
     }
 }

@@ -18,7 +18,7 @@ mod watch;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
@@ -160,7 +160,7 @@ impl ProxyHttp for Gateway {
         if end_of_stream {
             exchange.response_ended()?;
         } else {
-            exchange.response_moved();
+            exchange.response_moved(Instant::now());
         }
         Ok(None)
     }

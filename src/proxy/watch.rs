@@ -10,7 +10,7 @@ use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant as StdInstant};
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
@@ -94,9 +94,10 @@ impl Watch {
         *self.line.lock().unwrap_or_else(PoisonError::into_inner) = line;
     }
 
-    /// Moves the deadline to `limit` from now.
-    pub(super) fn expect(&self, limit: Duration, late: Late) {
-        let since = self.now();
+    /// Moves the deadline to `limit` after `now`. The moment is told, because asking the clock has its price, and one
+    /// answer serves all that happens at once.
+    pub(super) fn expect(&self, now: StdInstant, limit: Duration, late: Late) {
+        let since = millis(now.saturating_duration_since(self.began.into_std()));
         self.since.store(since, Relaxed);
         self.limit.store(millis(limit), Relaxed);
         self.stands_for.store(late as u8 + 1, Relaxed);
@@ -104,10 +105,10 @@ impl Watch {
     }
 
     /// Expects more of the request: from the client, and that the backend takes it. Who is late is seen when one is.
-    pub(super) fn expect_body(&self, from_client: Duration, to_backend: Duration) {
-        self.expect(from_client, Late::Body);
+    pub(super) fn expect_body(&self, now: StdInstant, from_client: Duration, to_backend: Duration) {
+        self.expect(now, from_client, Late::Body);
         self.limit_of_write.store(millis(to_backend), Relaxed);
-        self.deadline.fetch_min(self.now().saturating_add(millis(to_backend)), Relaxed);
+        self.deadline.fetch_min(self.since.load(Relaxed).saturating_add(millis(to_backend)), Relaxed);
     }
 
     fn now(&self) -> u64 {
@@ -223,7 +224,7 @@ mod tests {
         watched(async {
             let watch = Watch::current();
             for _ in 0..5 {
-                watch.expect(Duration::from_secs(10), Late::FirstByte);
+                watch.expect(Instant::now().into_std(), Duration::from_secs(10), Late::FirstByte);
                 tokio::time::advance(Duration::from_secs(9)).await;
             }
             assert_eq!(watch.take_late(), None);
@@ -237,8 +238,8 @@ mod tests {
         watched(async {
             let watch = Watch::current();
             watch.hold(Some(Line::to(&ours).unwrap()));
-            watch.expect(Duration::from_secs(60), Late::BetweenBytes);
-            watch.expect(Duration::from_secs(2), Late::Route);
+            watch.expect(Instant::now().into_std(), Duration::from_secs(60), Late::BetweenBytes);
+            watch.expect(Instant::now().into_std(), Duration::from_secs(2), Late::Route);
             assert_eq!(theirs.read(&mut [0]).await.unwrap(), 0, "the other side should see the end");
             assert_eq!(watch.take_late(), Some(Late::Route));
             assert_eq!(watch.take_late(), None);
@@ -251,7 +252,7 @@ mod tests {
     async fn without_a_line_nothing_happens() {
         watched(async {
             let watch = Watch::current();
-            watch.expect(Duration::from_secs(2), Late::Route);
+            watch.expect(Instant::now().into_std(), Duration::from_secs(2), Late::Route);
             tokio::time::timeout(Duration::from_secs(3), std::future::pending::<()>()).await.unwrap_err();
             assert_eq!(watch.take_late(), None);
         })
