@@ -93,7 +93,7 @@ class Bench:
         with open(os.path.join(self.folder, "64k"), "w") as file:
             file.write("x" * 65536)
         conf = self.write("origin.conf", f"""
-daemon off; worker_processes 1; pid {self.folder}/origin.pid; error_log /dev/null;
+user root; daemon off; worker_processes 1; pid {self.folder}/origin.pid; error_log /dev/null;
 events {{ worker_connections 4096; }}
 http {{ access_log off; keepalive_requests 1000000000; keepalive_timeout 600s; sendfile on;
   server {{ listen 127.0.0.1:{self.origin} backlog=4096; root {self.folder};
