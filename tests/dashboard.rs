@@ -77,9 +77,9 @@ async fn an_interval_prints_the_table_again_and_again() {
     let backend = Backend::named("a");
     let program = program(&[&backend], "1s");
 
-    program.lines_with("app: 1 backends, 1 HEALTHY", 1).await;
+    program.lines_with("app: 1 backend, 1 HEALTHY", 1).await;
     let first = Instant::now();
-    program.lines_with("app: 1 backends, 1 HEALTHY", 4).await;
+    program.lines_with("app: 1 backend, 1 HEALTHY", 4).await;
 
     assert!((2..5).contains(&first.elapsed().as_secs()), "{:?} for three intervals", first.elapsed());
 }

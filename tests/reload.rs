@@ -166,12 +166,13 @@ async fn what_needs_a_restart_is_named_and_stays_as_it_was() {
         ("admin: { address: none }", "admin.address"),
         ("log: { access: none, dashboard: none }", "log.access"),
         ("log: { access: access.log, dashboard: 7s }", "log.dashboard"),
-        ("listeners: [{ name: plain, address: 127.0.0.1:0 }]", "listeners"),
-        (&listeners.replace("name: plain,", "name: plain, max_connections_per_address: 7,"), "listeners"),
-        (&listeners.replace("name: plain,", "name: plain, limits: { headers: 7 },"), "listeners"),
-        (&listeners.replace("name: plain,", "name: plain, timeouts: { idle: 7s },"), "listeners"),
-        (&listeners.replace("name: secure,", "name: secure, http2: false,"), "listeners"),
-        (&listeners.replace("plain", "other"), "listeners"),
+        (
+            &listeners.replace("name: plain,", "name: plain, max_connections_per_address: 7,"),
+            "listeners[0].max_connections_per_address",
+        ),
+        (&listeners.replace("name: plain,", "name: plain, limits: { headers: 7 },"), "listeners[0].limits"),
+        (&listeners.replace("name: plain,", "name: plain, timeouts: { idle: 7s },"), "listeners[0].timeouts"),
+        (&listeners.replace("name: secure,", "name: secure, http2: false,"), "listeners[1].http2"),
     ] {
         let done = lb.reload(saying("after").yaml_section(section)).await.unwrap();
         assert_eq!(done.needs_restart, [key], "{section}");
@@ -185,6 +186,24 @@ async fn what_needs_a_restart_is_named_and_stays_as_it_was() {
         listeners.replace("self_signed: [localhost]", "self_signed: [other], min_version: \"1.3\""),
     ] {
         assert_eq!(lb.reload(saying("x").yaml_section(&section)).await.unwrap().needs_restart, [""; 0], "{section}");
+    }
+}
+
+#[tokio::test]
+async fn routes_never_move_to_a_listener_they_were_not_meant_for() {
+    let lb = saying("before").start().await;
+    let listeners = "listeners:\n  - { name: plain, address: 127.0.0.1:0 }\n  - { name: secure, address: 127.0.0.1:0, \
+                     tls: { self_signed: [localhost] } }";
+    for (section, key) in [
+        ("listeners: [{ name: plain, address: 127.0.0.1:0 }]".to_owned(), "listeners"),
+        (listeners.replace("plain", "other"), "listeners[0].name"),
+        (listeners.replacen("127.0.0.1:0", "127.0.0.2:0", 1), "listeners[0].address"),
+        (listeners.replace(", tls: { self_signed: [localhost] }", ""), "listeners[1].tls"),
+    ] {
+        let section = section.replace(",                      tls", ", tls");
+        let error = lb.reload(saying("after").yaml_section(&section)).await.unwrap_err().to_string();
+        assert_eq!(error, format!("a change of {key} needs a restart"), "{section}");
+        assert_eq!(lb.get("/").await.body, "before", "nothing is taken over");
     }
 }
 

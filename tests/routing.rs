@@ -198,10 +198,6 @@ async fn a_path_is_matched_in_one_spelling_and_forwarded_byte_for_byte() {
         ("/inner/%2e./y", &outer),
         ("/inner/..//y?q", &outer),
         ("/inner%2fa", &outer),
-        ("/inner%2F..%2Fa", &outer),
-        ("/x/..%2finner/a", &outer),
-        ("/inner/..%2f..%2fy", &inner),
-        ("/inner/%5c..%5c..%5cy", &inner),
         ("/inner/%252e%252e/y", &inner),
         ("/?/inner/a", &outer),
     ] {
@@ -218,13 +214,15 @@ async fn a_path_above_the_root_is_refused() {
     let backend = Backend::named("any");
     let lb = Lb::with_backends([&backend]).start().await;
 
-    for target in ["/..", "/a/../../b", "/%2e%2e/a", "/a%00b", "/%zz"] {
+    let above = ["/..", "/a/../../b", "/%2e%2e/a", "/a%00b", "/%zz"];
+    let in_two_ways = ["/a//../b", "/inner%2F..%2Fa", "/x/..%2finner/a", "/inner/%5c..%5c..%5cy"];
+    for target in above.into_iter().chain(in_two_ways) {
         let response = lb.get(target).await;
         assert_eq!(response.status, 400, "{target}");
     }
 
     assert_eq!(backend.requests(), 0);
-    for line in lb.access_log(5).await {
+    for line in lb.access_log(9).await {
         assert_eq!(line["reason"], "bad_target");
     }
 }
@@ -242,7 +240,7 @@ async fn http2_normalises_the_same_way() {
     let client = lb.h2().await;
 
     assert_eq!(client.get("/inner/%2e%2e/y").await.body, "outer");
-    assert_eq!(client.get("/y//..//inner%2fx/%2e./inner").await.body, "inner");
+    assert_eq!(client.get("/y/..//inner%2fx/%2e./inner").await.body, "inner");
     assert_eq!(outer.only_request().head.first_line, "GET /inner/%2e%2e/y HTTP/1.1");
     assert_eq!(client.get("/../y").await.status, 400);
 }

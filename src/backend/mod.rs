@@ -132,6 +132,11 @@ impl Backend {
         self.numbers.answer(latency, SystemTime::now());
     }
 
+    /// Counts an attempt that it answered with an error of its own, a status of 500 or more.
+    pub fn record_error_answer(&self, latency: Duration, status: u16) {
+        self.numbers.error_answer(latency, &format!("status {status}"), SystemTime::now());
+    }
+
     /// Counts an attempt that failed through its fault. `what` is a few words for the operator.
     pub fn record_failure(&self, what: &str) {
         self.numbers.attempt_failed(what, SystemTime::now());

@@ -64,6 +64,11 @@ impl Numbers {
         self.end_row();
     }
 
+    pub(super) fn error_answer(&self, latency: Duration, what: &str, now: SystemTime) {
+        self.latencies.record(latency, now);
+        self.attempt_failed(what, now);
+    }
+
     pub(super) fn attempt_failed(&self, what: &str, now: SystemTime) {
         self.requests.fetch_add(1, Relaxed);
         self.errors.fetch_add(1, Relaxed);

@@ -51,3 +51,17 @@ fn an_endless_error_text_is_cut() {
     let words = backend.reading().last_error.unwrap().what.clone();
     assert!(words.chars().count() == 200 && words.chars().all(|c| c == '\u{20ac}'));
 }
+
+#[test]
+fn an_answer_of_500_or_more_is_an_error_and_no_sign_of_health() {
+    let backend = somewhere();
+    backend.record_error_answer(Duration::from_millis(3), 503);
+    let reading = backend.reading();
+    assert_eq!((reading.requests, reading.errors, reading.failures_in_row), (1, 1, 1));
+    assert_eq!(reading.last_error.map(|error| error.what.clone()), Some("status 503".to_owned()));
+    assert!(reading.last_healthy.is_none());
+    assert!(reading.p50.is_some());
+
+    backend.record_answer(Duration::from_millis(3));
+    assert_eq!(backend.reading().failures_in_row, 0);
+}

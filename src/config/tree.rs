@@ -248,7 +248,7 @@ impl Builder {
         if matches!(self.open.last(), Some(Open::Map(_, _, None))) {
             return Err(Refused {
                 what: "a list or a mapping cannot be a key",
-                help: "`{{` and `[` at the start of a text need quotes",
+                help: "`{` and `[` at the start of a text need quotes",
             });
         }
         self.open.push(open);

@@ -4,7 +4,8 @@ use std::ops::ControlFlow;
 
 use pingora::http::{RequestHeader, ResponseHeader};
 
-use super::{Answer, Client, Filter};
+use super::Filter;
+use crate::answer::Refusal;
 use crate::config::HeaderEdits;
 
 /// Changes fields as a route says, in the order remove, set, add.
@@ -38,7 +39,7 @@ macro_rules! apply {
 }
 
 impl Filter for Edits {
-    fn on_request(&self, head: &mut RequestHeader, _client: &Client) -> ControlFlow<Answer> {
+    fn on_forward(&self, head: &mut RequestHeader) -> ControlFlow<Refusal> {
         apply!(self.request, head);
         ControlFlow::Continue(())
     }

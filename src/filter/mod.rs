@@ -51,6 +51,12 @@ pub trait Filter: Send + Sync {
         ControlFlow::Continue(())
     }
 
+    /// The head that goes to the backend, complete but for this. Whatever is set here cannot be taken away by a
+    /// `Connection` field of the client's.
+    fn on_forward(&self, _head: &mut RequestHeader) -> ControlFlow<Refusal> {
+        ControlFlow::Continue(())
+    }
+
     /// The bytes of the request's body so far.
     fn on_body(&self, _seen: u64) -> ControlFlow<Refusal> {
         ControlFlow::Continue(())
@@ -107,6 +113,11 @@ impl Chain {
     /// Passes the head of a request through; the first filter that breaks ends it.
     pub fn on_request(&self, head: &mut RequestHeader, client: &Client) -> ControlFlow<Answer> {
         self.0.iter().try_for_each(|filter| filter.on_request(head, client))
+    }
+
+    /// Passes the head that goes to the backend through.
+    pub fn on_forward(&self, head: &mut RequestHeader) -> ControlFlow<Refusal> {
+        self.0.iter().try_for_each(|filter| filter.on_forward(head))
     }
 
     /// Tells how much of the request's body has been seen.

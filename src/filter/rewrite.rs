@@ -9,7 +9,7 @@ use http::header::HOST;
 use http::{HeaderValue, Uri};
 use pingora::http::RequestHeader;
 
-use super::{Answer, Client, Filter};
+use super::Filter;
 use crate::answer::Refusal;
 use crate::config;
 use crate::path;
@@ -50,11 +50,14 @@ impl Rewrite {
 }
 
 impl Filter for Rewrite {
-    fn on_request(&self, head: &mut RequestHeader, _client: &Client) -> ControlFlow<Answer> {
+    fn on_forward(&self, head: &mut RequestHeader) -> ControlFlow<Refusal> {
         if let Some(target) = self.target(&head.uri) {
-            match target.parse() {
+            // Over HTTP/2 the URI has an authority too. It stays: Pingora brings it in line with the Host field.
+            let mut parts = head.uri.clone().into_parts();
+            parts.path_and_query = target.parse().ok();
+            match Uri::from_parts(parts) {
                 Ok(uri) => head.set_uri(uri),
-                Err(_) => return ControlFlow::Break(Answer::Refuse(Refusal::BadTarget)),
+                Err(_) => return ControlFlow::Break(Refusal::BadTarget),
             }
         }
         if let Some(host) = &self.host {
@@ -74,7 +77,7 @@ mod tests {
         let rewrite = config::Rewrite { strip_prefix: some(strip), add_prefix: some(add), host: None };
         let mut head = RequestHeader::build("GET", target.as_bytes(), None).unwrap();
         let filter = Rewrite::new(&rewrite).unwrap();
-        assert!(filter.on_request(&mut head, &Client { address: None, tls: false }).is_continue());
+        assert!(filter.on_forward(&mut head).is_continue());
         head.uri.to_string()
     }
 

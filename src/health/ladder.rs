@@ -43,12 +43,6 @@ impl Ladder {
         self.state
     }
 
-    /// The same backend under other numbers, as after a reload: its state stays, and so does what speaks against it.
-    #[must_use]
-    pub fn with(self, fall: u32, rise: u32) -> Self {
-        Self { fall: fall.max(1), rise: rise.max(1), ..self }
-    }
-
     /// Takes the result of a probe; answers the new state if it changes.
     pub fn record(&mut self, success: bool) -> Option<State> {
         self.results = if self.results == Results::None { Results::One } else { Results::Several };
@@ -206,15 +200,5 @@ mod tests {
             ladder.record(success);
             assert_eq!(ladder.pause(&schedule(), 1 << 63), Duration::from_secs(seconds));
         }
-    }
-
-    #[test]
-    fn other_numbers_keep_the_state() {
-        let mut ladder = Ladder::new(3, 2);
-        ladder.record(true);
-        ladder.record(false);
-        let mut ladder = ladder.with(2, 2);
-        assert_eq!(ladder.state(), State::Healthy);
-        assert_eq!(ladder.record(false), Some(State::Unreachable));
     }
 }

@@ -97,6 +97,19 @@ impl Exchange {
         listener.redirect_to_https.map(|port| reply::to_https(&self.request, target, port))
     }
 
+    /// Lets the filters of the plan change the head that goes to the backend.
+    pub(super) fn edit(&mut self, head: &mut RequestHeader) -> Result<()> {
+        match self.plan.as_ref().map(|plan| plan.filters.on_forward(head)) {
+            Some(ControlFlow::Break(refusal)) => Err(self.refused(refusal)),
+            Some(ControlFlow::Continue(())) | None => Ok(()),
+        }
+    }
+
+    fn refused(&mut self, refusal: Refusal) -> Box<Error> {
+        self.refusal = Some(refusal);
+        Error::explain(ErrorType::HTTPStatus(refusal.status().as_u16()), refusal.label()).into_down()
+    }
+
     /// Counts the request's body, and refuses what is over its limit.
     pub(super) fn take_body(&mut self, bytes: usize, end: bool) -> Result<()> {
         self.body_seen += bytes as u64;
@@ -110,10 +123,7 @@ impl Exchange {
             self.request_moved(now);
         }
         match self.plan.as_ref().map(|plan| plan.filters.on_body(self.body_seen)) {
-            Some(ControlFlow::Break(refusal)) => {
-                self.refusal = Some(refusal);
-                Err(Error::explain(ErrorType::HTTPStatus(refusal.status().as_u16()), refusal.label()).into_down())
-            }
+            Some(ControlFlow::Break(refusal)) => Err(self.refused(refusal)),
             Some(ControlFlow::Continue(())) | None => Ok(()),
         }
     }

@@ -5,7 +5,8 @@
 
 use std::time::{Duration, Instant};
 
-use http::StatusCode;
+use http::header::UPGRADE;
+use http::{StatusCode, Version};
 use pingora::Error;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::Digest;
@@ -19,10 +20,14 @@ use super::snapshot::Plan;
 use super::watch::Late;
 use crate::answer::{self, Fault, Refusal};
 use crate::balance::Ask;
-use crate::config::{self, HashKey, Protocol, UpstreamTimeouts};
+use crate::config::{HashKey, UpstreamTimeouts};
 use crate::retry::{self, Circumstances, Failure, Verdict};
 use crate::upstream::Connect;
 use crate::upstream::dial::Line;
+
+/// The addresses of one name that a request tries: enough for both families of a host, and the other backends shall
+/// have their turn.
+const ADDRESSES_MAX: usize = 3;
 
 impl Exchange {
     /// Picks the next backend and takes its lease. One whose name is not resolved is passed over.
@@ -35,15 +40,21 @@ impl Exchange {
                 return Err(Refusal::RouteTimeout);
             }
             let Again { pick, fresh } = self.next_pick(&plan, head)?;
-            let Some(peer) = pick.peer(Connect { fresh, within: left }) else {
+            let Some(peer) = pick.peer(Connect { fresh, within: left, upgrades: self.upgrades(head) }) else {
                 self.tried.push(pick.backend().seat);
                 continue;
             };
-            self.attempt = Some(Attempt { pick, began: now, sent: now, phase: Phase::Waiting });
+            let timed_by_us = peer.options.read_timeout.is_none();
+            self.attempt = Some(Attempt { pick, began: now, sent: now, phase: Phase::Waiting, timed_by_us });
             // What the last attempt failed with is in its own record; the exchange may yet end well.
             self.refusal = None;
             return Ok(peer);
         }
+    }
+
+    /// Whether the client asks for another protocol, which only HTTP/1.1 can do (RFC 9110, section 7.8).
+    fn upgrades(&self, head: &RequestHeader) -> bool {
+        head.version == Version::HTTP_11 && head.headers.contains_key(UPGRADE)
     }
 
     fn next_pick(&mut self, plan: &Plan, head: &RequestHeader) -> Result<Again, Refusal> {
@@ -97,18 +108,22 @@ impl Exchange {
         self.watch.take_late();
         let now = Instant::now();
         self.first_byte = Some(now.saturating_duration_since(self.began));
-        attempt.pick.backend().record_answer(now.saturating_duration_since(attempt.sent));
+        let (backend, latency) = (attempt.pick.backend(), now.saturating_duration_since(attempt.sent));
+        match head.status.is_server_error() {
+            true => backend.record_error_answer(latency, head.status.as_u16()),
+            false => backend.record_answer(latency),
+        }
         self.response_moved(now);
     }
 
     /// Part of the response has been read, or a byte went through a tunnel.
     pub(super) fn response_moved(&self, now: Instant) {
         let Some(attempt) = self.attempt.as_ref().filter(|_| !self.response_read) else { return };
-        let config::Upstream { timeouts, protocol, .. } = &attempt.pick.upstream().config;
+        let timeouts = &attempt.pick.upstream().config.timeouts;
         match attempt.phase {
             Phase::Waiting => {}
             // HTTP/2 is read whether or not the client takes it, so only Pingora knows for whom a stream waits.
-            Phase::Answered | Phase::Tunnel if *protocol != Protocol::Http1 => self.watch.pause(),
+            Phase::Answered | Phase::Tunnel if !attempt.timed_by_us => self.watch.pause(),
             Phase::Answered => self.watch.expect(now, timeouts.between_bytes, Late::BetweenBytes),
             Phase::Tunnel => self.watch.expect(now, timeouts.tunnel, Late::BetweenBytes),
         }
@@ -133,10 +148,15 @@ impl Exchange {
         let refusal = cause::of_no_connection(error);
         self.refusal = Some(refusal);
         let Some(pick) = self.end_attempt(refusal.label()) else { return false };
+        if self.time_left(Instant::now()).is_zero() {
+            // It was the route's time that was short, not the backend that was slow.
+            self.refusal = Some(Refusal::RouteTimeout);
+            return false;
+        }
         pick.mark_address(peer);
         let verdict = retry::decide(Failure::Connect, self.circumstances(true, true));
         let tries_of_this = self.attempts.iter().rev().take_while(|ended| ended.backend == pick.backend().name).count();
-        if verdict == Verdict::Elsewhere && tries_of_this < pick.addresses() {
+        if verdict == Verdict::Elsewhere && tries_of_this < pick.addresses().min(ADDRESSES_MAX) {
             self.again = Some(Again { pick, fresh: false });
         } else {
             pick.backend().record_failure(refusal.label());
@@ -163,10 +183,17 @@ impl Exchange {
         let idempotent = session.req_header().method.is_idempotent();
         let mut now = self.circumstances(idempotent, !session.as_ref().retry_buffer_truncated());
         now.response_begun = session.response_written().is_some();
-        let verdict = retry::decide(if stale { Failure::StaleConnection } else { Failure::Later }, now);
+        let failure = match () {
+            () if cause::says_not_taken(error) => Failure::NotTaken,
+            () if stale => Failure::StaleConnection,
+            () => Failure::Later,
+        };
+        let verdict = retry::decide(failure, now);
         if verdict == Verdict::SameAgain {
             self.had_free_try = true;
-            self.again = Some(Again { pick, fresh: true });
+            // Pingora shows us the body once more.
+            self.body_seen = 0;
+            self.again = Some(Again { pick, fresh: failure == Failure::StaleConnection });
             return true;
         }
         if refusal.fault() == Fault::Backend {

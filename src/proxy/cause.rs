@@ -4,7 +4,7 @@
 //! place, so this is the only file that knows their names.
 #![expect(clippy::wildcard_enum_match_arm, reason = "the list of Pingora's errors is long, open, and not ours")]
 
-use pingora::{Error, ErrorSource, ErrorType};
+use pingora::{Error, ErrorSource, ErrorType, RetryType};
 
 use super::exchange::{Exchange, Phase};
 use super::watch::Late;
@@ -17,6 +17,12 @@ pub(super) fn of_no_connection(error: &Error) -> Refusal {
         ErrorType::TLSHandshakeFailure | ErrorType::InvalidCert | ErrorType::HandshakeError => Refusal::BackendTls,
         _ => Refusal::ConnectRefused,
     }
+}
+
+/// Whether the backend said that it did not take the request. Pingora marks what HTTP/2 allows to be sent again.
+pub(super) fn says_not_taken(error: &Error) -> bool {
+    let of_http2 = matches!(error.etype(), ErrorType::H2Error | ErrorType::H2Downgrade);
+    of_http2 && matches!(error.retry, RetryType::Decided(true))
 }
 
 /// We cut the connection to a backend that was too slow.

@@ -1,7 +1,7 @@
 //! Who sent this request? The client's address behind the proxies that the operator trusts.
 //!
-//! `X-Forwarded-For` is walked from right to left, past trusted addresses, to the first that is not; an element that
-//! is no address ends the walk. Nothing is believed unless the peer itself is trusted.
+//! `X-Forwarded-For`, or `Forwarded` where there is none, is walked from right to left, past trusted addresses, to the
+//! first that is not; an element that is no address ends the walk. Nothing is believed unless the peer is trusted.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -24,18 +24,37 @@ pub(super) fn sender(peer: Option<SocketAddr>, headers: &HeaderMap, trusted: &[I
     if !peer.is_none_or(is_trusted) {
         return Sender { client: peer, trusted: false };
     }
-    let mut client = peer;
+    let of = |name: &'static str| headers.get_all(name).iter().rev().map(|field| field.to_str().unwrap_or(""));
     // Several fields are one list, in their order (RFC 9110, section 5.3).
-    'walk: for field in headers.get_all("x-forwarded-for").iter().rev() {
-        for element in field.to_str().unwrap_or("").rsplit(',') {
-            let Some(address) = parse(element) else { break 'walk };
-            client = Some(address);
-            if !is_trusted(address) {
-                break 'walk;
-            }
+    let client = if headers.contains_key("x-forwarded-for") {
+        walk(peer, of("x-forwarded-for").flat_map(|field| field.rsplit(',')).map(parse), is_trusted)
+    } else {
+        walk(peer, of("forwarded").flat_map(|field| field.rsplit(',')).map(|it| parse(node(it)?)), is_trusted)
+    };
+    Sender { client, trusted: true }
+}
+
+/// The first address that is not trusted, or the last before one that cannot be read.
+fn walk(
+    peer: Option<IpAddr>,
+    elements: impl Iterator<Item = Option<IpAddr>>,
+    is_trusted: impl Fn(IpAddr) -> bool,
+) -> Option<IpAddr> {
+    let mut client = peer;
+    for element in elements {
+        let Some(address) = element else { break };
+        client = Some(address);
+        if !is_trusted(address) {
+            break;
         }
     }
-    Sender { client, trusted: true }
+    client
+}
+
+/// Whom an element of `Forwarded` is for (RFC 7239, section 5.2).
+fn node(element: &str) -> Option<&str> {
+    let mut pairs = element.split(';').filter_map(|pair| pair.trim().split_once('='));
+    pairs.find(|(name, _)| name.eq_ignore_ascii_case("for")).map(|(_, node)| node.trim_matches('"'))
 }
 
 /// An address, bare or with a port, as proxies write it.
@@ -72,6 +91,22 @@ mod tests {
         assert_eq!(client("10.0.0.1", &["192.0.2.7:5555"]), "192.0.2.7");
         assert_eq!(client("fd00::1", &["[2001:db8::7]:443"]), "2001:db8::7");
         assert_eq!(client("::ffff:10.0.0.1", &["192.0.2.7"]), "192.0.2.7");
+    }
+
+    #[test]
+    fn forwarded_is_walked_where_the_other_is_missing() {
+        let trusted: Vec<IpNet> = vec!["10.0.0.0/8".parse().unwrap()];
+        let client = |fields: &[(&'static str, &str)]| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in fields {
+                headers.append(*name, value.parse().unwrap());
+            }
+            sender(Some("10.0.0.1:1".parse().unwrap()), &headers, &trusted).client.unwrap().to_string()
+        };
+        assert_eq!(client(&[("forwarded", "for=6.6.6.6, for=192.0.2.7;proto=https, for=10.0.0.2")]), "192.0.2.7");
+        assert_eq!(client(&[("forwarded", "proto=http;For=\"[2001:db8::7]:443\"")]), "2001:db8::7");
+        assert_eq!(client(&[("forwarded", "for=_hidden")]), "10.0.0.1");
+        assert_eq!(client(&[("forwarded", "for=1.2.3.4"), ("x-forwarded-for", "192.0.2.7")]), "192.0.2.7");
     }
 
     #[test]

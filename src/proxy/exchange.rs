@@ -74,6 +74,8 @@ pub(super) struct Attempt {
     pub(super) began: Instant,
     pub(super) sent: Instant,
     pub(super) phase: Phase,
+    /// Whether our watch times the response; else Pingora does, as on a connection that others may share.
+    pub(super) timed_by_us: bool,
 }
 
 /// How far an attempt is.

@@ -126,7 +126,8 @@ impl ProxyHttp for Gateway {
         exchange: &mut Exchange,
     ) -> Result<()> {
         let connection = exchange.connection.as_deref();
-        forward::request(head, session.req_header(), (&exchange.request, exchange.sender), connection)
+        forward::request(head, session.req_header(), (&exchange.request, exchange.sender), connection)?;
+        exchange.edit(head)
     }
 
     async fn request_body_filter(

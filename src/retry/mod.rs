@@ -9,6 +9,8 @@ pub enum Failure {
     Connect,
     /// A pooled connection turned out to be closed before it gave a byte.
     StaleConnection,
+    /// The backend said that it did not take the request: HTTP/2's REFUSED_STREAM, GOAWAY or HTTP_1_1_REQUIRED.
+    NotTaken,
     /// Anything later.
     Later,
 }
@@ -33,7 +35,7 @@ pub struct Circumstances {
 pub enum Verdict {
     /// An attempt at a backend that has not been tried.
     Elsewhere,
-    /// An attempt at the same backend on a fresh connection, which does not count as a second one.
+    /// An attempt at the same backend on another connection, which does not count as a second one.
     SameAgain,
     /// No more.
     GiveUp,
@@ -51,8 +53,9 @@ pub fn decide(failure: Failure, now: Circumstances) -> Verdict {
         Failure::Connect => Verdict::Elsewhere,
         // The backend closed the connection while it was idle, most likely; but it may also have read the request
         // and died of it, so only a request that may arrive twice is sent again.
-        Failure::StaleConnection if now.idempotent && !now.had_free_try => Verdict::SameAgain,
-        Failure::StaleConnection | Failure::Later => Verdict::GiveUp,
+        // A GOAWAY leaves the same doubt: the last stream that it names is not known here.
+        Failure::StaleConnection | Failure::NotTaken if now.idempotent && !now.had_free_try => Verdict::SameAgain,
+        Failure::StaleConnection | Failure::NotTaken | Failure::Later => Verdict::GiveUp,
     }
 }
 
@@ -72,6 +75,7 @@ mod tests {
     #[test]
     fn a_stale_connection_gets_one_free_try_if_the_request_may_arrive_twice() {
         assert_eq!(decide(Failure::StaleConnection, FIRST), Verdict::SameAgain);
+        assert_eq!(decide(Failure::NotTaken, FIRST), Verdict::SameAgain);
         for once_is_enough in [
             Circumstances { idempotent: false, ..FIRST },
             Circumstances { had_free_try: true, ..FIRST },

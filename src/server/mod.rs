@@ -13,12 +13,12 @@ mod options;
 mod process;
 mod refused;
 mod reload;
+mod replacement;
 pub mod seldom;
 pub mod tls;
 pub mod watch_files;
 pub mod wire;
 
-use std::collections::HashMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -44,6 +44,7 @@ use self::connection::InFlight;
 use self::front::{Front, Shared};
 use self::limits::TotalLimit;
 use self::listen::{BindError, Listening, accept_forever, bind};
+use self::replacement::Replacement;
 use self::tls::{TlsError, TlsState, install_crypto};
 
 pub use self::process::{ProcessError, run, worker_threads};
@@ -86,6 +87,9 @@ pub enum StartError {
         /// Why.
         source: PeerTlsError,
     },
+    /// The sockets of a running front door stay as they are.
+    #[error("a change of {0} needs a restart")]
+    NeedsRestart(String),
     /// The access log cannot be written.
     #[error("log.access: {0}")]
     AccessLog(io::Error),
@@ -127,7 +131,7 @@ impl FrontDoor {
         let admin = config.admin.as_ref().map(bind).transpose().map_err(StartError::Admin)?;
         let access_log = AccessLog::open(&config.log.access).map_err(StartError::AccessLog)?;
         let changes = watch::Sender::new(0);
-        let upstreams = start_upstreams(&config, &Upstreams::new(), &changes).await?;
+        let upstreams = Replacement::prepare(&config, &Upstreams::new()).await?.put_in_place(&changes);
         let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::new(&config, upstreams)));
         let closing = watch::Sender::new(false);
         let gateway =
@@ -299,35 +303,6 @@ fn fronts(
         Ok(Front::new((index, listener.clone()), address, proxy.clone(), tls, shared.clone()))
     };
     listeners.map(front).collect()
-}
-
-/// Starts the upstreams that are new or have changed; the others are taken over as they are.
-async fn start_upstreams(
-    config: &Config,
-    old: &Upstreams,
-    changes: &watch::Sender<u64>,
-) -> Result<Upstreams, StartError> {
-    let mut upstreams = HashMap::new();
-    let mut new = Vec::new();
-    for wanted in &config.upstreams {
-        let known = old.get(&wanted.name);
-        let upstream = match known {
-            Some(same) if same.config == *wanted => same.clone(),
-            _ => {
-                let built = Upstream::new(wanted, known.map(|known| &**known));
-                let built = built.map_err(|source| StartError::PeerTls { upstream: wanted.name.clone(), source })?;
-                new.push(built.clone());
-                built
-            }
-        };
-        upstreams.insert(wanted.name.clone(), upstream);
-    }
-    let told = changes.clone();
-    let on_change: crate::upstream::OnChange = Arc::new(move || told.send_modify(|count| *count += 1));
-    // All at once: a resolver that hangs shall delay the start once, not once an upstream.
-    let starts: JoinSet<()> = new.into_iter().map(|upstream| upstream.start(on_change.clone())).collect();
-    starts.join_all().await;
-    Ok(upstreams)
 }
 
 fn pingora_conf(config: &Config) -> ServerConf {

@@ -50,12 +50,9 @@ pub fn run(config: Config, file: Option<&Path>, opened: impl FnOnce(&[Address]))
     ended
 }
 
-/// One worker needs nobody to share its work with, and does without what sharing costs.
+/// The workers serve; this thread reads files and waits for signals, so that a slow disk delays no request.
 fn runtime(threads: usize) -> io::Result<Runtime> {
-    match threads {
-        1 => Builder::new_current_thread().enable_all().build(),
-        _ => Builder::new_multi_thread().worker_threads(threads).thread_name("portcullis").enable_all().build(),
-    }
+    Builder::new_multi_thread().worker_threads(threads).thread_name("portcullis").enable_all().build()
 }
 
 async fn serve(config: Config, file: Option<&Path>, opened: impl FnOnce(&[Address])) -> Result<(), ProcessError> {

@@ -7,9 +7,10 @@
 use std::sync::{Arc, PoisonError};
 
 use super::front::Front;
+use super::replacement::Replacement;
 use super::tls::TlsState;
-use super::{Inner, StartError, start_upstreams};
-use crate::config::{Config, Listener};
+use super::{Inner, StartError};
+use crate::config::{Config, Listener, ListenerTimeouts};
 use crate::proxy::{Gateway, Snapshot};
 
 /// A listener, and the TLS state that it is to get.
@@ -27,12 +28,13 @@ impl Inner {
     pub(super) async fn reload(&self, config: Config) -> Result<Reloaded, StartError> {
         let _one_at_a_time = self.reloading.lock().await;
         let old_config = self.with_config(Config::clone);
-        let (config, needs_restart) = keep_what_is_fixed(config, &old_config);
+        let (config, needs_restart) = keep_what_is_fixed(config, &old_config)?;
         let old = self.snapshot.load_full();
         let tls = self.prepare_tls(&config)?;
-        let upstreams = start_upstreams(&config, &old.upstreams, &self.changes).await?;
-        // From here on nothing can fail.
-        self.snapshot.store(Arc::new(Snapshot::new(&config, upstreams.clone())));
+        let replacement = Replacement::prepare(&config, &old.upstreams).await?;
+        // From here on nothing can fail, and nothing waits.
+        let upstreams = replacement.put_in_place(&self.changes);
+        self.snapshot.store(Arc::new(Snapshot::new(&config, upstreams)));
         for (front, state) in tls {
             front.replace_tls(state);
         }
@@ -41,13 +43,6 @@ impl Inner {
         }
         log::set_max_level(config.log.level);
         *self.config.lock().unwrap_or_else(PoisonError::into_inner) = config;
-        for (name, upstream) in &old.upstreams {
-            let kept = upstreams.get(name).is_some_and(|new| Arc::ptr_eq(new, upstream));
-            if !kept {
-                // Requests in flight may hold it for a long time; its probes would go on beside the new ones.
-                upstream.stop();
-            }
-        }
         self.changes.send_modify(|count| *count += 1);
         Ok(Reloaded { needs_restart })
     }
@@ -78,8 +73,9 @@ impl Inner {
     }
 }
 
-/// Keeps the old value of everything that only a restart can change, and names its key.
-fn keep_what_is_fixed(mut config: Config, old: &Config) -> (Config, Vec<String>) {
+/// Keeps the old value of everything that only a restart can change, and names its key. Where that would put requests
+/// on a listener that they were not meant for, nothing is taken over at all.
+fn keep_what_is_fixed(mut config: Config, old: &Config) -> Result<(Config, Vec<String>), StartError> {
     let mut keys = Vec::new();
     let mut keep = |changed: bool, key: &str| {
         if changed {
@@ -106,28 +102,46 @@ fn keep_what_is_fixed(mut config: Config, old: &Config) -> (Config, Vec<String>)
     if keep(config.log.dashboard != old.log.dashboard, "log.dashboard") {
         config.log.dashboard = old.log.dashboard;
     }
-    let same_count = config.listeners.len() == old.listeners.len();
-    let fixed = |new: &Listener, old: &Listener| fixed_part(new) == fixed_part(old);
-    let same = same_count && config.listeners.iter().zip(&old.listeners).all(|(new, old)| fixed(new, old));
-    if keep(!same, "listeners") {
-        config.listeners.clone_from(&old.listeners);
+    if config.listeners.len() != old.listeners.len() {
+        return Err(StartError::NeedsRestart("listeners".to_owned()));
     }
-    (config, keys)
+    for (index, (new, old)) in config.listeners.iter_mut().zip(&old.listeners).enumerate() {
+        same_place(new, old).map_err(|key| StartError::NeedsRestart(format!("listeners[{index}].{key}")))?;
+        keys.extend(keep_of_listener(new, old).iter().map(|key| format!("listeners[{index}].{key}")));
+    }
+    Ok((config, keys))
 }
 
-/// A listener without what a snapshot or its TLS state can take over.
-fn fixed_part(listener: &Listener) -> Listener {
-    let mut fixed = listener.clone();
-    fixed.redirect_to_https = None;
-    fixed.acme_challenges = None;
-    if let Some(tls) = &mut fixed.tls {
-        tls.certificates.clear();
-        tls.self_signed.clear();
-        tls.client_auth = None;
-        tls.min_version = crate::config::TlsVersion::V1_2;
+/// Whether a listener is still the one that its routes mean; else the key that says otherwise.
+fn same_place(new: &Listener, old: &Listener) -> Result<(), &'static str> {
+    match () {
+        () if new.address != old.address => Err("address"),
+        () if new.name != old.name => Err("name"),
+        () if new.tls.is_some() != old.tls.is_some() => Err("tls"),
+        () => Ok(()),
     }
-    // Those of the body are in the snapshot; those of the head are kept by the guard below Pingora.
-    fixed.timeouts.body = std::time::Duration::ZERO;
-    fixed.timeouts.write = std::time::Duration::ZERO;
-    fixed
+}
+
+/// Keeps what a listener was opened with, and names the keys. Its certificates, its redirect and its limits for bodies
+/// and writes are taken over.
+fn keep_of_listener(new: &mut Listener, old: &Listener) -> Vec<&'static str> {
+    let mut keys = Vec::new();
+    if new.http2 != old.http2 {
+        new.http2 = old.http2;
+        keys.push("http2");
+    }
+    if new.max_connections_per_address != old.max_connections_per_address {
+        new.max_connections_per_address = old.max_connections_per_address;
+        keys.push("max_connections_per_address");
+    }
+    if new.limits != old.limits {
+        new.limits = old.limits.clone();
+        keys.push("limits");
+    }
+    let live = |new: &ListenerTimeouts| ListenerTimeouts { body: new.body, write: new.write, ..old.timeouts.clone() };
+    if new.timeouts != live(&new.timeouts) {
+        new.timeouts = live(&new.timeouts);
+        keys.push("timeouts");
+    }
+    keys
 }

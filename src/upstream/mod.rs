@@ -119,22 +119,29 @@ impl Upstream {
         Ok(upstream)
     }
 
-    /// Resolves names, then starts the probes and the look-ups. `on_change` is told after a state has changed.
-    pub async fn start(self: Arc<Self>, on_change: OnChange) {
-        let backends = || self.members.iter().map(|member| member.backend.clone());
+    /// Looks up the names that have no address yet, for a bounded time.
+    pub async fn resolve(self: Arc<Self>) {
+        let backends = self.members.iter().map(|member| &member.backend);
+        let unknown = backends.filter(|backend| backend.addresses().is_empty()).cloned();
+        dns::resolve_once(unknown.collect::<Vec<_>>(), &Arc::new(dns::System), FIRST_LOOKUP).await;
+    }
+
+    /// Starts the probes and the look-ups. `on_change` is told after a state has changed.
+    pub fn watch(self: &Arc<Self>, on_change: &OnChange) {
         let resolver = Arc::new(dns::System);
-        dns::resolve_once(backends(), &resolver, FIRST_LOOKUP).await;
         let (check, protocol) = (&self.config.health_check, self.config.protocol);
         let changes = Arc::new(Notify::new());
-        let mut tasks = vec![Task::spawn(keep_choosing(Arc::downgrade(&self), changes.clone(), on_change))];
-        for backend in backends() {
+        let mut tasks = Vec::new();
+        for backend in self.members.iter().map(|member| member.backend.clone()) {
             let changes = changes.clone();
             let changed = Arc::new(move |_: &Backend, _: State, _: State| changes.notify_one());
             tasks.extend(health::watch(backend.clone(), check, protocol, self.tls.clone(), changed));
             tasks.extend(dns::resolve_forever(backend, resolver.clone(), |_| {}));
         }
-        *self.tasks.lock().unwrap_or_else(PoisonError::into_inner) = tasks;
+        // Before the task that chooses from now on: what changes meanwhile waits for it.
         self.choose_again();
+        tasks.push(Task::spawn(keep_choosing(Arc::downgrade(self), changes, on_change.clone())));
+        *self.tasks.lock().unwrap_or_else(PoisonError::into_inner) = tasks;
     }
 
     /// Ends the probes and the look-ups; requests in flight go on.

@@ -4,6 +4,7 @@ use std::hash::Hasher;
 use std::sync::Arc;
 use std::time::Duration;
 
+use pingora::protocols::ALPN;
 use pingora::upstreams::peer::HttpPeer;
 use xxhash_rust::xxh3::Xxh3;
 
@@ -11,6 +12,9 @@ use super::addresses::Addresses;
 use super::dial::Dialler;
 use crate::backend::{Backend, PeerTls};
 use crate::config::{self, Protocol};
+
+/// Tells connections that were made for HTTP/1.1 alone from others to the same backend.
+const HTTP1_ONLY: u64 = 2;
 
 /// Streams on one HTTP/2 connection to a backend; Pingora's own default is 1.
 const H2_STREAMS: usize = 100;
@@ -28,6 +32,8 @@ pub struct Connect {
     pub fresh: bool,
     /// Within this time, if it is shorter than the upstream's own limit.
     pub within: Duration,
+    /// With HTTP/1.1 where there is a choice, because the client asks for an upgrade.
+    pub upgrades: bool,
 }
 
 impl PeerTemplate {
@@ -49,7 +55,12 @@ impl PeerTemplate {
         }
         if how.fresh {
             // Connections are pooled by this key, and no other peer has it.
-            peer.group_key ^= 1;
+            peer.group_key = fastrand::u64(..) | 1;
+        }
+        if how.upgrades && peer.options.alpn == ALPN::H2H1 {
+            peer.options.set_http_version(1, 1);
+            peer.options.read_timeout = None;
+            peer.group_key ^= HTTP1_ONLY;
         }
         if how.within < self.timeout {
             peer.options.custom_l4 = Some(Arc::new(Dialler { timeout: how.within }));
@@ -91,6 +102,6 @@ fn group_key(upstream: &config::Upstream) -> u64 {
     let mut hasher = Xxh3::new();
     hasher.write(upstream.name.as_bytes());
     hasher.write(format!("{:?} {:?}", upstream.tls, upstream.protocol).as_bytes());
-    // The lowest bit tells fresh peers from others.
-    hasher.finish() & !1
+    // The lowest bits tell fresh peers, and those for HTTP/1.1 alone, from others.
+    hasher.finish() & !(1 | HTTP1_ONLY)
 }

@@ -37,7 +37,8 @@ fn draw(text: &mut String, table: &Table, width: usize, color: bool) {
     let (shown, cut) = select(&table.rows);
     let cells: Vec<_> = shown.iter().map(|row| cells(row)).collect();
     let columns = Columns::fit(&cells, width);
-    line(text, &clip(&format!("{}: {}", escape(&table.upstream), summary(table.rows.iter(), " backends")), width));
+    let noun = if table.rows.len() == 1 { " backend" } else { " backends" };
+    line(text, &clip(&format!("{}: {}", escape(&table.upstream), summary(table.rows.iter(), noun)), width));
     columns.draw(text, &HEADINGS.map(str::to_owned), None);
     for (row, cells) in shown.iter().zip(&cells) {
         columns.draw(text, cells, color.then_some(row.state));

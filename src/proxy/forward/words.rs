@@ -5,8 +5,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use http::HeaderValue;
 use http::header::FORWARDED;
+use http::{HeaderName, HeaderValue};
 use pingora::Result;
 use pingora::http::RequestHeader;
 
@@ -59,6 +59,7 @@ impl Words {
             }
             return Ok(());
         }
+        drop_lookalikes(head);
         set(head, FOR, self.address.clone())?;
         set(head, PROTO, scheme)?;
         set(head, HOST, host)?;
@@ -80,6 +81,17 @@ impl Words {
         element.extend([";proto=", self.scheme]);
         // All of it is visible ASCII, which is what a field may hold.
         HeaderValue::try_from(element).unwrap_or_else(|_| HeaderValue::from_static("for=unknown"))
+    }
+}
+
+/// Takes away what CGI and its heirs would read as one of our fields: they make one variable of `X_Forwarded_For` and
+/// `X-Forwarded-For`.
+fn drop_lookalikes(head: &mut RequestHeader) {
+    let ours = |name: &str| [FOR, PROTO, HOST, PORT, "X-Request-Id"].iter().any(|our| name.eq_ignore_ascii_case(our));
+    let lookalike = |name: &&HeaderName| name.as_str().contains('_') && ours(&name.as_str().replace('_', "-"));
+    let found: Vec<HeaderName> = head.headers.keys().filter(lookalike).cloned().collect();
+    for name in found {
+        head.remove_header(&name);
     }
 }
 

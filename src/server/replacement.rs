@@ -1,0 +1,66 @@
+//! Which upstreams stay, and which take their place? Prepared with all that can fail or wait, then swapped at once.
+//!
+//! Old and new upstreams share their backends, so the probes of the old ones end before those of the new ones begin:
+//! two that watch one backend would each miss what the other has seen.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::StartError;
+use crate::config;
+use crate::config::Config;
+use crate::proxy::Upstreams;
+use crate::upstream::{OnChange, Upstream};
+
+/// The upstreams of a configuration, ready to be put in place.
+pub(super) struct Replacement {
+    upstreams: Upstreams,
+    new: Vec<Arc<Upstream>>,
+    old: Vec<Arc<Upstream>>,
+}
+
+impl Replacement {
+    /// Builds the upstreams that are new or have changed, and resolves their names; the others are taken over.
+    pub(super) async fn prepare(config: &Config, running: &Upstreams) -> Result<Self, StartError> {
+        let mut it = Self { upstreams: Upstreams::new(), new: Vec::new(), old: Vec::new() };
+        for wanted in &config.upstreams {
+            let known = running.get(&wanted.name);
+            let upstream = match known {
+                Some(same) if same.config == *wanted && !reads_files(wanted) => same.clone(),
+                Some(_) | None => {
+                    let built = Upstream::new(wanted, known.map(|known| &**known));
+                    let built =
+                        built.map_err(|source| StartError::PeerTls { upstream: wanted.name.clone(), source })?;
+                    it.new.push(built.clone());
+                    built
+                }
+            };
+            it.upstreams.insert(wanted.name.clone(), upstream);
+        }
+        let goes = |upstream: &&Arc<Upstream>| {
+            !it.upstreams.get(upstream.name()).is_some_and(|stays| Arc::ptr_eq(stays, upstream))
+        };
+        it.old = running.values().filter(goes).cloned().collect();
+        // All at once: a resolver that hangs shall delay us once, not once an upstream.
+        let lookups: JoinSet<()> = it.new.iter().map(|upstream| upstream.clone().resolve()).collect();
+        lookups.join_all().await;
+        Ok(it)
+    }
+
+    /// Ends the probes of the upstreams that go, and begins those of the new ones. Requests in flight may hold an old
+    /// upstream for a long time.
+    pub(super) fn put_in_place(self, changes: &watch::Sender<u64>) -> Upstreams {
+        self.old.iter().for_each(|upstream| upstream.stop());
+        let told = changes.clone();
+        let on_change: OnChange = Arc::new(move || told.send_modify(|count| *count += 1));
+        self.new.iter().for_each(|upstream| upstream.watch(&on_change));
+        self.upstreams
+    }
+}
+
+/// Files may have changed where the configuration has not, and a reload is how an operator says so.
+fn reads_files(upstream: &config::Upstream) -> bool {
+    upstream.tls.ca.is_some() || upstream.tls.client.is_some()
+}
