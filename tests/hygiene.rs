@@ -701,3 +701,48 @@ async fn an_expectation_over_http2_is_answered() {
     assert_eq!((answer.status.as_u16(), answer.body), (200, "done".into()));
     assert_eq!(backend.only_request().body.content, "hello");
 }
+
+#[tokio::test]
+async fn each_half_of_a_rewrite_works_alone_over_both_protocols() {
+    for (rewrite, target, host) in [
+        ("rewrite: { strip_prefix: /v1 }", "/a", "localhost"),
+        ("rewrite: { host: backend.internal }", "/v1/a", "backend.internal"),
+    ] {
+        let backend = Backend::answering(200, "");
+        let lb = Lb::with_backends([&backend]).yaml_route(rewrite).start().await;
+
+        lb.get("/v1/a").await;
+        lb.h2().await.get("/v1/a").await;
+
+        let received = backend.received();
+        assert_eq!(received.len(), 2);
+        for request in &received {
+            assert_eq!(request.head.first_line, format!("GET {target} HTTP/1.1"));
+            assert_eq!(values(request, "Host").len(), 1);
+            assert!(values(request, "Host")[0].starts_with(host), "{}", request.text());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_client_cannot_name_away_what_a_route_sets() {
+    let backend = Backend::answering(200, "");
+    let lb = Lb::with_backends([&backend]).yaml_route("headers: { request: { set: { X-Tenant: a } } }").start().await;
+
+    lb.send("GET / HTTP/1.1\r\nHost: localhost\r\nConnection: X-Tenant\r\nX-Tenant: b\r\n\r\n").await;
+
+    assert_eq!(values(&backend.only_request(), "X-Tenant"), ["a"]);
+}
+
+#[tokio::test]
+async fn edits_have_the_last_word_about_forwarding_fields() {
+    let backend = Backend::answering(200, "");
+    let edits = "headers: { request: { set: { X-Forwarded-Proto: https }, remove: [Forwarded] } }";
+    let lb = Lb::with_backends([&backend]).yaml_route(edits).start().await;
+
+    lb.get("/").await;
+
+    let request = backend.only_request();
+    assert_eq!(values(&request, "X-Forwarded-Proto"), ["https"]);
+    assert_eq!(values(&request, "Forwarded"), [""; 0]);
+}
