@@ -71,6 +71,8 @@ pub struct Members {
     seats: Box<[Seat]>,
     weights: Box<[u32]>,
     runs: Box<[Run]>,
+    /// The weight of all of them, if it is one.
+    one_weight: Option<u32>,
 }
 
 /// Members whose counts lie side by side in one block, so that a pass over them reads memory in order.
@@ -86,7 +88,10 @@ impl Members {
     pub fn new(members: impl IntoIterator<Item = (Seat, u32)>) -> Option<Self> {
         let (seats, weights): (Vec<_>, Vec<_>) = members.into_iter().filter(|&(_, weight)| weight > 0).unzip();
         let runs = runs(&seats);
-        (!seats.is_empty()).then(|| Self { seats: seats.into(), weights: weights.into(), runs: runs.into() })
+        let first = weights.first().copied();
+        let one_weight = first.filter(|first| weights.iter().all(|weight| weight == first));
+        first?;
+        Some(Self { seats: seats.into(), weights: weights.into(), runs: runs.into(), one_weight })
     }
 
     /// The seats, in the order of the configuration.
@@ -157,6 +162,12 @@ impl<'a> Ready<'a> {
     fn each(&self, mut visit: impl FnMut(usize, Cost)) {
         for run in &self.members.runs {
             let counts = self.loads.side_by_side(run.first, run.len);
+            if let Some(weight) = self.members.one_weight {
+                for (offset, count) in counts.iter().enumerate() {
+                    visit(run.start + offset, Cost::new(count.load(Relaxed), weight));
+                }
+                continue;
+            }
             let weights = self.members.weights.get(run.start..).unwrap_or_default();
             for (offset, &weight) in weights.iter().take(run.len).enumerate() {
                 let in_flight = counts.get(offset).map_or(0, |count| count.load(Relaxed));

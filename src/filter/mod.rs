@@ -1,7 +1,7 @@
 //! What do we change or refuse on the way? Filters, and the chain that a route's requests pass through.
 //!
 //! A filter sees heads, the count of body bytes and the client; never the session, the upstream or another filter. A
-//! new filter is one file, one variant of [`Kind`], and its line in [`Kind::of`].
+//! new filter is one file, one variant of `Kind`, and its line in `Kind::of`.
 
 mod body_limit;
 mod edits;
