@@ -38,7 +38,6 @@ impl Exchange {
         self.sender = client::sender(peer, &head.headers, &self.snapshot.trusted_proxies);
         self.request.id = forward::request_id(head, self.sender.trusted);
         self.request.method = head.method.clone();
-        self.request.is_http2 = head.version == http::Version::HTTP_2;
         self.request.path = head.uri.path().to_owned();
     }
 

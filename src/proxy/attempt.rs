@@ -173,7 +173,7 @@ impl Exchange {
         }
         let refusal = self.cause(error);
         let Some(refusal) = refusal else {
-            self.end_attempt("client_gone");
+            self.end_attempt(answer::Ended::ClientGone.label());
             return false;
         };
         self.refusal = Some(refusal);

@@ -47,7 +47,6 @@ pub struct Exchange {
 pub(super) struct Request {
     pub(super) id: String,
     pub(super) method: Method,
-    pub(super) is_http2: bool,
     /// In lower case, without a port.
     pub(super) host: String,
     /// The Host field, port included.
@@ -60,7 +59,6 @@ impl Default for Request {
         Self {
             id: String::new(),
             method: Method::GET,
-            is_http2: false,
             host: String::new(),
             authority: HeaderValue::from_static(""),
             path: String::new(),

@@ -74,12 +74,13 @@ struct Choice {
 pub struct Pick {
     upstream: Arc<Upstream>,
     member: usize,
-    /// One in-flight request on it.
-    pub lease: Lease,
+    /// One in-flight request on it, given back with the pick.
+    _lease: Lease,
 }
 
 impl Upstream {
-    /// Builds an upstream that keeps the backends, with their numbers, that it has in common with `old`.
+    /// Builds an upstream that keeps the backends, with their numbers, that it has in common with `old`. It gives no
+    /// pick until it is watched.
     pub fn new(config: &config::Upstream, old: Option<&Self>) -> Result<Arc<Self>, PeerTlsError> {
         let tls = Arc::new(PeerTls::load(&config.tls)?);
         let mut known: HashMap<_, _> = old.map(Self::known_backends).unwrap_or_default();
@@ -104,7 +105,7 @@ impl Upstream {
         for (index, member) in members.iter().enumerate() {
             by_seat[member.backend.seat.0 as usize] = Some(index);
         }
-        let upstream = Arc::new(Self {
+        Ok(Arc::new(Self {
             loads: old.map(|old| old.loads.grown(seats)).unwrap_or_else(|| Loads::with_seats(seats)),
             config: config.clone(),
             members,
@@ -114,9 +115,7 @@ impl Upstream {
             // Front doors that start together shall not all begin with the first backend.
             turns: AtomicU64::new(fastrand::u64(..)),
             tasks: Mutex::default(),
-        });
-        upstream.choose_again();
-        Ok(upstream)
+        }))
     }
 
     /// Looks up the names that have no address yet, for a bounded time.
@@ -181,7 +180,7 @@ impl Upstream {
         });
         let seat = chosen.or_else(|| self.last_resort(tried))?;
         let member = self.place(seat)?;
-        Some(Pick { upstream: self.clone(), member, lease: self.loads.lease(seat) })
+        Some(Pick { upstream: self.clone(), member, _lease: self.loads.lease(seat) })
     }
 
     fn last_resort(&self, tried: &[Seat]) -> Option<Seat> {
