@@ -5,7 +5,7 @@ mod support;
 
 use std::time::Instant;
 
-use support::{Backend, Portcullis, wait_for};
+use support::{Backend, Client, Portcullis, wait_for};
 
 const CHECK: &str = "health_check: { interval: 50ms, fast_interval: 20ms, timeout: 500ms, fall: 2, rise: 2 }";
 
@@ -82,4 +82,31 @@ async fn an_interval_prints_the_table_again_and_again() {
     program.lines_with("app: 1 backend, 1 HEALTHY", 4).await;
 
     assert!((2..5).contains(&first.elapsed().as_secs()), "{:?} for three intervals", first.elapsed());
+}
+
+#[tokio::test]
+async fn what_was_refused_before_it_was_a_request_is_counted_below_the_table() {
+    let backend = Backend::named("a");
+    let program = Portcullis::run(&format!(
+        "listeners: [{{ address: 127.0.0.1:0, max_connections_per_address: 1, timeouts: {{ header: 300ms }} }}]\n\
+         upstreams: {{ app: {{ backends: [{:?}], health_check: none }} }}\nroutes: [{{ upstream: app }}]\n\
+         admin: {{ address: none }}\nlog: {{ access: none, dashboard: 1s }}\n",
+        backend.url()
+    ));
+    let address = program.line_with("listening on").await.rsplit(' ').next().unwrap().parse().unwrap();
+    let mut late = Client::tcp(address).await;
+    // Its place is taken once it is served.
+    assert_eq!(late.exchange("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.status, 200);
+    late.send("GET / HTTP/1.1\r\n").await;
+    Client::tcp(address).await.expect_closed().await;
+    assert_eq!(late.read_response().await.status, 408);
+
+    for what in ["header_timeout 1", "max_connections_per_address 1"] {
+        program.line_with(what).await;
+    }
+    let tables = program.lines_with("app: 1 backend", 1).await.len();
+    program.lines_with("app: 1 backend", tables + 2).await;
+    let told = program.lines_with("refused since the last table: ", 1).await.join(" ");
+    assert_eq!(told.matches("header_timeout").count(), 1, "what was told is not told again: {told}");
+    assert_eq!(told.matches("max_connections_per_address").count(), 1, "{told}");
 }

@@ -35,7 +35,7 @@ use tokio::time::timeout;
 use crate::backend::PeerTlsError;
 use crate::config::{Address, Config};
 use crate::observe::access_log::AccessLog;
-use crate::observe::dashboard::{self, Row, Table};
+use crate::observe::dashboard::{self, Report, Row, Table};
 use crate::proxy::{Gateway, Snapshot, Upstreams};
 use crate::upstream::Upstream;
 
@@ -44,6 +44,7 @@ use self::connection::InFlight;
 use self::front::{Front, Shared};
 use self::limits::TotalLimit;
 use self::listen::{BindError, Listening, accept_forever, bind};
+use self::refused::Refused;
 use self::replacement::Replacement;
 use self::tls::{TlsError, TlsState, install_crypto};
 
@@ -114,6 +115,7 @@ struct Inner {
     in_flight: Arc<InFlight>,
     connections: Arc<TotalLimit>,
     access_log: AccessLog,
+    refused: Refused,
     /// Counts the changes of backends' states, for the dashboard.
     changes: watch::Sender<u64>,
     draining: AtomicBool,
@@ -137,10 +139,11 @@ impl FrontDoor {
         let gateway =
             Gateway { snapshot: snapshot.clone(), access_log: access_log.clone(), closing: closing.subscribe() };
         let proxy = Arc::new(http_proxy(&Arc::new(pingora_conf(&config)), gateway));
+        let refused = Refused::default();
         let shared = Shared {
             connections: TotalLimit::new(config.server.max_connections),
             in_flight: Arc::default(),
-            on_refusal: refused::log_to(access_log.clone()),
+            on_refusal: refused.log_to(access_log.clone()),
             trusted_proxies: config.server.trusted_proxies.clone().into(),
         };
         let fronts = fronts(&config, &addresses, &proxy, &shared)?;
@@ -151,6 +154,7 @@ impl FrontDoor {
             in_flight: shared.in_flight,
             connections: shared.connections,
             access_log,
+            refused,
             changes,
             draining: AtomicBool::new(false),
             closing,
@@ -236,7 +240,7 @@ impl Inner {
             tasks.spawn(admin::serve(listening, Arc::new(move || inner.readiness()), self.leaving.subscribe()));
         }
         let (inner, when) = (self.clone(), self.with_config(|config| config.log.dashboard));
-        tasks.spawn(dashboard::run(when, move || inner.tables(), self.changes.subscribe()));
+        tasks.spawn(dashboard::run(when, move || inner.report(), self.changes.subscribe()));
         tasks
     }
 
@@ -260,11 +264,13 @@ impl Inner {
         }
     }
 
-    /// The tables of the dashboard, in the order of the configuration.
-    fn tables(&self) -> Vec<Table> {
+    /// What the dashboard shows; its tables are in the order of the configuration.
+    fn report(&self) -> Report {
         let snapshot = self.snapshot.load();
         let names = self.with_config(|config| config.upstreams.iter().map(|it| it.name.clone()).collect::<Vec<_>>());
-        names.iter().filter_map(|name| snapshot.upstreams.get(name)).map(|upstream| table(upstream)).collect()
+        let upstreams = names.iter().filter_map(|name| snapshot.upstreams.get(name));
+        let refused = self.refused.totals(self.fronts.iter().map(|front| front.counters()));
+        Report { tables: upstreams.map(|upstream| table(upstream)).collect(), refused }
     }
 
     async fn connections_closed(&self) {

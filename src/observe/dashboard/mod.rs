@@ -1,4 +1,4 @@
-//! How are the backends? One table an upstream, in the log.
+//! How are the backends, and what was refused on the way to them? One table an upstream, in the log.
 //!
 //! This file has the data, and the loop that prints when a state changes or a time has passed. How a table looks is
 //! in `render`, which is pure. Nothing here is on a request's way.
@@ -6,6 +6,7 @@
 mod rates;
 mod render;
 
+use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -28,6 +29,18 @@ const SAMPLE_EVERY: Duration = Duration::from_secs(5);
 
 /// The logger moves the lines of a message that are not the first to the right by this much.
 const INDENT: usize = 4;
+
+/// How often something has happened since the start, by its label.
+pub type Totals = BTreeMap<&'static str, u64>;
+
+/// Everything that is shown.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Report {
+    /// One an upstream.
+    pub tables: Vec<Table>,
+    /// What was refused before it became a request. In a print, since the print before.
+    pub refused: Totals,
+}
 
 /// An upstream's backends at one moment.
 #[derive(Clone, Debug, PartialEq)]
@@ -93,24 +106,25 @@ impl Row {
     }
 }
 
-/// Writes the tables to the log when `changes` says that a state changed, and at the configured interval, until the
+/// Writes the reports to the log when `changes` says that a state changed, and at the configured interval, until the
 /// sender of `changes` is dropped.
-pub async fn run(when: config::Dashboard, tables: impl Fn() -> Vec<Table>, changes: watch::Receiver<u64>) {
+pub async fn run(when: config::Dashboard, report: impl Fn() -> Report, changes: watch::Receiver<u64>) {
     match when {
         config::Dashboard::None => {}
-        config::Dashboard::OnChange => watch_tables(None, tables, changes, print).await,
-        config::Dashboard::Every(interval) => watch_tables(Some(interval), tables, changes, print).await,
+        config::Dashboard::OnChange => watch_reports(None, report, changes, print).await,
+        config::Dashboard::Every(interval) => watch_reports(Some(interval), report, changes, print).await,
     }
 }
 
-async fn watch_tables(
+async fn watch_reports(
     every: Option<Duration>,
-    tables: impl Fn() -> Vec<Table>,
+    report: impl Fn() -> Report,
     mut changes: watch::Receiver<u64>,
-    print: impl Fn(&[Table]),
+    print: impl Fn(&Report),
 ) {
     let mut rates = Rates::default();
-    rates.fill(&mut tables(), Instant::now());
+    let mut told = Totals::new();
+    rates.fill(&mut report().tables, Instant::now());
     let mut sampling = interval(SAMPLE_EVERY);
     let mut print_at = every.map(|every| Instant::now() + every);
     // The first table tells how everything stands at the start; the first probes may have answered before we listen.
@@ -128,14 +142,23 @@ async fn watch_tables(
             sleep(DEBOUNCE).await;
             changes.mark_unchanged();
         }
-        let mut sample = tables();
-        rates.fill(&mut sample, Instant::now());
+        let mut sample = report();
+        rates.fill(&mut sample.tables, Instant::now());
         let due = print_at.is_some_and(|at| Instant::now() >= at);
         if changed || due {
+            let totals = std::mem::take(&mut sample.refused);
+            sample.refused = since(&told, &totals);
+            told = totals;
             print(&sample);
             print_at = every.map(|every| Instant::now() + every);
         }
     }
+}
+
+/// What has been added to the totals, without what has not.
+fn since(before: &Totals, now: &Totals) -> Totals {
+    let added = |(label, count): (&&'static str, &u64)| (*label, count - before.get(label).unwrap_or(&0));
+    now.iter().map(added).filter(|&(_, count)| count > 0).collect()
 }
 
 /// At this moment, or never.
@@ -146,11 +169,11 @@ async fn at(moment: Option<Instant>) {
     }
 }
 
-fn print(tables: &[Table]) {
+fn print(report: &Report) {
     let terminal = std::io::stderr().is_terminal();
     let size = terminal_size::terminal_size_of(std::io::stderr());
     let width = size.filter(|_| terminal).map(|(width, _)| usize::from(width.0).saturating_sub(INDENT));
-    let text = render(tables, width, terminal);
+    let text = render(report, width, terminal);
     log::info!(target: "portcullis::dashboard", "backends\n{}", text.trim_end());
 }
 

@@ -1,4 +1,4 @@
-//! How does a table look? Pure: tables in, text out.
+//! How does a table look? Pure: a report in, text out.
 //!
 //! Text from outside (error words, names) is escaped, so a backend cannot write control codes to an operator's
 //! terminal. Without colour there is no control code at all.
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::backend::State;
 
-use super::{Row, Table};
+use super::{Report, Row, Table};
 
 /// Rows of one table; what matters most in a longer one still fits a screen.
 const MOST_ROWS: usize = 20;
@@ -25,10 +25,15 @@ const LAST_ERROR: usize = 10;
 
 /// Draws the tables for a terminal of this width, or as wide as they are. Columns that do not fit are left out from
 /// the right; the last error of a backend in trouble then stands below its row.
-pub fn render(tables: &[Table], width: Option<usize>, color: bool) -> String {
+pub fn render(report: &Report, width: Option<usize>, color: bool) -> String {
     let mut text = String::new();
-    for table in tables {
-        draw(&mut text, table, width.unwrap_or(usize::MAX), color);
+    let width = width.unwrap_or(usize::MAX);
+    for table in &report.tables {
+        draw(&mut text, table, width, color);
+    }
+    if !report.refused.is_empty() {
+        let counts: Vec<_> = report.refused.iter().map(|(label, count)| format!("{label} {count}")).collect();
+        line(&mut text, &clip(&format!("refused since the last table: {}", counts.join(", ")), width));
     }
     text
 }

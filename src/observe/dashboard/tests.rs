@@ -23,11 +23,11 @@ fn row(backend: &str, state: State) -> Row {
     }
 }
 
-fn table(rows: Vec<Row>) -> Vec<Table> {
-    vec![Table { upstream: "app".into(), rows }]
+fn table(rows: Vec<Row>) -> Report {
+    Report { tables: vec![Table { upstream: "app".into(), rows }], refused: Totals::new() }
 }
 
-fn three() -> Vec<Table> {
+fn three() -> Report {
     table(vec![
         Row {
             weight: 3,
@@ -77,13 +77,13 @@ spare           PENDING      1 backup          0      -       0      -     -
 
 #[test]
 fn no_line_is_wider_than_the_terminal() {
-    let mut tables = three();
-    tables[0].rows[1].last_error = Some(("x".repeat(300), Duration::from_secs(3)));
+    let mut report = three();
+    report.tables[0].rows[1].last_error = Some(("x".repeat(300), Duration::from_secs(3)));
     for width in 27..200 {
-        let text = render(&tables, Some(width), false);
+        let text = render(&report, Some(width), false);
         assert!(text.lines().all(|line| line.chars().count() <= width), "{width}:\n{text}");
     }
-    render(&tables, Some(0), false);
+    render(&report, Some(0), false);
 }
 
 #[test]
@@ -100,10 +100,10 @@ fn a_long_list_is_cut_with_a_count_and_shows_trouble_first() {
 
 #[test]
 fn there_is_no_control_code_without_colour_whatever_a_backend_says() {
-    let mut tables = three();
-    tables[0].rows[1].last_error = Some(("\x1b[2Jgone\u{202e}\r\n".into(), Duration::ZERO));
+    let mut report = three();
+    report.tables[0].rows[1].last_error = Some(("\x1b[2Jgone\u{202e}\r\n".into(), Duration::ZERO));
     for width in [None, Some(80)] {
-        let text = render(&tables, width, false);
+        let text = render(&report, width, false);
         assert!(text.chars().all(|c| c == '\n' || !c.is_control()) && !text.contains('\u{202e}'));
         assert!(text.contains(r"\u{1b}[2Jgone\u{202e}\r\n"));
     }
@@ -119,11 +119,22 @@ fn colour_changes_nothing_but_the_state() {
 }
 
 #[test]
+fn what_was_refused_stands_below_the_tables_once() {
+    let before = Totals::from([("bad_host", 2), ("header_timeout", 1)]);
+    let now = Totals::from([("bad_host", 2), ("header_timeout", 4), ("max_connections", 1)]);
+    let report = Report { refused: since(&before, &now), ..Report::default() };
+    let line = "refused since the last table: header_timeout 3, max_connections 1\n";
+    assert_eq!(render(&report, None, false), line);
+    assert_eq!(render(&report, Some(20), false), "refused since the ..\n");
+    assert!(since(&now, &now).is_empty());
+}
+
+#[test]
 fn a_rate_is_the_difference_of_two_samples() {
     let start = Instant::now();
     let mut rates = Rates::default();
     let mut rate_at = |requests, ms| {
-        let mut tables = table(vec![Row { requests, ..row("b", State::Healthy) }]);
+        let mut tables = table(vec![Row { requests, ..row("b", State::Healthy) }]).tables;
         rates.fill(&mut tables, start + Duration::from_millis(ms));
         tables[0].rows[0].rate
     };
@@ -139,12 +150,12 @@ async fn printed(every: Option<Duration>, script: impl AsyncFn(&watch::Sender<u6
     let start = Instant::now();
     let prints = Mutex::new(Vec::new());
     let (sender, changes) = watch::channel(0);
-    let print = |_: &[Table]| prints.lock().unwrap().push(start.elapsed().as_millis() as u64);
+    let print = |_: &Report| prints.lock().unwrap().push(start.elapsed().as_millis() as u64);
     let act = async {
         script(&sender).await;
         drop(sender);
     };
-    tokio::join!(watch_tables(every, three, changes, print), act);
+    tokio::join!(watch_reports(every, three, changes, print), act);
     prints.into_inner().unwrap()
 }
 
@@ -177,13 +188,13 @@ async fn an_interval_prints_without_a_change() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dashboard_that_is_off_asks_for_no_tables() {
+async fn a_dashboard_that_is_off_asks_for_no_report() {
     let asked = AtomicU64::new(0);
     let (_sender, changes) = watch::channel(0);
-    let tables = || {
+    let report = || {
         asked.fetch_add(1, Relaxed);
-        Vec::new()
+        Report::default()
     };
-    run(config::Dashboard::None, tables, changes).await;
+    run(config::Dashboard::None, report, changes).await;
     assert_eq!(asked.load(Relaxed), 0);
 }
