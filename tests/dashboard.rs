@@ -110,3 +110,18 @@ async fn what_was_refused_before_it_was_a_request_is_counted_below_the_table() {
     assert_eq!(told.matches("header_timeout").count(), 1, "what was told is not told again: {told}");
     assert_eq!(told.matches("max_connections_per_address").count(), 1, "{told}");
 }
+
+#[tokio::test]
+async fn a_quiet_log_has_its_tables_all_the_same() {
+    for level in ["warn", "none"] {
+        let backend = Backend::named("a");
+        let program = Portcullis::run(&format!(
+            "listeners: [{{ address: 127.0.0.1:0 }}]\nupstreams: {{ app: {{ backends: [{:?}], {CHECK} }} }}\n\
+             routes: [{{ upstream: app }}]\nadmin: {{ address: none }}\n\
+             log: {{ level: {level}, access: none, dashboard: on_change }}\n",
+            backend.url()
+        ));
+        program.line_with("app: 1 backend, 1 HEALTHY").await;
+        assert!(!program.lines().iter().any(|line| line.contains("is HEALTHY")), "{:#?}", program.lines());
+    }
+}

@@ -174,7 +174,10 @@ fn print(report: &Report) {
     let size = terminal_size::terminal_size_of(std::io::stderr());
     let width = size.filter(|_| terminal).map(|(width, _)| usize::from(width.0).saturating_sub(INDENT));
     let text = render(report, width, terminal);
-    log::info!(target: "portcullis::dashboard", "backends\n{}", text.trim_end());
+    // Straight to the logger, past `log.level`: whether there is a dashboard is said by `log.dashboard` alone.
+    let mut record = log::Record::builder();
+    let record = record.level(log::Level::Info).target("portcullis::dashboard");
+    log::logger().log(&record.args(format_args!("backends\n{}", text.trim_end())).build());
 }
 
 #[cfg(test)]

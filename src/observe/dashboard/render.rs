@@ -96,7 +96,7 @@ fn cells(row: &Row) -> [String; 11] {
         row.p50.map_or("-".to_owned(), latency),
         row.p99.map_or("-".to_owned(), latency),
         row.failures_in_row.to_string(),
-        row.last_healthy.map_or("never".to_owned(), age),
+        healthy(row),
         row.last_error.as_ref().map_or("-".to_owned(), |(what, ago)| format!("{} ({})", escape(what), age(*ago))),
     ]
 }
@@ -185,6 +185,14 @@ fn escape(text: &str) -> String {
         }
     }
     escaped
+}
+
+/// When it was last well; its last probe may be a while ago, which says nothing of how it is.
+fn healthy(row: &Row) -> String {
+    match row.state {
+        State::Healthy => "now".to_owned(),
+        State::Pending | State::Unreachable => row.last_healthy.map_or("never".to_owned(), age),
+    }
 }
 
 fn rate(rate: f64) -> String {

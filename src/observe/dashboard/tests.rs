@@ -35,7 +35,7 @@ fn three() -> Report {
             rate: Some(140.4),
             p50: Some(Duration::from_micros(1200)),
             p99: Some(Duration::from_millis(35)),
-            last_healthy: Some(Duration::ZERO),
+            last_healthy: Some(Duration::from_secs(7)),
             ..row("127.0.0.1:8001", State::Healthy)
         },
         Row {
