@@ -35,13 +35,13 @@ async fn the_table_shows_a_backend_that_dies_and_comes_back() {
 
     backends[1].stop().await;
     program.line_with("app: 2 backends, 1 HEALTHY, 1 UNREACHABLE").await;
-    program.line_with(&format!("backend {} is UNREACHABLE", backends[1].address())).await;
+    program.line_with(&format!("upstream app: backend {} is UNREACHABLE", backends[1].address())).await;
     let columns = row(&program, &backends[1], "UNREACHABLE").await.join(" ");
     assert!(columns.contains("refused ("), "{columns}");
 
     backends[1].restart().await;
     program.lines_with("app: 2 backends, 2 HEALTHY", 2).await;
-    program.line_with(&format!("backend {} is HEALTHY: probes pass", backends[1].address())).await;
+    program.line_with(&format!("upstream app: backend {} is HEALTHY: probes pass", backends[1].address())).await;
 }
 
 #[tokio::test]

@@ -57,6 +57,8 @@ impl std::fmt::Display for State {
 /// One server of an upstream, with its living numbers.
 #[derive(Debug)]
 pub struct Backend {
+    /// The upstream that it is in.
+    pub upstream: Arc<str>,
     /// Its name in logs.
     pub name: Arc<str>,
     /// Where the configuration says it is.
@@ -72,12 +74,13 @@ pub struct Backend {
 
 impl Backend {
     /// A backend that nothing is known about yet.
-    pub fn new(config: &config::Backend, seat: Seat) -> Self {
+    pub fn new(upstream: &Arc<str>, config: &config::Backend, seat: Seat) -> Self {
         let addresses = match &config.target {
             Target::Address(address) => vec![*address],
             Target::Name { .. } | Target::Unix(_) => Vec::new(),
         };
         Self {
+            upstream: upstream.clone(),
             name: config.name.clone(),
             target: config.target.clone(),
             tls: config.tls,

@@ -133,7 +133,7 @@ mod tests {
 
     fn backend(target: Target) -> Backend {
         let config = config::Backend { name: "b".into(), target, tls: true, weight: 1, backup: false };
-        Backend::new(&config, Seat(0))
+        Backend::new(&"app".into(), &config, Seat(0))
     }
 
     /// What is said about a file with this content, as an authority and as a client certificate.

@@ -4,7 +4,7 @@ use super::*;
 
 fn backend(target: Target) -> Backend {
     let config = config::Backend { name: "b".into(), target, tls: false, weight: 1, backup: false };
-    Backend::new(&config, Seat(0))
+    Backend::new(&"app".into(), &config, Seat(0))
 }
 
 fn somewhere() -> Backend {

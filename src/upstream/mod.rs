@@ -90,7 +90,7 @@ impl Upstream {
             .iter()
             .map(|entry| {
                 let kept = known.remove(&(entry.target.clone(), entry.tls, entry.name.clone()));
-                let backend = kept.unwrap_or_else(|| Arc::new(Backend::new(entry, free.take())));
+                let backend = kept.unwrap_or_else(|| Arc::new(Backend::new(&config.name, entry, free.take())));
                 Member {
                     weight: entry.weight,
                     backup: entry.backup,
@@ -133,9 +133,9 @@ impl Upstream {
         let mut tasks = Vec::new();
         for backend in self.members.iter().map(|member| member.backend.clone()) {
             let changes = changes.clone();
-            let changed = Arc::new(move |_: &Backend, _: State, _: State| changes.notify_one());
+            let changed = Arc::new(move || changes.notify_one());
             tasks.extend(health::watch(backend.clone(), check, protocol, self.tls.clone(), changed));
-            tasks.extend(dns::resolve_forever(backend, resolver.clone(), |_| {}));
+            tasks.extend(dns::resolve_forever(backend, resolver.clone()));
         }
         // Before the task that chooses from now on: what changes meanwhile waits for it.
         self.choose_again();

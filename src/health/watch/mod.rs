@@ -16,8 +16,8 @@ use super::{Ladder, Probe};
 /// First probes are spread over this time, so that a big pool does not connect everywhere in one moment.
 const SPREAD_MS: u64 = 100;
 
-/// Hears of a change of state: the backend, the state before and the state now.
-pub type OnChange = Arc<dyn Fn(&Backend, State, State) + Send + Sync>;
+/// Told after a state has changed.
+pub type OnChange = Arc<dyn Fn() + Send + Sync>;
 
 /// Probes a backend until the task is dropped; needs a tokio runtime. Without a check it is HEALTHY at once, and there
 /// is no task.
@@ -93,15 +93,14 @@ fn note(backend: &Backend, ladder: &mut Ladder, outcome: &Result<(), String>, on
 }
 
 fn change(backend: &Backend, to: State, why: &str, on_change: &OnChange) {
-    let from = backend.state();
-    if from == to {
+    if backend.state() == to {
         return;
     }
     backend.set_state(to);
     let level = if to == State::Healthy { log::Level::Info } else { log::Level::Warn };
-    let (name, state) = (&backend.name, to.as_str());
-    log::log!(target: "portcullis::health", level, "backend {name} is {state}: {}", why.escape_debug());
-    on_change(backend, from, to);
+    let (upstream, name, why) = (&backend.upstream, &backend.name, why.escape_debug());
+    log::log!(target: "portcullis::health", level, "upstream {upstream}: backend {name} is {to}: {why}");
+    on_change();
 }
 
 #[cfg(test)]

@@ -69,7 +69,7 @@ fn no_files() -> UpstreamTls {
 
 fn backend(target: Target, tls: bool) -> Arc<Backend> {
     let config = config::Backend { name: "b".into(), target, tls, weight: 1, backup: false };
-    Arc::new(Backend::new(&config, Seat(0)))
+    Arc::new(Backend::new(&"app".into(), &config, Seat(0)))
 }
 
 fn at(address: SocketAddr) -> Arc<Backend> {
@@ -82,7 +82,8 @@ async fn listen() -> (TcpListener, SocketAddr) {
     (listener, address)
 }
 
-type Changes = Arc<Mutex<Vec<(State, State)>>>;
+/// The states that were told.
+type Changes = Arc<Mutex<Vec<State>>>;
 
 fn start(
     backend: &Arc<Backend>,
@@ -91,8 +92,8 @@ fn start(
     tls: &UpstreamTls,
 ) -> (Option<Task>, Changes) {
     let changes = Changes::default();
-    let heard = changes.clone();
-    let on_change: OnChange = Arc::new(move |_, from, to| heard.lock().unwrap().push((from, to)));
+    let (heard, whose) = (changes.clone(), Arc::downgrade(backend));
+    let on_change: OnChange = Arc::new(move || heard.lock().unwrap().extend(whose.upgrade().map(|it| it.state())));
     let tls = Arc::new(PeerTls::load(tls).unwrap());
     (watch(backend.clone(), check, protocol, tls, on_change), changes)
 }
@@ -120,7 +121,7 @@ async fn without_a_check_a_backend_is_healthy_at_once() {
     let (task, changes) = start(&backend, &HealthCheck::None, Protocol::Http1, &no_files());
     assert!(task.is_none());
     assert_eq!(backend.state(), State::Healthy);
-    assert_eq!(*changes.lock().unwrap(), [(State::Pending, State::Healthy)]);
+    assert_eq!(*changes.lock().unwrap(), [State::Healthy]);
 }
 
 #[tokio::test]
@@ -138,8 +139,7 @@ async fn a_backend_rises_falls_and_rises_again() {
     script.status.store(401, Relaxed);
     reaches(&backend, State::Healthy).await;
     assert_eq!(backend.reading().failures_in_row, 0);
-    let states = [State::Pending, State::Healthy, State::Unreachable, State::Healthy];
-    let expected: Vec<_> = states.windows(2).map(|pair| (pair[0], pair[1])).collect();
+    let expected = [State::Healthy, State::Unreachable, State::Healthy];
     until("the last change", || *changes.lock().unwrap() == expected).await;
 }
 
@@ -236,7 +236,7 @@ async fn a_state_from_before_a_reload_is_kept_until_enough_probes_disagree() {
     let (_task, changes) = start(&backend, &http(schedule()), Protocol::Http1, &no_files());
     reaches(&backend, State::Unreachable).await;
     assert!(script.probes.load(Relaxed) >= 3);
-    assert_eq!(*changes.lock().unwrap(), [(State::Healthy, State::Unreachable)]);
+    assert_eq!(*changes.lock().unwrap(), [State::Unreachable]);
 }
 
 #[tokio::test]
