@@ -125,3 +125,19 @@ async fn a_quiet_log_has_its_tables_all_the_same() {
         assert!(!program.lines().iter().any(|line| line.contains("is HEALTHY")), "{:#?}", program.lines());
     }
 }
+
+#[tokio::test]
+async fn a_panic_is_told_when_it_begins_and_when_it_ends() {
+    let backends = [Backend::named("a"), Backend::named("b"), Backend::named("c")];
+    let program = program(&[&backends[0], &backends[1], &backends[2]], "none");
+    program.lines_with("is HEALTHY", 3).await;
+
+    backends[0].stop().await;
+    backends[1].stop().await;
+    let line = program.line_with("panic").await;
+    assert!(line.contains("WARN ] upstream app: panic: less than 50% of its backends are alive"), "{line}");
+    backends[0].restart().await;
+    program.line_with("INFO ] upstream app: the panic is over").await;
+
+    assert_eq!(program.lines_with("panic", 2).await.len(), 2);
+}

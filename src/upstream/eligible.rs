@@ -36,22 +36,32 @@ pub struct Candidate {
 /// ```
 pub fn eligible(backends: &[Candidate], panic_threshold: f64) -> Vec<usize> {
     let weighty = || (0..).zip(backends).filter(|(_, backend)| backend.weight > 0);
-    let has_primaries = weighty().any(|(_, backend)| !backend.backup);
+    let has_primaries = has_primaries(backends);
     let is_primary = |backend: &Candidate| backend.backup != has_primaries;
     let places = |choose: &dyn Fn(&Candidate) -> bool| -> Vec<usize> {
         weighty().filter(|(_, backend)| choose(backend)).map(|(place, _)| place).collect()
     };
     let group = |state, primary| places(&|backend| backend.state == state && is_primary(backend) == primary);
 
-    let primaries = places(&is_primary);
-    let alive = places(&|backend| is_primary(backend) && backend.state != State::Unreachable);
-    if (alive.len() as f64) < panic_threshold * primaries.len() as f64 {
+    if in_panic(backends, panic_threshold) {
         let help = group(State::Healthy, false);
-        return if help.is_empty() { primaries } else { places(&|backend| backend.state == State::Healthy) };
+        return if help.is_empty() { places(&is_primary) } else { places(&|backend| backend.state == State::Healthy) };
     }
     let groups = [(State::Healthy, true), (State::Healthy, false), (State::Pending, true), (State::Pending, false)];
     let best = groups.into_iter().map(|(state, primary)| group(state, primary)).find(|places| !places.is_empty());
     best.unwrap_or_default()
+}
+
+/// Whether fewer of the primaries are alive than the threshold asks for.
+pub fn in_panic(backends: &[Candidate], panic_threshold: f64) -> bool {
+    let has_primaries = has_primaries(backends);
+    let primaries = backends.iter().filter(|backend| backend.weight > 0 && backend.backup != has_primaries);
+    let alive = primaries.clone().filter(|backend| backend.state != State::Unreachable);
+    (alive.count() as f64) < panic_threshold * primaries.count() as f64
+}
+
+fn has_primaries(backends: &[Candidate]) -> bool {
+    backends.iter().any(|backend| backend.weight > 0 && !backend.backup)
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ pub mod eligible;
 mod peer;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ use crate::health;
 
 use self::addresses::Addresses;
 use self::discovery::dns;
-use self::eligible::{Candidate, eligible};
+use self::eligible::{Candidate, eligible, in_panic};
 use self::peer::PeerTemplate;
 
 pub use self::peer::Connect;
@@ -48,6 +48,8 @@ pub struct Upstream {
     loads: Loads,
     choice: ArcSwapOption<Choice>,
     turns: AtomicU64,
+    /// Whether too few are alive, as the log was last told.
+    in_panic: AtomicBool,
     /// The probes and look-ups, which end when the upstream is dropped.
     tasks: Mutex<Vec<Task>>,
 }
@@ -114,6 +116,7 @@ impl Upstream {
             choice: ArcSwapOption::empty(),
             // Front doors that start together shall not all begin with the first backend.
             turns: AtomicU64::new(fastrand::u64(..)),
+            in_panic: AtomicBool::new(old.is_some_and(|old| old.in_panic.load(Relaxed))),
             tasks: Mutex::default(),
         }))
     }
@@ -201,6 +204,7 @@ impl Upstream {
         let candidate =
             |member: &Member| Candidate { state: member.backend.state(), weight: member.weight, backup: member.backup };
         let candidates: Vec<_> = self.members.iter().map(candidate).collect();
+        self.tell_panic(in_panic(&candidates, self.config.panic_threshold));
         let chosen = eligible(&candidates, self.config.panic_threshold);
         let chosen = chosen.into_iter().filter_map(|place| self.members.get(place));
         let choice = Members::new(chosen.map(|member| (member.backend.seat, member.weight))).map(|members| {
@@ -209,6 +213,20 @@ impl Upstream {
             Arc::new(Choice { members, policy })
         });
         self.choice.store(choice);
+    }
+
+    /// Says when a panic begins and when it ends.
+    fn tell_panic(&self, now: bool) {
+        let (before, name) = (self.in_panic.swap(now, Relaxed), self.name());
+        let threshold = self.config.panic_threshold * 100.0;
+        match (before, now) {
+            (false, true) => log::warn!(
+                "upstream {name}: panic: less than {threshold}% of its backends are alive, so HEALTHY backups help, or \
+                 else all are asked whatever their state"
+            ),
+            (true, false) => log::info!("upstream {name}: the panic is over"),
+            (true, true) | (false, false) => {}
+        }
     }
 
     fn place(&self, seat: Seat) -> Option<usize> {
