@@ -282,18 +282,21 @@ async fn the_access_log_is_whole_when_the_program_has_left() {
 }
 
 #[tokio::test]
-async fn a_socket_file_is_gone_with_the_program() {
-    let folder = tempfile::tempdir().unwrap();
-    let yaml = "listeners: [{ address: \"unix:edge.sock\" }]\nroutes: [{ respond: { status: 200, body: x } }]\n\
-                admin: { address: none }\n";
-    std::fs::write(folder.path().join("portcullis.yaml"), yaml).unwrap();
-    let socket = folder.path().join("edge.sock");
-    let mut program = Portcullis::start(folder, &["run", "-c", "portcullis.yaml"]);
-    program.line_with("listening on ").await;
-    assert_eq!(Client::unix(&socket).await.exchange(GET).await.body, "x");
+async fn a_socket_file_is_gone_with_the_program_however_it_leaves() {
+    for signal in ["TERM", "INT"] {
+        let folder = tempfile::tempdir().unwrap();
+        let yaml = "listeners: [{ address: \"unix:edge.sock\" }]\nroutes: [{ respond: { status: 200, body: x } }]\n\
+                    admin: { address: \"unix:admin.sock\" }\n";
+        std::fs::write(folder.path().join("portcullis.yaml"), yaml).unwrap();
+        let sockets = ["edge.sock", "admin.sock"].map(|name| folder.path().join(name));
+        let mut program = Portcullis::start(folder, &["run", "-c", "portcullis.yaml"]);
+        program.lines_with(" on unix:", 2).await;
+        assert_eq!(Client::unix(&sockets[0]).await.exchange(GET).await.body, "x");
+        assert!(sockets[1].exists());
 
-    program.signal("TERM");
+        program.signal(signal);
 
-    assert_eq!(program.exit_code().await, Some(0));
-    assert!(!socket.exists());
+        assert_eq!(program.exit_code().await, Some(0));
+        assert_eq!(sockets.map(|path| path.exists()), [false, false], "{signal}");
+    }
 }

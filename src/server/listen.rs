@@ -8,7 +8,7 @@ use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -129,9 +129,10 @@ fn bind_unix(path: &Path) -> Result<Listening, BindError> {
     let name = || format!("unix:{}", path.display());
     remove_stale(path)?;
     let listener = UnixListener::bind(path).map_err(|error| BindError::new(name(), error))?;
+    let listening = Listening { socket: Bound::Unix(listener), address: Address::Unix(path.to_owned()) };
     std::fs::set_permissions(path, Permissions::from_mode(UNIX_SOCKET_MODE))
         .map_err(|error| BindError::new(name(), error))?;
-    Ok(Listening { socket: Bound::Unix(listener), address: Address::Unix(path.to_owned()) })
+    Ok(listening)
 }
 
 /// Removes the socket file of a process that is gone: one that nobody answers on. Any other file stays.
@@ -165,11 +166,15 @@ impl Listening {
             Bound::Unix(listener) => listener.accept().await.map(|(stream, _)| Accepted::unix(stream)),
         }
     }
+}
 
-    fn socket_file(&self) -> Option<&PathBuf> {
+impl Drop for Listening {
+    /// Whatever ends it, its socket file goes with it.
+    fn drop(&mut self) {
         match &self.address {
-            Address::Unix(path) => Some(path),
-            Address::Tcp(_) => None,
+            // Best effort: the next start removes a file that nobody answers on.
+            Address::Unix(path) => drop(std::fs::remove_file(path)),
+            Address::Tcp(_) => {}
         }
     }
 }
@@ -243,10 +248,6 @@ where
                 tokio::time::sleep(PAUSE_AFTER_ERROR).await;
             }
         }
-    }
-    if let Some(path) = listening.socket_file() {
-        // Best effort: the next start removes a file that nobody answers on.
-        let _ = std::fs::remove_file(path);
     }
     drop(listening);
     front.stop_waiting().await;
