@@ -122,21 +122,25 @@ async fn run_finds_the_file_of_its_folder() {
 }
 
 #[test]
-fn a_port_in_use_is_said_in_plain_words() {
-    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = taken.local_addr().unwrap();
-    let route = "routes: [{ respond: { status: 200, body: x } }]\n";
-    for (yaml, key) in [
-        (format!("listeners: [{{ address: {address} }}]\nadmin: {{ address: none }}\n{route}"), "listeners[0].address"),
-        (format!("listeners: [{{ address: 127.0.0.1:0 }}]\nadmin: {{ address: {address} }}\n{route}"), "admin.address"),
-    ] {
-        let (code, out, complaints) = run_in(folder_with(&yaml).path(), &["run"]);
-        assert_eq!((code, out.as_str()), (Some(69), ""));
-        assert!(
-            complaints.contains(&format!("portcullis: {key}: {address} is in use by another process\n")),
-            "{complaints}"
-        );
-    }
+fn every_address_that_cannot_be_listened_on_is_said_in_plain_words() {
+    let taken = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    let [address, admin] = [0, 1].map(|place: usize| taken[place].local_addr().unwrap());
+    let folder = folder_with(&format!(
+        "listeners:\n  - {{ address: \"unix:edge.sock\" }}\n  - {{ address: {address} }}\n  - {{ address: 192.0.2.1:8080 }}\n\
+         admin: {{ address: {admin} }}\nroutes: [{{ respond: {{ status: 200, body: x }} }}]\n"
+    ));
+
+    let (code, out, complaints) = run_in(folder.path(), &["run"]);
+
+    assert_eq!((code, out.as_str()), (Some(69), ""));
+    let in_use = "is in use by another process\n  help: `ss -ltnp` shows by which; stop it, or choose another port\n";
+    let not_ours = "192.0.2.1:8080 is not an address of this machine\n  help: `ip address` shows this machine's; 0.0.0.0 \
+                    and [::] mean all of them\n";
+    let all = format!(
+        "portcullis: listeners[1].address: {address} {in_use}listeners[2].address: {not_ours}admin.address: {admin} {in_use}"
+    );
+    assert_eq!(complaints, all);
+    assert!(!folder.path().join("edge.sock").exists(), "what was opened is closed again");
 }
 
 #[test]

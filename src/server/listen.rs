@@ -92,6 +92,29 @@ impl BindError {
             Self::Other { address, source }
         }
     }
+
+    /// What to do about it.
+    pub fn help(&self) -> &'static str {
+        match self {
+            Self::InUse { address } if is_unix(address) => "`ss -lxp` shows by which; stop it, or choose another path",
+            Self::InUse { .. } => "`ss -ltnp` shows by which; stop it, or choose another port",
+            Self::PermissionDenied { address } if is_unix(address) => {
+                "this user must be allowed to write to its directory, and to a socket that is there already"
+            }
+            Self::PermissionDenied { .. } => {
+                "a port below 1024 needs CAP_NET_BIND_SERVICE (AmbientCapabilities= of systemd, `setcap \
+                 cap_net_bind_service=+ep` on the program); or choose a port above"
+            }
+            Self::NotOurs { .. } => "`ip address` shows this machine's; 0.0.0.0 and [::] mean all of them",
+            Self::NoDirectory { .. } => "create it first, for this user",
+            Self::NotASocket { .. } => "choose another path, or take the file away",
+            Self::Other { .. } => "choose another address",
+        }
+    }
+}
+
+fn is_unix(address: &str) -> bool {
+    address.starts_with("unix:")
 }
 
 /// A bound address: the system already queues connections for it.

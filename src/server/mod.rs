@@ -61,17 +61,9 @@ const LAST_BYTES: Duration = Duration::from_secs(1);
 /// Why a front door did not open.
 #[derive(Debug, Error)]
 pub enum StartError {
-    /// An address cannot be listened on.
-    #[error("listeners[{index}].address: {source}")]
-    Bind {
-        /// The listener.
-        index: usize,
-        /// Why.
-        source: BindError,
-    },
-    /// The admin address cannot be listened on.
-    #[error("admin.address: {0}")]
-    Admin(BindError),
+    /// Addresses cannot be listened on.
+    #[error("{}", listed(.0))]
+    Bind(Vec<Unbound>),
     /// A listener's certificates cannot be used.
     #[error("listeners[{index}].tls: {source}")]
     Tls {
@@ -94,6 +86,20 @@ pub enum StartError {
     /// The access log cannot be written.
     #[error("log.access: {0}")]
     AccessLog(io::Error),
+}
+
+/// An address that cannot be listened on.
+#[derive(Debug)]
+pub struct Unbound {
+    /// The key that asks for it.
+    pub key: String,
+    /// Why it cannot.
+    pub source: BindError,
+}
+
+fn listed(unbound: &[Unbound]) -> String {
+    let told = |Unbound { key, source }: &Unbound| format!("{key}: {source}\n  help: {}", source.help());
+    unbound.iter().map(told).collect::<Vec<_>>().join("\n")
 }
 
 /// A running front door.
@@ -129,8 +135,8 @@ impl FrontDoor {
     /// Opens a front door: binds every address, starts the probes, then accepts.
     pub async fn start(config: Config) -> Result<Self, StartError> {
         install_crypto();
-        let (addresses, listening) = bind_all(&config)?;
-        let admin = config.admin.as_ref().map(bind).transpose().map_err(StartError::Admin)?;
+        let (listening, admin) = bind_all(&config).map_err(StartError::Bind)?;
+        let addresses: Vec<_> = listening.iter().map(|it| it.local_address().clone()).collect();
         let access_log = AccessLog::open(&config.log.access).map_err(StartError::AccessLog)?;
         let changes = watch::Sender::new(0);
         let upstreams = Replacement::prepare(&config, &Upstreams::new()).await?.put_in_place(&changes);
@@ -289,11 +295,21 @@ fn table(upstream: &Upstream) -> Table {
     }
 }
 
-fn bind_all(config: &Config) -> Result<(Vec<Address>, Vec<Listening>), StartError> {
-    let bound = config.listeners.iter().enumerate();
-    let bound = bound.map(|(index, it)| bind(&it.address).map_err(|source| StartError::Bind { index, source }));
-    let listening = bound.collect::<Result<Vec<_>, _>>()?;
-    Ok((listening.iter().map(|it| it.local_address().clone()).collect(), listening))
+/// Binds the listeners and the admin address, or tells all that cannot be bound.
+fn bind_all(config: &Config) -> Result<(Vec<Listening>, Option<Listening>), Vec<Unbound>> {
+    let mut unbound = Vec::new();
+    let mut try_bind = |key: String, address| match bind(address) {
+        Ok(listening) => Some(listening),
+        Err(source) => {
+            unbound.push(Unbound { key, source });
+            None
+        }
+    };
+    let listeners = config.listeners.iter().enumerate();
+    let listening = listeners.filter_map(|(index, it)| try_bind(format!("listeners[{index}].address"), &it.address));
+    let listening = listening.collect();
+    let admin = config.admin.as_ref().and_then(|address| try_bind("admin.address".to_owned(), address));
+    if unbound.is_empty() { Ok((listening, admin)) } else { Err(unbound) }
 }
 
 fn fronts(
