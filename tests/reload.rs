@@ -6,11 +6,12 @@ mod support;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use portcullis::backend::State;
 use support::front_door::Builder;
 use support::tls::{Certificate, Offer};
-use support::{Backend, Client, Lb, Portcullis};
+use support::{Backend, Client, Lb, Portcullis, wait_until};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
@@ -355,6 +356,28 @@ async fn certificates_that_are_replaced_on_disk_are_shown() {
 
     assert_eq!(shown(address).await, next.cert.to_vec());
     assert_eq!(old.exchange(GET).await.body, "x", "an open connection goes on");
+}
+
+#[tokio::test]
+async fn a_key_that_is_written_a_moment_after_its_certificate_is_no_error() {
+    let folder = tempfile::tempdir().unwrap();
+    Certificate::for_names(&["localhost"]).save(folder.path(), "site");
+    let yaml = "listeners: [{ address: 127.0.0.1:0, tls: { certificates: [{ cert: site.pem, key: site.key }] } }]\n\
+                routes: [{ respond: { status: 200, body: x } }]\nadmin: { address: none }\n";
+    std::fs::write(folder.path().join("portcullis.yaml"), yaml).unwrap();
+    let path = folder.path().to_owned();
+    let program = Portcullis::start(folder, &["run", "-c", "portcullis.yaml"]);
+    let address = address(&program).await;
+
+    let next = Certificate::for_names(&["localhost"]);
+    std::fs::write(path.join("site.pem"), &next.cert_pem).unwrap();
+    let written = Instant::now();
+    wait_until("300 ms should pass", || written.elapsed() >= Duration::from_millis(300)).await;
+    std::fs::write(path.join("site.key"), &next.key_pem).unwrap();
+    program.line_with("certificates were read again").await;
+
+    assert_eq!(shown(address).await, next.cert.to_vec());
+    assert!(!program.lines().iter().any(|line| line.contains("ERROR")), "{:#?}", program.lines());
 }
 
 async fn shown(address: SocketAddr) -> Vec<u8> {

@@ -14,12 +14,17 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
+use super::tls::files_of;
 use super::watch_files::FileWatch;
 use super::{FrontDoor, StartError};
 use crate::config::{Address, Config, Problem, load};
 
 /// How often files are looked at when the debounce is longer: a change must be seen twice to be quiet.
 const LOOK_AT_FILES: Duration = Duration::from_millis(250);
+
+/// How long certificates and keys must be as they are before they are read: whoever renews them writes one after the
+/// other, and half of a pair is none.
+const WHOLE_PAIR: Duration = Duration::from_millis(500);
 
 /// Why a process ended early.
 #[derive(Debug, Error)]
@@ -58,8 +63,9 @@ fn runtime(threads: usize) -> io::Result<Runtime> {
 async fn serve(config: Config, file: Option<&Path>, opened: impl FnOnce(&[Address])) -> Result<(), ProcessError> {
     let mut signals = Signals::install()?;
     let mut files = Files::of(&config, file);
+    // Before they are read, so that no change falls between the two.
+    files.watch_certificates(certificate_files(&config));
     let front_door = FrontDoor::start(config).await?;
-    files.watch_certificates(front_door.certificate_files());
     for address in front_door.addresses() {
         log::info!("listening on {address}");
     }
@@ -70,7 +76,7 @@ async fn serve(config: Config, file: Option<&Path>, opened: impl FnOnce(&[Addres
     loop {
         tokio::select! {
             event = signals.next() => match event {
-                Event::Reload => reload(&front_door, file).await,
+                Event::Reload => reload(&front_door, file, &mut files).await,
                 Event::Drain => break,
                 Event::Leave => {
                     log::info!("leaving at once");
@@ -78,12 +84,10 @@ async fn serve(config: Config, file: Option<&Path>, opened: impl FnOnce(&[Addres
                 }
             },
             changed = files.changed() => match changed {
-                Changed::Configuration => reload(&front_door, file).await,
+                Changed::Configuration => reload(&front_door, file, &mut files).await,
                 Changed::Certificates => front_door.reload_certificates(),
             },
         }
-        // A reload may have named others.
-        files.watch_certificates(front_door.certificate_files());
     }
     log::info!("draining: {} requests in flight", front_door.in_flight());
     tokio::select! {
@@ -93,7 +97,7 @@ async fn serve(config: Config, file: Option<&Path>, opened: impl FnOnce(&[Addres
     Ok(())
 }
 
-async fn reload(front_door: &FrontDoor, file: Option<&Path>) {
+async fn reload(front_door: &FrontDoor, file: Option<&Path>, files: &mut Files) {
     let Some(path) = file else { return };
     let checked = match load(path) {
         Ok(checked) => checked,
@@ -105,11 +109,19 @@ async fn reload(front_door: &FrontDoor, file: Option<&Path>) {
     if !checked.warnings.is_empty() {
         log::warn!("reload:{}", listed(&checked.warnings));
     }
+    let mut certificates = front_door.certificate_files();
+    certificates.extend(certificate_files(&checked.config));
+    files.watch_certificates(certificates);
     match front_door.reload(checked.config).await {
         Ok(done) if done.needs_restart.is_empty() => log::info!("reload: done"),
         Ok(done) => log::warn!("reload: done, but a change of {} needs a restart", done.needs_restart.join(", ")),
         Err(error) => log::error!("reload: nothing was changed: {error}"),
     }
+    files.watch_certificates(front_door.certificate_files());
+}
+
+fn certificate_files(config: &Config) -> Vec<PathBuf> {
+    config.listeners.iter().filter_map(|listener| listener.tls.as_ref()).flat_map(files_of).collect()
 }
 
 fn listed(problems: &[Problem]) -> String {
@@ -166,12 +178,9 @@ enum Changed {
 
 /// The files that are watched, and how.
 struct Files {
-    configuration: Option<FileWatch>,
-    certificates: FileWatch,
+    configuration: Option<Quiet>,
+    certificates: Quiet,
     look: Interval,
-    debounce: Duration,
-    /// How long the configuration has been as it is since it changed; `None` when it has not.
-    quiet_for: Option<Duration>,
 }
 
 impl Files {
@@ -181,34 +190,73 @@ impl Files {
         let mut look = interval(LOOK_AT_FILES.min(debounce.max(Duration::from_millis(10))));
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {
-            configuration: watched.map(|file| FileWatch::new(vec![file.to_owned()])),
-            certificates: FileWatch::new(Vec::new()),
+            configuration: watched.map(|file| Quiet::new(vec![file.to_owned()], debounce)),
+            certificates: Quiet::new(Vec::new(), WHOLE_PAIR),
             look,
-            debounce,
-            quiet_for: None,
         }
     }
 
     fn watch_certificates(&mut self, files: Vec<PathBuf>) {
-        self.certificates.watch(files);
+        self.certificates.files.watch(files);
     }
 
-    /// Waits until a file has changed, and has then been quiet for the debounce.
+    /// Waits until a file has changed, and has then been quiet for its time.
     async fn changed(&mut self) -> Changed {
         loop {
             self.look.tick().await;
-            if self.certificates.changed() {
+            let passed = self.look.period();
+            if self.certificates.changed(passed) {
                 return Changed::Certificates;
             }
-            if self.configuration.as_mut().is_some_and(FileWatch::changed) {
-                self.quiet_for = Some(Duration::ZERO);
-            } else if let Some(quiet) = self.quiet_for {
-                let quiet = quiet + self.look.period();
-                self.quiet_for = (quiet < self.debounce).then_some(quiet);
-                if self.quiet_for.is_none() {
-                    return Changed::Configuration;
-                }
+            if self.configuration.as_mut().is_some_and(|it| it.changed(passed)) {
+                return Changed::Configuration;
             }
         }
+    }
+}
+
+/// Files whose change is told once they have been quiet for a time.
+struct Quiet {
+    files: FileWatch,
+    debounce: Duration,
+    /// How long they have been as they are since they changed; `None` when they have not.
+    quiet_for: Option<Duration>,
+}
+
+impl Quiet {
+    fn new(files: Vec<PathBuf>, debounce: Duration) -> Self {
+        Self { files: FileWatch::new(files), debounce, quiet_for: None }
+    }
+
+    /// Looks again, when so much time has passed since the last look.
+    fn changed(&mut self, passed: Duration) -> bool {
+        if self.files.changed() {
+            self.quiet_for = Some(Duration::ZERO);
+            return false;
+        }
+        let Some(quiet) = self.quiet_for else { return false };
+        let quiet = quiet + passed;
+        self.quiet_for = (quiet < self.debounce).then_some(quiet);
+        self.quiet_for.is_none()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn a_certificate_and_its_key_are_one_change_though_one_comes_later() {
+        let directory = tempfile::tempdir().unwrap();
+        let [cert, key] = ["cert.pem", "key.pem"].map(|name| directory.path().join(name));
+        let mut pair = Quiet::new(vec![cert.clone(), key.clone()], WHOLE_PAIR);
+        let mut look = || pair.changed(LOOK_AT_FILES);
+        assert!(!look());
+        fs::write(&cert, "new").unwrap();
+        assert_eq!([look(), look()], [false; 2]);
+        fs::write(&key, "new").unwrap();
+        assert_eq!([look(), look(), look(), look()], [false, false, true, false]);
     }
 }

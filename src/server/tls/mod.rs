@@ -167,9 +167,7 @@ impl TlsState {
 
     /// The files that [`TlsState::reload`] reads.
     pub fn files(&self) -> Vec<PathBuf> {
-        let certificates = self.settings.certificates.iter().flat_map(|files| [files.cert.clone(), files.key.clone()]);
-        let clients = self.settings.client_auth.iter().flat_map(|auth| [Some(auth.ca.clone()), auth.crl.clone()]);
-        certificates.chain(clients.flatten()).collect()
+        files_of(&self.settings)
     }
 
     /// Reads the files again; whether they had changed. An error leaves everything as it was.
@@ -185,6 +183,13 @@ impl TlsState {
         *current = fingerprint;
         Ok(true)
     }
+}
+
+/// The files that these settings name.
+pub fn files_of(settings: &Tls) -> Vec<PathBuf> {
+    let certificates = settings.certificates.iter().flat_map(|files| [files.cert.clone(), files.key.clone()]);
+    let clients = settings.client_auth.iter().flat_map(|auth| [Some(auth.ca.clone()), auth.crl.clone()]);
+    certificates.chain(clients.flatten()).collect()
 }
 
 /// The contents of all files, in the order of the configuration.
