@@ -1,8 +1,9 @@
 //! What does the process do between its start and its end? It waits for signals and for changed files.
 //!
-//! SIGHUP and a change of the file reload; SIGTERM drains and leaves; SIGINT leaves at once. What a reload means is
-//! `reload`'s, what draining means is the front door's.
+//! SIGHUP and a change of the file reload; SIGTERM drains and leaves; SIGINT leaves at once, and neither waits for a
+//! reload. What a reload means is `reload`'s, what draining means is the front door's.
 
+use std::convert::Infallible;
 use std::io;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -62,39 +63,65 @@ fn runtime(threads: usize) -> io::Result<Runtime> {
 
 async fn serve(config: Config, file: Option<&Path>, opened: impl FnOnce(&[Address])) -> Result<(), ProcessError> {
     let mut signals = Signals::install()?;
+    let hangups = signal(SignalKind::hangup())?;
     let mut files = Files::of(&config, file);
     // Before they are read, so that no change falls between the two.
     files.watch_certificates(certificate_files(&config));
-    let front_door = FrontDoor::start(config).await?;
+    let front_door = tokio::select! {
+        started = FrontDoor::start(config) => started?,
+        _ = signals.next() => {
+            log::info!("leaving before the start");
+            return Ok(());
+        }
+    };
+    tell_addresses(&front_door);
+    opened(front_door.addresses());
+    // A reload that waits for names is given up: nothing of it has been put in place.
+    let end = tokio::select! {
+        end = signals.next() => end,
+        never = keep_current(&front_door, file, files, hangups) => match never {},
+    };
+    match end {
+        End::Leave => log::info!("leaving at once"),
+        End::Drain => {
+            log::info!("draining: {} requests in flight", front_door.in_flight());
+            tokio::select! {
+                finished = front_door.shutdown() => {
+                    log::info!("{}", if finished { "drained" } else { "the grace period is over" });
+                }
+                () = signals.leave() => log::info!("leaving at once"),
+            }
+        }
+    }
+    Ok(())
+}
+
+fn tell_addresses(front_door: &FrontDoor) {
     for address in front_door.addresses() {
         log::info!("listening on {address}");
     }
     if let Some(address) = front_door.admin_address() {
         log::info!("/healthz and /readyz on {address}");
     }
-    opened(front_door.addresses());
+}
+
+/// Takes over what changes, for ever.
+async fn keep_current(
+    front_door: &FrontDoor,
+    file: Option<&Path>,
+    mut files: Files,
+    mut hangups: Signal,
+) -> Infallible {
     loop {
-        tokio::select! {
-            event = signals.next() => match event {
-                Event::Reload => reload(&front_door, file, &mut files).await,
-                Event::Drain => break,
-                Event::Leave => {
-                    log::info!("leaving at once");
-                    return Ok(());
-                }
-            },
-            changed = files.changed() => match changed {
-                Changed::Configuration => reload(&front_door, file, &mut files).await,
-                Changed::Certificates => front_door.reload_certificates(),
-            },
+        let changed = tokio::select! {
+            _ = hangups.recv() => Changed::Configuration,
+            changed = files.changed() => changed,
+        };
+        match changed {
+            Changed::Configuration => reload(front_door, file, &mut files).await,
+            Changed::Certificates => front_door.reload_certificates(),
         }
     }
-    log::info!("draining: {} requests in flight", front_door.in_flight());
-    tokio::select! {
-        finished = front_door.shutdown() => log::info!("{}", if finished { "drained" } else { "the grace period is over" }),
-        () = signals.leave() => log::info!("leaving at once"),
-    }
-    Ok(())
 }
 
 async fn reload(front_door: &FrontDoor, file: Option<&Path>, files: &mut Files) {
@@ -136,38 +163,32 @@ fn raise_open_files() {
     }
 }
 
-enum Event {
-    Reload,
+/// How we are asked to leave.
+enum End {
     Drain,
     Leave,
 }
 
 struct Signals {
-    hangup: Signal,
     terminate: Signal,
     interrupt: Signal,
 }
 
 impl Signals {
     fn install() -> io::Result<Self> {
-        Ok(Self {
-            hangup: signal(SignalKind::hangup())?,
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        })
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
 
-    async fn next(&mut self) -> Event {
+    async fn next(&mut self) -> End {
         tokio::select! {
-            _ = self.hangup.recv() => Event::Reload,
-            _ = self.terminate.recv() => Event::Drain,
-            _ = self.interrupt.recv() => Event::Leave,
+            _ = self.terminate.recv() => End::Drain,
+            _ = self.interrupt.recv() => End::Leave,
         }
     }
 
     /// A second wish to leave while we drain.
     async fn leave(&mut self) {
-        while !matches!(self.next().await, Event::Leave) {}
+        while !matches!(self.next().await, End::Leave) {}
     }
 }
 
