@@ -24,7 +24,7 @@ pub struct Problem {
     pub severity: Severity,
 }
 
-/// A place in a file; line and column count from one.
+/// A place in a file; line and column count from one, and are 0 for a file that could not be read.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
     /// The file as the operator named it.
@@ -50,9 +50,12 @@ impl fmt::Display for Problem {
             Severity::Error => "",
             Severity::Warning => "warning: ",
         };
-        let Place { file, line, col } = &self.place;
-        write!(out, "{file}:{line}:{col}: {key}: {warning}{what}", key = self.key, what = self.what)?;
-        write!(out, "\n  help: {}", self.help)
+        let Self { place: Place { file, line, col }, key, what, help, .. } = self;
+        match line {
+            0 => write!(out, "{file}: {warning}{what}")?,
+            _ => write!(out, "{file}:{line}:{col}: {key}: {warning}{what}")?,
+        }
+        write!(out, "\n  help: {help}")
     }
 }
 
@@ -148,9 +151,14 @@ impl Problems {
 /// The name that was probably meant, if one of them is near enough to what was written.
 pub(crate) fn closest<'a>(written: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let reach = 1 + written.chars().count().min(64) / 4;
+    let names: Vec<&str> = names.into_iter().collect();
     // A name longer than any sensible one is not worth a table of its square.
-    let near = names.into_iter().filter(|name| name.len().abs_diff(written.len()) <= 4 * reach && written.len() <= 256);
-    near.map(|name| (distance(written, name), name)).filter(|(far, _)| *far <= reach).min().map(|(_, name)| name)
+    let near = names.iter().filter(|name| name.len().abs_diff(written.len()) <= 4 * reach && written.len() <= 256);
+    let near = near.map(|&name| (distance(written, name), name)).filter(|(far, _)| *far <= reach).min();
+    // `listen` for `listeners`, `logging` for `log`.
+    let begins =
+        |name: &&str| written.len().min(name.len()) > 2 && (name.starts_with(written) || written.starts_with(name));
+    near.map(|(_, name)| name).or_else(|| names.iter().copied().find(|name| begins(name)))
 }
 
 /// `did you mean `x`? ` or nothing, followed by all the names.
@@ -203,6 +211,13 @@ mod tests {
     fn a_name_is_suggested_only_if_it_is_near() {
         assert_eq!(closest("checkuot", ["static", "checkout"]), Some("checkout"));
         assert_eq!(closest("zebra", ["static", "checkout"]), None);
+    }
+
+    #[test]
+    fn a_name_is_suggested_for_its_beginning_and_for_more_than_itself() {
+        assert_eq!(closest("listen", ["log", "listeners"]), Some("listeners"));
+        assert_eq!(closest("logging", ["log", "listeners"]), Some("log"));
+        assert_eq!(closest("li", ["log", "listeners"]), None);
     }
 
     #[test]

@@ -55,7 +55,7 @@ pub fn load(path: &Path) -> Result<Checked, Vec<Problem>> {
     let name = path.display().to_string();
     let unreadable = |what: String, help: &str| {
         let mut problems = Problems::of(&name);
-        problems.error(&Spot::root(Mark { line: 1, col: 1 }), what, help);
+        problems.error(&Spot::root(Mark::default()), what, help);
         problems.into_parts().0
     };
     let bytes = std::fs::read(path).map_err(|error| {

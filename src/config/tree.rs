@@ -171,9 +171,31 @@ fn explain(info: &str, text: &str, marker: &Marker) -> (String, &'static str) {
             "YAML is indented with spaces; replace the tab by two of them",
         );
     }
+    if has_bare_variable(line) {
+        return (
+            format!("this is not YAML: {info}"),
+            "quote what holds a variable: in a list in `[]` and a mapping in `{}`, YAML takes the `{` of `${NAME}` for its own",
+        );
+    }
     let help = "look at the indentation, the colons and the brackets of this line and the one above; \
                 text that holds `: `, ` #` or begins with one of `[{*&!%@` needs quotes";
     (format!("this is not YAML: {info}"), help)
+}
+
+/// Whether `${` stands in this line outside of quotes.
+fn has_bare_variable(line: &str) -> bool {
+    let mut quote = None;
+    let mut before = ' ';
+    for c in line.chars() {
+        match quote {
+            None if c == '{' && before == '$' => return true,
+            None if matches!(c, '"' | '\'') => quote = Some(c),
+            Some(open) if c == open => quote = None,
+            None | Some(_) => {}
+        }
+        before = c;
+    }
+    false
 }
 
 struct Refused {
