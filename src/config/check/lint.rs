@@ -19,7 +19,7 @@ pub(super) fn lint(file: &File, config: &Config, around: &Surroundings, problems
     weightless_upstreams(file, problems);
     attempts_beyond_timeout(file, config, problems);
     too_few_files(file, config, around, problems);
-    probes_that_overlap(file, problems);
+    fast_interval_that_is_slow(file, problems);
 }
 
 /// Two routes with the same conditions: the second never gets a request.
@@ -105,7 +105,8 @@ fn too_few_files(file: &File, config: &Config, around: &Surroundings, problems: 
     }
 }
 
-fn probes_that_overlap(file: &File, problems: &mut Problems) {
+/// A backend in doubt that is asked less often than one that is not.
+fn fast_interval_that_is_slow(file: &File, problems: &mut Problems) {
     for upstream in file.upstreams.0.iter().filter_map(|named| named.value.as_ref()) {
         let Some(check) = &upstream.health_check.value else { continue };
         if check.fast_interval.0 > check.interval.0 {
