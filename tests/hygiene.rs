@@ -3,9 +3,10 @@
 
 mod support;
 
+use http::HeaderMap;
 use support::backend::{Received, chunked_response, response};
 use support::bytes_on_the_wire::Framing;
-use support::{Act, Backend, Client, H2Client, Lb, Script};
+use support::{Act, Backend, Client, H2Backend, H2Client, Lb, Script};
 
 const TRUSTING: &str = "server: { trusted_proxies: [127.0.0.0/8, 10.0.0.0/8] }";
 
@@ -369,7 +370,7 @@ async fn a_body_where_none_may_be_spoils_no_later_answer() {
 }
 
 #[tokio::test]
-async fn a_chunked_response_keeps_its_trailers_and_loses_nothing() {
+async fn a_chunked_response_loses_its_trailers_and_nothing_else() {
     let backend = Backend::writing(chunked_response(&["hello ", "world"], &[("X-Sum", "42")]));
     let lb = Lb::with_backends([&backend]).start().await;
     let mut client = lb.raw().await;
@@ -377,6 +378,7 @@ async fn a_chunked_response_keeps_its_trailers_and_loses_nothing() {
     for _ in 0..2 {
         let answer = client.exchange(get("TE: trailers\r\nConnection: TE\r\n")).await;
         assert_eq!((answer.framing, answer.text().as_str()), (Framing::Chunked, "hello world"));
+        assert_eq!(answer.trailers, []);
     }
     let answer = lb.h2().await.get("/").await;
     assert_eq!((answer.body, answer.headers.get("transfer-encoding")), ("hello world".into(), None));
@@ -398,6 +400,53 @@ async fn a_chunked_upload_arrives_whole_and_without_its_extensions() {
     );
     assert!(!received.text().contains("name=value"), "{}", received.text());
     assert_eq!(lb.access_log(1).await[0]["bytes_in"], 6);
+}
+
+/// An upload with trailers over HTTP/2; gives the body of the answer and its trailer `x-sum`, if it has one.
+async fn upload_with_trailers(lb: &Lb) -> (String, Option<String>) {
+    let client = lb.h2().await;
+    let (answer, mut sending) = client.open(client.build("POST", "/")).await;
+    sending.send_data("hello".into(), false).unwrap();
+    sending.send_trailers(HeaderMap::from_iter([("x-sum".parse().unwrap(), "42".parse().unwrap())])).unwrap();
+    let mut body = answer.await.unwrap().into_body();
+    let mut content = Vec::new();
+    while let Some(part) = body.data().await {
+        content.extend(part.unwrap());
+    }
+    let trailers = body.trailers().await.unwrap().unwrap_or_default();
+    let sum = trailers.get("x-sum").map(|value| value.to_str().unwrap().to_owned());
+    (String::from_utf8(content).unwrap(), sum)
+}
+
+#[tokio::test]
+async fn the_trailers_of_a_request_go_no_further_and_its_body_does() {
+    let chunks = "5\r\nhello\r\n0\r\nX-Sum: 42\r\n\r\n";
+    let chunked = format!("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}");
+    let plain = Backend::answering(200, "");
+    let lb = Lb::with_backends([&plain]).start().await;
+    lb.send(&chunked).await;
+    upload_with_trailers(&lb).await;
+    for received in plain.received() {
+        assert_eq!((&received.body.content[..], received.body.trailers), (&b"hello"[..], vec![]));
+    }
+
+    // It would send them back.
+    let echo = H2Backend::plain();
+    let lb = Lb::with_urls([echo.url()]).yaml_upstream("protocol: http2").start().await;
+    assert_eq!(upload_with_trailers(&lb).await, ("hello".into(), None));
+    assert_eq!(lb.send(&chunked).await.body, "hello");
+}
+
+#[tokio::test]
+async fn the_trailers_of_a_response_arrive_from_http2_to_http2_only() {
+    let echo = H2Backend::plain();
+    let lb = Lb::with_urls([echo.url()]).yaml_upstream("protocol: http2").start().await;
+    let client = lb.h2().await;
+
+    let answer = client.get("/").await;
+
+    assert_eq!(answer.trailer("grpc-status"), Some("0"));
+    assert_eq!(lb.get("/").await.trailers, []);
 }
 
 #[tokio::test]

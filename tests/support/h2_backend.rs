@@ -1,7 +1,7 @@
 //! A backend that speaks HTTP/2 by prior knowledge or over TLS, with the manners of gRPC.
 //!
 //! The path says what it does: `/error` answers with trailers alone and `grpc-status: 7`; `/reset` resets the stream; `/hang` never answers;
-//! anything else sends each DATA frame back as it comes and ends with trailers and `grpc-status: 0`.
+//! anything else sends each DATA frame back as it comes and ends with the trailers that came and `grpc-status: 0`.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream};
-use http::{HeaderMap, HeaderValue, Request, Response};
+use http::{HeaderValue, Request, Response};
 use tokio::net::TcpListener;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
@@ -127,8 +127,9 @@ async fn answer(request: Request<RecvStream>, mut respond: SendResponse<Bytes>) 
                 receiving.flow_control().release_capacity(part.len())?;
                 sending.send_data(part, false)?;
             }
-            sending
-                .send_trailers(HeaderMap::from_iter([("grpc-status".parse().unwrap(), HeaderValue::from_static("0"))]))
+            let mut trailers = receiving.trailers().await?.unwrap_or_default();
+            trailers.insert("grpc-status", HeaderValue::from_static("0"));
+            sending.send_trailers(trailers)
         }
     }
 }
