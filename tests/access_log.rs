@@ -3,11 +3,14 @@
 
 mod support;
 
+use std::io::{BufRead, BufReader};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use serde_json::Value;
 use support::backend::chunked_response;
-use support::{Backend, Lb};
+use support::{Backend, Client, Lb, Portcullis, wait_until};
 
 const FIELDS: [&str; 19] = [
     "time",
@@ -267,4 +270,42 @@ async fn a_log_that_nobody_reads_holds_up_no_request() {
     }
 
     assert!(lb.shutdown().await);
+}
+
+/// More than the queue and a pipe hold.
+const FLOOD: usize = 9_500;
+
+#[tokio::test]
+async fn lines_that_do_not_fit_are_dropped_and_told_and_requests_pass() {
+    let folder = tempfile::tempdir().unwrap();
+    let fifo = folder.path().join("access.fifo");
+    assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    let reader = std::fs::OpenOptions::new().read(true).write(true).open(&fifo).unwrap();
+    let yaml = "listeners: [{ address: 127.0.0.1:0 }]\n\
+                routes: [{ respond: { status: 200, body: ok } }]\nadmin: { address: none }\n\
+                log: { access: access.fifo, dashboard: none }\n";
+    std::fs::write(folder.path().join("portcullis.yaml"), yaml).unwrap();
+    let program = Portcullis::start(folder, &["run"]);
+    let address = program.line_with("listening on ").await.rsplit(' ').next().unwrap().parse().unwrap();
+
+    let mut client = Client::tcp(address).await;
+    for _ in 0..FLOOD / 100 {
+        client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n".repeat(100)).await;
+        for _ in 0..100 {
+            assert_eq!(client.read_response().await.body, "ok");
+        }
+    }
+    // Until now nobody has read a line.
+    let read = Arc::new(AtomicUsize::new(0));
+    let count = read.clone();
+    std::thread::spawn(move || {
+        for _ in BufReader::new(reader).lines() {
+            count.fetch_add(1, Relaxed);
+        }
+    });
+
+    let line = program.line_with(" access log lines were dropped").await;
+    let dropped: usize = line.split(' ').rev().nth(5).unwrap().parse().unwrap();
+    assert!(dropped > 0 && dropped < FLOOD / 2, "{line}");
+    wait_until("each line is read or counted", || read.load(Relaxed) + dropped == FLOOD).await;
 }
