@@ -110,6 +110,12 @@ impl Chain {
         Self(Kind::of(route).into_iter().map(Kind::boxed).collect())
     }
 
+    /// A chain of these alone.
+    #[cfg(test)]
+    pub(crate) fn of(filters: Vec<Box<dyn Filter>>) -> Self {
+        Self(filters)
+    }
+
     /// Passes the head of a request through; the first filter that breaks ends it.
     pub fn on_request(&self, head: &mut RequestHeader, client: &Client) -> ControlFlow<Answer> {
         self.0.iter().try_for_each(|filter| filter.on_request(head, client))

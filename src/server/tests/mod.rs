@@ -2,6 +2,7 @@
 
 mod http1;
 mod limits;
+mod panics;
 mod tls;
 
 use std::net::SocketAddr;
