@@ -141,3 +141,26 @@ async fn a_panic_is_told_when_it_begins_and_when_it_ends() {
 
     assert_eq!(program.lines_with("panic", 2).await.len(), 2);
 }
+
+#[tokio::test]
+async fn a_terminal_gets_colours_and_no_line_that_is_wider() {
+    let backends = [Backend::named("a"), Backend::refusing()];
+    let urls = backends.iter().map(Backend::url).collect::<Vec<_>>();
+    let program = Portcullis::at_terminal(
+        &format!(
+            "listeners: [{{ address: 127.0.0.1:0 }}]\nupstreams: {{ app: {{ backends: {urls:?}, {CHECK} }} }}\n\
+             routes: [{{ upstream: app }}]\nadmin: {{ address: none }}\n\
+             log: {{ level: none, access: none, dashboard: on_change }}\n"
+        ),
+        60,
+    );
+    program.line_with("app: 2 backends, 1 HEALTHY, 1 UNREACHABLE").await;
+    program.line_with("last error: ").await;
+
+    let plain = |line: &String| line.replace("\x1b[31m", "").replace("\x1b[32m", "").replace("\x1b[0m", "");
+    let lines = program.lines();
+    assert!(lines.iter().any(|line| line.contains("\x1b[31mUNREACHABLE\x1b[0m")), "{lines:#?}");
+    let wide = lines.iter().map(plain).filter(|line| line.contains("127.0.0.1:") || line.contains("BACKEND"));
+    let wide = wide.map(|line| line.trim_end().chars().count()).collect::<Vec<_>>();
+    assert!(wide.len() >= 3 && wide.iter().all(|&width| width <= 60), "{lines:#?}");
+}

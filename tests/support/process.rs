@@ -33,8 +33,13 @@ impl Portcullis {
     /// The same, with something about the process changed: its environment, or where its output goes.
     pub fn start_with(folder: TempDir, arguments: &[&str], change: impl FnOnce(&mut Command)) -> Self {
         let mut command = command(arguments);
-        command.current_dir(folder.path()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.stdout(Stdio::piped());
         change(&mut command);
+        Portcullis::spawn(folder, command)
+    }
+
+    fn spawn(folder: TempDir, mut command: Command) -> Self {
+        command.current_dir(folder.path()).stdin(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let lines = Arc::default();
         if let Some(stdout) = child.stdout.take() {
@@ -42,6 +47,19 @@ impl Portcullis {
         }
         collect(child.stderr.take().unwrap(), &lines);
         Portcullis { child, lines, folder }
+    }
+
+    /// `portcullis run` with a terminal of this width for its output, in a folder that holds this file.
+    pub fn at_terminal(yaml: &str, width: usize) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("portcullis.yaml"), yaml).unwrap();
+        // `script` has the terminal, and hands on what is written to it. The program outlives it, as a hangup means a
+        // reload, so its time is limited.
+        let program = env!("CARGO_BIN_EXE_portcullis");
+        let line = format!("stty cols {width} rows 40 && exec timeout -k 1 30 {program} run");
+        let mut command = Command::new("script");
+        command.args(["-qefc", &line, "/dev/null"]).stdout(Stdio::piped());
+        Portcullis::spawn(folder, command)
     }
 
     /// The program run to its end; for commands that end by themselves.

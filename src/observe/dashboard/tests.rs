@@ -79,6 +79,7 @@ spare           PENDING      1 backup          0      -       0      -     -
 fn no_line_is_wider_than_the_terminal() {
     let mut report = three();
     report.tables[0].rows[1].last_error = Some(("x".repeat(300), Duration::from_secs(3)));
+    report.refused = Totals::from([("header_timeout", u64::MAX), ("max_connections_per_address", u64::MAX)]);
     for width in 27..200 {
         let text = render(&report, Some(width), false);
         assert!(text.lines().all(|line| line.chars().count() <= width), "{width}:\n{text}");
