@@ -13,6 +13,18 @@ pub const SEATS_PER_BLOCK: usize = 64;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Seat(pub u32);
 
+impl Seat {
+    /// The block in which its count is.
+    pub(crate) fn block(self) -> usize {
+        self.0 as usize / SEATS_PER_BLOCK
+    }
+
+    /// The place of its count in the block.
+    pub(crate) fn offset(self) -> usize {
+        self.0 as usize % SEATS_PER_BLOCK
+    }
+}
+
 /// The in-flight counts of 64 seats, side by side.
 #[derive(Debug)]
 pub struct Block {
@@ -52,7 +64,7 @@ impl Loads {
 
     /// Takes one in-flight request on a seat, until the lease is dropped.
     pub fn lease(&self, seat: Seat) -> Lease {
-        let block = self.blocks.get(seat.0 as usize / SEATS_PER_BLOCK).cloned();
+        let block = self.blocks.get(seat.block()).cloned();
         let lease = Lease { block, seat };
         if let Some(count) = lease.count() {
             count.fetch_add(1, Relaxed);
@@ -62,14 +74,17 @@ impl Loads {
 
     /// The counts of `len` seats from `first` on, as far as they lie in the same block; fewer beyond the last seat.
     pub(crate) fn side_by_side(&self, first: Seat, len: usize) -> &[AtomicU32] {
-        let (block, offset) = (first.0 as usize / SEATS_PER_BLOCK, first.0 as usize % SEATS_PER_BLOCK);
-        let counts = self.blocks.get(block).and_then(|block| block.in_flight.get(offset..)).unwrap_or_default();
+        let counts = self.block(first.block()).and_then(|counts| counts.get(first.offset()..)).unwrap_or_default();
         counts.get(..len).unwrap_or(counts)
     }
 
+    /// The counts of a block.
+    pub(crate) fn block(&self, block: usize) -> Option<&[AtomicU32; SEATS_PER_BLOCK]> {
+        self.blocks.get(block).map(|block| &block.in_flight)
+    }
+
     fn count(&self, seat: Seat) -> Option<&AtomicU32> {
-        let block = self.blocks.get(seat.0 as usize / SEATS_PER_BLOCK)?;
-        block.in_flight.get(seat.0 as usize % SEATS_PER_BLOCK)
+        self.block(seat.block())?.get(seat.offset())
     }
 }
 
@@ -82,7 +97,7 @@ pub struct Lease {
 
 impl Lease {
     fn count(&self) -> Option<&AtomicU32> {
-        self.block.as_ref()?.in_flight.get(self.seat.0 as usize % SEATS_PER_BLOCK)
+        self.block.as_ref()?.in_flight.get(self.seat.offset())
     }
 }
 
