@@ -269,7 +269,7 @@ async fn an_expectation_is_passed_on_and_its_answer_comes_back() {
 
     client.send(ASKING).await;
     let interim = client.read_response().await;
-    assert_eq!((interim.status, interim.headers), (100, vec![("Via".to_owned(), "1.1 portcullis".to_owned())]));
+    assert_eq!((interim.status, interim.headers), (100, vec![("via".to_owned(), "1.1 portcullis".to_owned())]));
     client.send("hello").await;
 
     assert_eq!(client.read_response().await.text(), "done");

@@ -3,28 +3,32 @@
 //! Each call is one step of the corridor's first phases. Nothing here waits for a backend.
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::time::Instant;
 
-use http::HeaderValue;
-use http::header::HOST;
 use pingora::http::RequestHeader;
 use pingora::proxy::Session;
 use pingora::{Error, ErrorType, Result};
 
+use super::authority::Authority;
 use super::exchange::{Exchange, Phase};
+use super::forward::Words;
 use super::snapshot::ListenerPlan;
 use super::{client, forward, inspect, reply};
 use crate::answer::Refusal;
 use crate::filter::{Answer, Client};
 use crate::path;
-use crate::route::{RequestView, host};
+use crate::route::RequestView;
 
 impl Exchange {
-    /// Gives the session the time limits of its listener. Those of the head are kept below Pingora.
+    /// Gives the session the time limits of its listener. Those of the head are kept below Pingora, and on HTTP/1 that of
+    /// a write too, where it costs nothing.
     pub(super) fn set_limits(&self, session: &mut Session) {
         if let Some(listener) = self.listener() {
             session.set_read_timeout(Some(listener.timeouts.body));
-            session.set_write_timeout(Some(listener.timeouts.write));
+            if session.req_header().version == http::Version::HTTP_2 {
+                session.set_write_timeout(Some(listener.timeouts.write));
+            }
         }
         if session.req_header().version < http::Version::HTTP_11 {
             // RFC 9110, section 15.2: a client of HTTP/1.0 knows no interim responses.
@@ -47,21 +51,19 @@ impl Exchange {
         if self.listener().is_some_and(|listener| head.headers.len() > listener.headers_max) {
             return Err(Refusal::HeaderTooLarge);
         }
-        let authority = inspect::inspect(head)?;
-        self.request.authority = match (head.headers.get(HOST), head.uri.authority()) {
-            (Some(host), None) => host.clone(),
-            (_, _) => HeaderValue::from_str(authority).map_err(|_| Refusal::BadHost)?,
+        let written = inspect::inspect(head)?;
+        let authority = match &self.connection {
+            Some(connection) => connection.authority(written),
+            None => Authority::new(written, &Words::default()).map(Arc::new),
         };
-        if !authority.is_empty() {
-            self.request.host = host::normalise(authority).map_err(|_| Refusal::BadHost)?.into_owned();
-        }
+        self.request.authority = Some(authority.map_err(|_| Refusal::BadHost)?);
         let path = path::normalise(head.uri.path()).map_err(|_| Refusal::BadTarget)?;
         if self.listener().is_some_and(|listener| listener.redirect_to_https.is_some()) {
             return Ok(());
         }
         let view = RequestView {
             listener: self.connection.as_ref().and_then(|connection| connection.listener_name.as_deref()),
-            host: &self.request.host,
+            host: self.request.host(),
             path: &path,
             method: &head.method,
             headers: &head.headers,
@@ -80,6 +82,7 @@ impl Exchange {
         if session.as_downstream_mut().is_body_done() {
             self.request_ended = Some(self.began);
         }
+        forward::forget_case(session.req_header_mut());
         let tls = self.connection.as_ref().is_some_and(|connection| connection.tls.is_some());
         plan.filters.on_request(session.req_header_mut(), &Client { address: self.sender.client, tls })
     }

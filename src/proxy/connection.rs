@@ -10,20 +10,28 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use pingora::protocols::Stream;
 use tokio::sync::Notify;
 
+use super::authority::Authority;
 use super::forward::Words;
+use super::timer::Timer;
+use super::watch::Watch;
+use crate::route::host::HostError;
 
 tokio::task_local! {
-    static CONNECTION: Arc<Connection>;
+    static SERVING: (Arc<Connection>, Arc<Watch>);
 }
 
-/// The connection whose request this task serves; `None` in a task that serves none.
-pub fn current() -> Option<Arc<Connection>> {
-    CONNECTION.try_with(Arc::clone).ok()
+/// The connection whose exchange this task serves, and the watch of the exchange; `None` in a task that serves none.
+pub(crate) fn current() -> Option<(Arc<Connection>, Arc<Watch>)> {
+    SERVING.try_with(Clone::clone).ok()
 }
 
-/// Runs an exchange of this connection, so that [`current`] finds the connection in it.
-pub async fn scope<F: Future>(connection: Arc<Connection>, exchange: F) -> F::Output {
-    CONNECTION.scope(connection, exchange).await
+/// Runs an exchange, so that [`current`] finds its connection and its watch.
+pub(super) fn scope<F: Future>(
+    connection: Arc<Connection>,
+    watch: Arc<Watch>,
+    exchange: F,
+) -> impl Future<Output = F::Output> {
+    SERVING.scope((connection, watch), exchange)
 }
 
 /// What is known about a downstream connection.
@@ -45,6 +53,10 @@ pub struct Connection {
     pub(crate) turn: Turn,
     /// What backends are told about it, put into words by its first request.
     pub(crate) words: OnceLock<Words>,
+    /// Which site its last request was for: mostly the next one's too.
+    pub(crate) authority: Mutex<Option<Arc<Authority>>>,
+    /// Between two exchanges.
+    pub(crate) timer: Mutex<Timer>,
 }
 
 /// What a TLS handshake settled.
@@ -61,6 +73,27 @@ pub struct TlsFacts {
 impl Connection {
     pub(super) fn words(&self) -> &Words {
         self.words.get_or_init(|| Words::of(self.peer, self.local_port, self.tls.is_some()))
+    }
+
+    /// What follows from the host and port that a request names.
+    pub(super) fn authority(&self, written: &str) -> Result<Arc<Authority>, HostError> {
+        let mut last = self.authority.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(same) = last.as_ref().filter(|last| last.written == written) {
+            return Ok(same.clone());
+        }
+        let new = Arc::new(Authority::new(written, self.words())?);
+        *last = Some(new.clone());
+        Ok(new)
+    }
+
+    /// The timer of the exchange before, or a new one.
+    pub(super) fn lend_timer(&self) -> Timer {
+        std::mem::take(&mut *self.timer.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Takes a timer back.
+    pub(super) fn keep_timer(&self, timer: Timer) {
+        *self.timer.lock().unwrap_or_else(PoisonError::into_inner) = timer;
     }
 
     /// Counts one exchange until the result is dropped. To be called once a request's head has been read, as by
@@ -171,6 +204,8 @@ impl Connection {
             in_flight: Arc::default(),
             turn: Turn::default(),
             words: OnceLock::new(),
+            authority: Mutex::default(),
+            timer: Mutex::default(),
         }
     }
 }

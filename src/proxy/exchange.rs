@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use http::{HeaderValue, Method};
 
+use super::authority::Authority;
 use super::client::Sender;
 use super::connection::{self, Connection, Exchanging};
 use super::snapshot::{Plan, Snapshot};
@@ -45,24 +46,23 @@ pub struct Exchange {
 /// The request as the client sent it.
 #[derive(Clone, Debug)]
 pub(super) struct Request {
-    pub(super) id: String,
+    pub(super) id: HeaderValue,
     pub(super) method: Method,
-    /// In lower case, without a port.
-    pub(super) host: String,
-    /// The Host field, port included.
-    pub(super) authority: HeaderValue,
+    /// The host and port that it names; `None` until they have been checked.
+    pub(super) authority: Option<Arc<Authority>>,
     pub(super) path: String,
 }
 
 impl Default for Request {
     fn default() -> Self {
-        Self {
-            id: String::new(),
-            method: Method::GET,
-            host: String::new(),
-            authority: HeaderValue::from_static(""),
-            path: String::new(),
-        }
+        Self { id: HeaderValue::from_static(""), method: Method::GET, authority: None, path: String::new() }
+    }
+}
+
+impl Request {
+    /// In lower case, without a port; empty if it named none.
+    pub(super) fn host(&self) -> &str {
+        self.authority.as_ref().map_or("", |authority| &authority.host)
     }
 }
 
@@ -104,12 +104,12 @@ pub(super) struct Again {
 impl Exchange {
     /// Begins the exchange that this task serves.
     pub(super) fn begin(snapshot: Arc<Snapshot>) -> Self {
-        let connection = connection::current();
+        let (connection, watch) = connection::current().unzip();
         Self {
             snapshot,
             _in_flight: connection.as_ref().map(|connection| connection.begin_exchange()),
             connection,
-            watch: Watch::current(),
+            watch: watch.unwrap_or_else(Watch::new),
             // Not when its watch began: that was when we started to wait for it.
             began: Instant::now(),
             request: Request::default(),

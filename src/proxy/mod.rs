@@ -5,6 +5,7 @@
 
 mod arrive;
 mod attempt;
+mod authority;
 mod cause;
 mod client;
 pub mod connection;
@@ -14,6 +15,7 @@ mod inspect;
 mod record;
 mod reply;
 mod snapshot;
+mod timer;
 mod watch;
 
 use std::ops::ControlFlow;
@@ -38,6 +40,7 @@ use crate::observe::access_log::AccessLog;
 
 pub use self::exchange::Exchange;
 pub use self::snapshot::{ListenerPlan, Plan, Snapshot, Upstreams};
+pub(crate) use self::timer::Timer;
 pub use self::watch::watched;
 
 /// The proxy's logic, shared by all listeners.
@@ -126,7 +129,7 @@ impl ProxyHttp for Gateway {
         exchange: &mut Exchange,
     ) -> Result<()> {
         let connection = exchange.connection.as_deref();
-        forward::request(head, session.req_header(), (&exchange.request, exchange.sender), connection)?;
+        forward::request(head, session.req_header(), (&exchange.request, exchange.sender), connection);
         exchange.edit(head)
     }
 
@@ -188,7 +191,7 @@ impl ProxyHttp for Gateway {
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
             session.set_read_timeout(None);
         }
-        forward::response(head, head.version)?;
+        forward::response(head, head.version);
         if head.status.is_informational() {
             return Ok(());
         }

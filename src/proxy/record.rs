@@ -28,10 +28,10 @@ pub(super) fn entry(session: &Session, exchange: &mut Exchange, ended: answer::E
     Entry {
         // The clock may have been set back meanwhile.
         time: SystemTime::now().checked_sub(total).unwrap_or(SystemTime::UNIX_EPOCH),
-        id: std::mem::take(&mut exchange.request.id),
+        id: exchange.request.id.to_str().unwrap_or_default().to_owned(),
         client: exchange.sender.client,
         method: exchange.request.method.as_str().to_owned(),
-        host: std::mem::take(&mut exchange.request.host),
+        host: exchange.request.host().to_owned(),
         path: std::mem::take(&mut exchange.request.path),
         route: plan.map(|plan| plan.name.clone()),
         upstream: plan.and_then(|plan| plan.upstream.as_ref()).map(|upstream| upstream.name().clone()),

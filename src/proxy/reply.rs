@@ -67,8 +67,8 @@ pub(super) async fn answer(session: &mut Session, exchange: &mut Exchange, answe
 /// The `https` address of a request that came in over `http`; 308 keeps the method (RFC 9110, section 15.4.9).
 pub(super) fn to_https(request: &Request, target: &str, port: u16) -> Answer {
     let port = if port == 443 { String::new() } else { format!(":{port}") };
-    match HeaderValue::from_str(&format!("https://{}{port}{target}", request.host)) {
-        Ok(location) if !request.host.is_empty() => Answer::Reply {
+    match HeaderValue::from_str(&format!("https://{}{port}{target}", request.host())) {
+        Ok(location) if !request.host().is_empty() => Answer::Reply {
             status: StatusCode::PERMANENT_REDIRECT,
             headers: vec![(LOCATION, location)],
             body: Bytes::new(),

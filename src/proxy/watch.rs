@@ -6,20 +6,18 @@
 //! here. The timer runs in the request's own task, so nothing is spawned and nothing is left behind.
 
 use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
+use std::task::Context;
 use std::time::{Duration, Instant as StdInstant};
 
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
 
+use super::connection::{self, Connection};
+use super::timer::Timer;
 use crate::answer::Refusal;
 use crate::upstream::dial::Line;
-
-tokio::task_local! {
-    static WATCH: Arc<Watch>;
-}
 
 const NEVER: u64 = u64::MAX;
 
@@ -54,7 +52,7 @@ impl Late {
 
 /// The deadline of one exchange.
 #[derive(Debug)]
-pub(super) struct Watch {
+pub(crate) struct Watch {
     began: Instant,
     /// Milliseconds after `began`.
     deadline: AtomicU64,
@@ -71,7 +69,7 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    fn new() -> Arc<Self> {
+    pub(super) fn new() -> Arc<Self> {
         Arc::new(Self {
             began: Instant::now(),
             deadline: AtomicU64::new(NEVER),
@@ -82,11 +80,6 @@ impl Watch {
             happened: AtomicU8::new(0),
             line: Mutex::new(None),
         })
-    }
-
-    /// The watch of the exchange that this task serves.
-    pub(super) fn current() -> Arc<Self> {
-        WATCH.try_with(Arc::clone).unwrap_or_else(|_| Self::new())
     }
 
     /// The connection to cut from now on.
@@ -175,21 +168,13 @@ impl Watch {
     }
 
     /// Arms the timer where the deadline asks for it, and fires when it has passed.
-    fn poll(&self, mut timer: Pin<&mut Option<Sleep>>, context: &mut Context<'_>) {
+    fn poll(&self, timer: &mut Timer, context: &mut Context<'_>) {
         while let Some(deadline) = self.deadline() {
-            // A timer that stands earlier is left alone: deadlines mostly move away, and arming costs more than
-            // waking up once too often.
-            let armed = timer.as_ref().as_pin_ref().is_some_and(|timer| timer.deadline() <= deadline);
-            if !armed {
-                timer.set(Some(sleep_until(deadline)));
+            timer.set_at(deadline);
+            if !timer.has_rung(context) {
+                return;
             }
-            match timer.as_mut().as_pin_mut().map(|timer| timer.poll(context)) {
-                Some(Poll::Ready(())) => timer.set(None),
-                Some(Poll::Pending) | None => return,
-            }
-            if self.deadline().is_some_and(|deadline| deadline <= Instant::now()) {
-                self.fire();
-            }
+            self.fire();
         }
     }
 }
@@ -198,19 +183,24 @@ fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(NEVER)
 }
 
-/// Runs one exchange under a watch of its own.
-pub async fn watched<F: Future>(exchange: F) -> F::Output {
+/// Runs one exchange of a connection, so that its hooks find both the connection and a watch of its own.
+///
+/// The timer is the connection's, and mostly still armed from the exchange before: arming one costs more than waking up
+/// once too often. Where exchanges overlap, as on HTTP/2, the others get timers of their own.
+pub async fn watched<F: Future>(connection: Arc<Connection>, exchange: F) -> F::Output {
     let watch = Watch::new();
-    let mut exchange = pin!(WATCH.scope(watch.clone(), exchange));
-    let mut timer = pin!(None);
-    poll_fn(|context| {
+    let mut timer = connection.lend_timer();
+    let mut exchange = pin!(connection::scope(connection.clone(), watch.clone(), exchange));
+    let output = poll_fn(|context| {
         let result = exchange.as_mut().poll(context);
         if result.is_pending() {
-            watch.poll(timer.as_mut(), context);
+            watch.poll(&mut timer, context);
         }
         result
     })
-    .await
+    .await;
+    connection.keep_timer(timer);
+    output
 }
 
 #[cfg(test)]
@@ -219,10 +209,14 @@ mod tests {
     use tokio::io::AsyncReadExt;
     use tokio::net::UnixStream;
 
+    fn example() -> Arc<Connection> {
+        Arc::new(Connection::example(([127, 0, 0, 1], 1).into(), 80))
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_deadline_that_moves_away_does_not_fire() {
-        watched(async {
-            let watch = Watch::current();
+        watched(example(), async {
+            let (_, watch) = connection::current().unwrap();
             for _ in 0..5 {
                 watch.expect(Instant::now().into_std(), Duration::from_secs(10), Late::FirstByte);
                 tokio::time::advance(Duration::from_secs(9)).await;
@@ -235,8 +229,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_deadline_that_passes_cuts_the_line_and_tells_its_reason_once() {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
-        watched(async {
-            let watch = Watch::current();
+        watched(example(), async {
+            let (_, watch) = connection::current().unwrap();
             watch.hold(Some(Line::to(&ours).unwrap()));
             watch.expect(Instant::now().into_std(), Duration::from_secs(60), Late::BetweenBytes);
             watch.expect(Instant::now().into_std(), Duration::from_secs(2), Late::Route);
@@ -250,8 +244,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn without_a_line_nothing_happens() {
-        watched(async {
-            let watch = Watch::current();
+        watched(example(), async {
+            let (_, watch) = connection::current().unwrap();
             watch.expect(Instant::now().into_std(), Duration::from_secs(2), Late::Route);
             tokio::time::timeout(Duration::from_secs(3), std::future::pending::<()>()).await.unwrap_err();
             assert_eq!(watch.take_late(), None);

@@ -71,7 +71,9 @@ impl<T> Table<T> {
     /// What the most specific matching route leads to.
     pub fn find(&self, head: &RequestView<'_>) -> Option<&T> {
         let exact = self.exact.get(head.host);
-        let below = parents(head.host).filter_map(|parent| self.below.get(parent));
+        // A host of many labels is only taken apart where that can find something.
+        let parents = (!self.below.is_empty()).then(|| parents(head.host)).into_iter().flatten();
+        let below = parents.filter_map(|parent| self.below.get(parent));
         let mut hosts = exact.into_iter().chain(below).chain([&self.any]);
         hosts.find_map(|paths| {
             let mut routes = paths.candidates(head.path).filter_map(|index| self.routes.get(index));

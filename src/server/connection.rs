@@ -51,7 +51,7 @@ where
             true => proxy.process_new_http(without_deadline(session), shutdown),
             false => proxy.process_new_http(session, shutdown),
         };
-        Box::pin(scope(self.connection.clone(), watched(exchange)))
+        Box::pin(watched(self.connection.clone(), exchange))
     }
 
     fn server_options(&self) -> Option<&HttpServerOptions> {

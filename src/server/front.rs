@@ -5,7 +5,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -186,6 +186,8 @@ impl<P> Front<P> {
             in_flight: self.shared.in_flight.clone(),
             turn: Turn::default(),
             words: OnceLock::new(),
+            authority: Mutex::default(),
+            timer: Mutex::default(),
         })
     }
 

@@ -59,7 +59,7 @@ impl PeerTemplate {
         }
         if how.upgrades && peer.options.alpn == ALPN::H2H1 {
             peer.options.set_http_version(1, 1);
-            peer.options.read_timeout = None;
+            (peer.options.read_timeout, peer.options.write_timeout) = (None, None);
             peer.group_key ^= HTTP1_ONLY;
         }
         if how.within < self.timeout {
@@ -77,16 +77,17 @@ fn configured(mut peer: HttpPeer, upstream: &config::Upstream, tls: &PeerTls) ->
     peer.group_key = group_key(upstream);
     peer.options.connection_timeout = Some(timeouts.connect);
     peer.options.total_connection_timeout = Some(timeouts.connect);
-    peer.options.write_timeout = Some(timeouts.write);
     peer.options.idle_timeout = Some(timeouts.idle);
     peer.options.max_h2_streams = H2_STREAMS;
     peer.options.custom_l4 = Some(Arc::new(Dialler { timeout: timeouts.connect }));
     // One HTTP/1.1 connection serves one attempt, which we time and cut off ourselves. On HTTP/2 that would end the
-    // other streams too, so while there are any Pingora's own timeout must do, with the longer of the two that it
-    // stands for.
-    peer.options.read_timeout = match upstream.protocol {
-        Protocol::Http1 => None,
-        Protocol::Http2 | Protocol::Auto => Some(timeouts.first_byte.max(timeouts.between_bytes)),
+    // other streams too, so while there are any Pingora's own timeouts must do, with the longer of the two that the one
+    // for reading stands for.
+    (peer.options.read_timeout, peer.options.write_timeout) = match upstream.protocol {
+        Protocol::Http1 => (None, None),
+        Protocol::Http2 | Protocol::Auto => {
+            (Some(timeouts.first_byte.max(timeouts.between_bytes)), Some(timeouts.write))
+        }
     };
     match upstream.protocol {
         Protocol::Http1 => peer.options.set_http_version(1, 1),

@@ -3,11 +3,11 @@
 //! Hop-by-hop fields of a request are taken away by Pingora's policy before this runs, so whatever is added here cannot
 //! be named by `Connection` and lost. Sources: RFC 9110, section 7.6; RFC 7239; RFC 9209.
 
+mod plain;
 mod words;
 
-use http::header::{CONNECTION, COOKIE, EXPECT, HOST, TRAILER, TRANSFER_ENCODING, UPGRADE};
-use http::{HeaderName, HeaderValue, StatusCode, Version};
-use pingora::Result;
+use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::proxy::Session;
 
@@ -24,40 +24,55 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The longest request id that is kept: room for a UUID with a prefix, and a bound on what ends up in logs.
 const REQUEST_ID_MAX: usize = 128;
 
+/// How many fields we add to a request.
+const ADDED: usize = 8;
+
+/// Gives up how the names of a request's fields were written: see [`plain`]. The copies that go to backends then cost
+/// half.
+pub(super) fn forget_case(head: &mut RequestHeader) {
+    if head.raw_path().first() == Some(&b'/') {
+        plain::request(head, |_| {});
+    }
+}
+
 /// Completes a request's head for the backend.
 pub(super) fn request(
     head: &mut RequestHeader,
     incoming: &RequestHeader,
     (request, sender): (&Request, Sender),
     connection: Option<&Connection>,
-) -> Result<()> {
-    let unknown = Words::default();
-    let words = connection.map_or(&unknown, Connection::words);
-    words.tell(head, &request.authority, sender.trusted)?;
-    head.insert_header("X-Request-Id", request.id.as_str())?;
-    head.append_header("Via", HeaderValue::from_static(via(incoming.version)))?;
-    join_crumbs(head)?;
+) {
     ask_for_a_path(head);
-    // RFC 9110, section 10.1.1: the expectation of an HTTP/1.0 client means nothing, and its interim answer would
-    // be taken for the final one.
-    if incoming.version < Version::HTTP_11 {
-        head.remove_header(&EXPECT);
-    }
-    // RFC 9112, section 3.2: our request is one of HTTP/1.1, which has a Host field even where nobody named a host.
-    if request.authority.is_empty() && !head.headers.contains_key(HOST) {
-        head.insert_header(HOST, "")?;
-    }
-    Ok(())
+    plain::request(head, |fields| {
+        fields.reserve(ADDED);
+        if let (Some(connection), Some(authority)) = (connection, &request.authority) {
+            connection.words().tell(fields, authority, sender.trusted);
+        }
+        fields.insert(REQUEST_ID, request.id.clone());
+        fields.append(VIA, HeaderValue::from_static(via(incoming.version)));
+        join_crumbs(fields);
+        // RFC 9110, section 10.1.1: the expectation of an HTTP/1.0 client means nothing, and its interim answer would
+        // be taken for the final one.
+        if incoming.version < Version::HTTP_11 {
+            fields.remove(EXPECT);
+        }
+        // RFC 9112, section 3.2: our request is one of HTTP/1.1, which has a Host field even where nobody named a host.
+        if request.host().is_empty() {
+            fields.entry(HOST).or_insert(HeaderValue::from_static(""));
+        }
+    });
 }
 
 /// RFC 9113, section 8.2.3: HTTP/2 may split a cookie into several fields, and nobody else may.
-fn join_crumbs(head: &mut RequestHeader) -> Result<()> {
-    let crumbs = head.headers.get_all(COOKIE);
-    if crumbs.iter().count() < 2 {
-        return Ok(());
+fn join_crumbs(fields: &mut HeaderMap) {
+    let crumbs: Vec<&[u8]> = fields.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if crumbs.len() < 2 {
+        return;
     }
-    let joined = crumbs.iter().map(HeaderValue::as_bytes).collect::<Vec<_>>().join(&b"; "[..]);
-    head.insert_header(COOKIE, joined)
+    // Whatever stands in fields may stand in their list.
+    if let Ok(joined) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
+        fields.insert(COOKIE, joined);
+    }
 }
 
 /// RFC 9112, section 3.2.1: a backend is asked for a path, however the client wrote its target. The Host field names
@@ -70,12 +85,14 @@ fn ask_for_a_path(head: &mut RequestHeader) {
 }
 
 /// Completes a response's head for the client.
-pub(super) fn response(head: &mut ResponseHeader, received: Version) -> Result<()> {
-    if head.status != StatusCode::SWITCHING_PROTOCOLS {
-        strip_hop_by_hop(head);
-    }
-    head.append_header("Via", HeaderValue::from_static(via(received)))?;
-    Ok(())
+pub(super) fn response(head: &mut ResponseHeader, received: Version) {
+    let tunnel = head.status == StatusCode::SWITCHING_PROTOCOLS;
+    plain::response(head, |fields| {
+        if !tunnel {
+            strip_hop_by_hop(fields);
+        }
+        fields.append(VIA, HeaderValue::from_static(via(received)));
+    });
 }
 
 /// RFC 9112, section 6.1: a client of HTTP/1.0 knows no chunks. A body without a length ends with its connection.
@@ -87,23 +104,23 @@ pub(super) fn end_with_the_connection(session: &mut Session, head: &mut Response
 }
 
 /// The id of a request: the one that a trusted peer has given it, or a new one.
-pub(super) fn request_id(head: &RequestHeader, trusted: bool) -> String {
-    let given = head.headers.get(&REQUEST_ID).and_then(|id| id.to_str().ok());
-    let kept = given.filter(|id| {
-        trusted && !id.is_empty() && id.len() <= REQUEST_ID_MAX && id.bytes().all(|byte| byte.is_ascii_graphic())
+pub(super) fn request_id(head: &RequestHeader, trusted: bool) -> HeaderValue {
+    let kept = head.headers.get(&REQUEST_ID).filter(|id| {
+        let is_graphic = || id.as_bytes().iter().all(u8::is_ascii_graphic);
+        trusted && !id.is_empty() && id.len() <= REQUEST_ID_MAX && is_graphic()
     });
-    kept.map_or_else(new_id, str::to_owned)
+    kept.cloned().unwrap_or_else(new_id)
 }
 
 /// 128 bits of chance, in hexadecimal.
-fn new_id() -> String {
+fn new_id() -> HeaderValue {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut id = String::with_capacity(32);
-    for byte in fastrand::u128(..).to_be_bytes() {
-        id.push(char::from(DIGITS[usize::from(byte >> 4)]));
-        id.push(char::from(DIGITS[usize::from(byte & 15)]));
+    let chance = fastrand::u128(..).to_be_bytes();
+    let mut id = [0; 32];
+    for (digits, byte) in id.chunks_exact_mut(2).zip(chance) {
+        digits.copy_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
     }
-    id
+    HeaderValue::from_bytes(&id).unwrap_or_else(|_| HeaderValue::from_static("0"))
 }
 
 fn via(version: Version) -> &'static str {
@@ -118,19 +135,21 @@ fn via(version: Version) -> &'static str {
 
 /// RFC 9110, section 7.6.1. `Transfer-Encoding` and `Trailer` stay: Pingora reads the one to frame the body anew, and
 /// the other describes trailers that are passed on.
-fn strip_hop_by_hop(head: &mut ResponseHeader) {
-    for name in named_by_connection(head) {
-        head.remove_header(&name);
-    }
-    for name in [&CONNECTION, &KEEP_ALIVE, &PROXY_CONNECTION, &UPGRADE] {
-        head.remove_header(name);
+fn strip_hop_by_hop(fields: &mut HeaderMap) {
+    // One look at each name: that is less than looking for each of ours, of which there is mostly one.
+    let of_this_hop = |name: &&HeaderName| [CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, UPGRADE].contains(name);
+    while let Some(name) = fields.keys().find(of_this_hop).cloned() {
+        if name == CONNECTION {
+            named_by_connection(fields).iter().for_each(|name| drop(fields.remove(name)));
+        }
+        fields.remove(name);
     }
 }
 
 /// The fields that `Connection` names; what frames the message is not for it to name.
-fn named_by_connection(head: &ResponseHeader) -> Vec<HeaderName> {
-    let framing = |name: &HeaderName| *name == TRANSFER_ENCODING || *name == TRAILER || *name == "content-length";
-    let values = head.headers.get_all(CONNECTION).iter().filter_map(|value: &HeaderValue| value.to_str().ok());
+fn named_by_connection(fields: &HeaderMap) -> Vec<HeaderName> {
+    let framing = |name: &HeaderName| [TRANSFER_ENCODING, TRAILER, CONTENT_LENGTH].contains(name);
+    let values = fields.get_all(CONNECTION).iter().filter_map(|value: &HeaderValue| value.to_str().ok());
     // What nearly every backend says names no field, and parsing it would be a good part of the work on a response.
     let values =
         values.filter(|value| !value.eq_ignore_ascii_case("keep-alive") && !value.eq_ignore_ascii_case("close"));

@@ -5,15 +5,16 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use http::header::FORWARDED;
-use http::{HeaderName, HeaderValue};
-use pingora::Result;
-use pingora::http::RequestHeader;
+use http::header::{Entry, FORWARDED};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
-const FOR: &str = "X-Forwarded-For";
-const PROTO: &str = "X-Forwarded-Proto";
-const HOST: &str = "X-Forwarded-Host";
-const PORT: &str = "X-Forwarded-Port";
+use super::REQUEST_ID;
+use crate::proxy::authority::Authority;
+
+const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 
 /// What is told about a connection in each of its requests.
 #[derive(Debug, Default)]
@@ -43,35 +44,33 @@ impl Words {
         }
     }
 
-    /// Tells a backend, in the head of a request.
-    pub(super) fn tell(&self, head: &mut RequestHeader, authority: &HeaderValue, trusted: bool) -> Result<()> {
-        let host = Some(authority).filter(|host| !host.is_empty()).cloned();
+    /// Tells a backend, in the fields of a request.
+    pub(super) fn tell(&self, fields: &mut HeaderMap, authority: &Authority, trusted: bool) {
+        let host = Some(&authority.written).filter(|host| !host.is_empty()).cloned();
         let scheme = Some(HeaderValue::from_static(self.scheme)).filter(|scheme| !scheme.is_empty());
-        let element = self.element(authority);
+        let settings = [(PROTO, scheme), (HOST, host), (PORT, self.port.clone())];
         if trusted {
-            grow(head, FOR, self.address.as_ref())?;
-            grow(head, FORWARDED.as_str(), Some(&element))?;
-            let unsaid = |head: &RequestHeader, name| !head.headers.contains_key(name);
-            for (name, value) in [(PROTO, scheme), (HOST, host), (PORT, self.port.clone())] {
-                if unsaid(head, name) {
-                    set(head, name, value)?;
+            grow(fields, FOR, self.address.as_ref());
+            grow(fields, FORWARDED, Some(&authority.forwarded));
+            for (name, value) in settings {
+                if let (Entry::Vacant(unsaid), Some(value)) = (fields.entry(name), value) {
+                    unsaid.insert(value);
                 }
             }
-            return Ok(());
+            return;
         }
-        drop_lookalikes(head);
-        set(head, FOR, self.address.clone())?;
-        set(head, PROTO, scheme)?;
-        set(head, HOST, host)?;
-        set(head, PORT, self.port.clone())?;
-        head.insert_header("Forwarded", element)
+        drop_lookalikes(fields);
+        set(fields, FOR, self.address.clone());
+        for (name, value) in settings {
+            set(fields, name, value);
+        }
+        fields.insert(FORWARDED, authority.forwarded.clone());
     }
 
-    /// The element of `Forwarded` for this request.
-    fn element(&self, authority: &HeaderValue) -> HeaderValue {
-        let mut element = String::with_capacity(self.node.len() + authority.len() + 24);
+    /// The element of `Forwarded` for requests that name this host and port.
+    pub(crate) fn element(&self, host: &str) -> HeaderValue {
+        let mut element = String::with_capacity(self.node.len() + host.len() + 24);
         element.push_str(&self.node);
-        let host = authority.to_str().unwrap_or("");
         if !host.is_empty() {
             // A host may hold `;` and `=`, which would begin a parameter of its own. It never holds a quote.
             let plain = host.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_'));
@@ -86,31 +85,30 @@ impl Words {
 
 /// Takes away what CGI and its heirs would read as one of our fields: they make one variable of `X_Forwarded_For` and
 /// `X-Forwarded-For`.
-fn drop_lookalikes(head: &mut RequestHeader) {
-    let ours = |name: &str| [FOR, PROTO, HOST, PORT, "X-Request-Id"].iter().any(|our| name.eq_ignore_ascii_case(our));
-    let lookalike = |name: &&HeaderName| name.as_str().contains('_') && ours(&name.as_str().replace('_', "-"));
-    let found: Vec<HeaderName> = head.headers.keys().filter(lookalike).cloned().collect();
+fn drop_lookalikes(fields: &mut HeaderMap) {
+    let ours = |name: String| [FOR, PROTO, HOST, PORT, REQUEST_ID].iter().any(|our| *our == *name);
+    let lookalike = |name: &&HeaderName| name.as_str().contains('_') && ours(name.as_str().replace('_', "-"));
+    let found: Vec<HeaderName> = fields.keys().filter(lookalike).cloned().collect();
     for name in found {
-        head.remove_header(&name);
+        fields.remove(name);
     }
 }
 
 /// Sets a field, or takes it away where there is nothing to say.
-fn set(head: &mut RequestHeader, name: &'static str, value: Option<HeaderValue>) -> Result<()> {
+fn set(fields: &mut HeaderMap, name: HeaderName, value: Option<HeaderValue>) {
     match value {
-        Some(value) => head.insert_header(name, value),
-        None => {
-            head.remove_header(name);
-            Ok(())
-        }
-    }
+        Some(value) => fields.insert(name, value),
+        None => fields.remove(name),
+    };
 }
 
 /// Adds to a list that may be spread over several fields, and makes it one.
-fn grow(head: &mut RequestHeader, name: &'static str, value: Option<&HeaderValue>) -> Result<()> {
-    let Some(value) = value else { return Ok(()) };
-    let mut list: Vec<&[u8]> = head.headers.get_all(name).iter().map(HeaderValue::as_bytes).collect();
+fn grow(fields: &mut HeaderMap, name: HeaderName, value: Option<&HeaderValue>) {
+    let Some(value) = value else { return };
+    let mut list: Vec<&[u8]> = fields.get_all(&name).iter().map(HeaderValue::as_bytes).collect();
     list.push(value.as_bytes());
-    let list = list.join(&b", "[..]);
-    head.insert_header(name, list)
+    // Whatever stands in fields may stand in their list.
+    if let Ok(list) = HeaderValue::from_bytes(&list.join(&b", "[..])) {
+        fields.insert(name, list);
+    }
 }

@@ -10,7 +10,6 @@
 mod chunks;
 mod read;
 mod scan;
-mod timer;
 mod write;
 
 use std::fmt;
@@ -27,11 +26,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::answer::Refusal;
 use crate::config::{ListenerLimits, ListenerTimeouts};
+use crate::proxy::Timer;
 use crate::server::connection::Connection;
 use crate::server::wire::pass_on_digests;
 use chunks::Chunks;
 use scan::{Bounds, Framing, Scan};
-use timer::Timer;
 
 /// How long we go on reading what nobody wants any more. Closing with unread bytes resets the connection, and the client
 /// would lose our last answer with it.

@@ -9,7 +9,7 @@ use bytes::{Buf, BytesMut};
 use pingora::protocols::IO;
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 
-use super::scan::Head;
+use super::scan::{Head, Scan};
 use super::{Body, Guard, LINGER_BYTES, Stage, below};
 use crate::answer::Refusal;
 
@@ -28,6 +28,11 @@ impl<S: IO + 'static> AsyncRead for Guard<S> {
         }
         loop {
             match guard.stage {
+                Stage::Head(_) if guard.buffer.is_empty() && !guard.at_end => {
+                    if ready!(guard.poll_whole_head(cx, buf))? {
+                        return Poll::Ready(Ok(()));
+                    }
+                }
                 Stage::Head(_) => ready!(guard.poll_head(cx))?,
                 Stage::Release(..) => {
                     guard.release(buf);
@@ -48,6 +53,40 @@ impl<S: IO + 'static> AsyncRead for Guard<S> {
 }
 
 impl<S: IO + 'static> Guard<S> {
+    /// Reads straight into Pingora's buffer, for the usual case: one read brings one head and nothing behind it. Says
+    /// whether it did; anything else goes through our own buffer.
+    fn poll_whole_head(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<bool>> {
+        let start = buf.filled().len();
+        let Poll::Ready(read) = below(&mut self.inner).poll_read(cx, buf) else {
+            ready!(self.poll_head_deadline(cx));
+            return Poll::Ready(Ok(false));
+        };
+        read?;
+        let bytes = &buf.filled()[start..];
+        if let Ok(Some(Head { length, framing })) = Scan::default().read(bytes, self.rules.bounds)
+            && length == bytes.len()
+        {
+            self.timer.clear();
+            self.enter(Body::new(framing));
+            return Poll::Ready(Ok(true));
+        }
+        self.take_first(bytes);
+        buf.set_filled(start);
+        Poll::Ready(Ok(false))
+    }
+
+    /// The first bytes of a head, or none at the end.
+    fn take_first(&mut self, bytes: &[u8]) {
+        self.buffer.extend_from_slice(bytes);
+        if bytes.is_empty() {
+            self.at_end = true;
+            self.stage = Stage::Closed;
+        } else if self.timer_is_for_idling() {
+            // The idle time is over with the first byte; the time for the head begins.
+            self.timer.clear();
+        }
+    }
+
     /// Reads until a head is complete, or too late, or not allowed.
     fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
@@ -64,14 +103,11 @@ impl<S: IO + 'static> Guard<S> {
                     return Poll::Ready(Ok(()));
                 }
             }
-            let was_silent = self.buffer.is_empty();
             match self.poll_fill(cx) {
                 Poll::Ready(Ok(0)) => {
                     self.stage = Stage::Closed;
                     return Poll::Ready(Ok(()));
                 }
-                // The idle time is over with the first byte; the time for the head begins.
-                Poll::Ready(Ok(_)) if was_silent && self.timer_is_for_idling() => self.timer.clear(),
                 Poll::Ready(Ok(_)) => {}
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => {

@@ -43,7 +43,7 @@ impl ProxyHttp for Echo {
     type CTX = Seen;
 
     fn new_ctx(&self) -> Seen {
-        let connection = current().expect("a request has a connection");
+        let (connection, _) = current().expect("a request has a connection");
         let exchanging = connection.begin_exchange();
         Seen { connection, _exchanging: exchanging }
     }

@@ -1,4 +1,4 @@
-//! When is it too late? One timer a connection, armed only when there is something to wait for.
+//! When is it too late? A deadline that moves often, and a timer that is armed seldom.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -11,29 +11,36 @@ use tokio::time::{Instant, Sleep, sleep_until};
 /// The system's timer is moved only when it would ring too late; when it rings too early it is set again. So a busy
 /// connection, whose deadline moves with every request, touches it about once in an idle time.
 #[derive(Debug, Default)]
-pub(super) struct Timer {
+pub(crate) struct Timer {
     deadline: Option<Instant>,
     sleep: Option<Pin<Box<Sleep>>>,
 }
 
 impl Timer {
-    pub(super) fn set(&mut self, span: Duration) {
-        self.deadline = Some(Instant::now() + span);
+    /// Moves the deadline.
+    pub(crate) fn set_at(&mut self, deadline: Instant) {
+        self.deadline = Some(deadline);
+    }
+
+    /// Starts the span now.
+    pub(crate) fn set(&mut self, span: Duration) {
+        self.set_at(Instant::now() + span);
     }
 
     /// Starts the span now, unless a deadline stands already.
-    pub(super) fn start(&mut self, span: Duration) {
+    pub(crate) fn start(&mut self, span: Duration) {
         if self.deadline.is_none() {
             self.set(span);
         }
     }
 
-    pub(super) fn clear(&mut self) {
+    /// There is no deadline any more.
+    pub(crate) fn clear(&mut self) {
         self.deadline = None;
     }
 
     /// Whether the deadline has passed. If not, the task is woken then.
-    pub(super) fn has_rung(&mut self, cx: &mut Context<'_>) -> bool {
+    pub(crate) fn has_rung(&mut self, cx: &mut Context<'_>) -> bool {
         let Some(deadline) = self.deadline else { return false };
         let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
         if sleep.deadline() > deadline {
