@@ -73,9 +73,11 @@ impl Exchange {
 
     /// A connection is there: from now on the backend has `first_byte` to answer, once the request has been sent.
     pub(super) fn connected(&mut self, reused: bool, digest: Option<&Digest>) {
-        let now = Instant::now();
-        if let Some(attempt) = self.attempt.as_ref().filter(|_| !reused) {
-            self.connect = Some(now.saturating_duration_since(attempt.began));
+        // A pooled connection is there at once, and asking the clock has its price.
+        let began = self.attempt.as_ref().map(|attempt| attempt.began);
+        let now = began.filter(|_| reused).unwrap_or_else(Instant::now);
+        if let Some(began) = began.filter(|_| !reused) {
+            self.connect = Some(now.saturating_duration_since(began));
         }
         self.watch.hold(digest.and_then(Line::of));
         self.request_moved(now);

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use pingora::protocols::Stream;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::authority::Authority;
 use super::forward::Words;
@@ -45,6 +46,8 @@ pub struct Connection {
     pub local_port: Option<u16>,
     /// Who connected; `None` on a unix socket.
     pub peer: Option<SocketAddr>,
+    /// When it was there.
+    pub opened: Instant,
     /// What the handshake settled; `None` without TLS.
     pub tls: Option<TlsFacts>,
     /// Where this connection's exchanges are counted.
@@ -200,6 +203,7 @@ impl Connection {
             listener_name: None,
             local_port: Some(local_port),
             peer: Some(peer),
+            opened: Instant::now(),
             tls: None,
             in_flight: Arc::default(),
             turn: Turn::default(),

@@ -109,7 +109,7 @@ impl Exchange {
             snapshot,
             _in_flight: connection.as_ref().map(|connection| connection.begin_exchange()),
             connection,
-            watch: watch.unwrap_or_else(Watch::new),
+            watch: watch.unwrap_or_else(|| Watch::new(tokio::time::Instant::now())),
             // Not when its watch began: that was when we started to wait for it.
             began: Instant::now(),
             request: Request::default(),

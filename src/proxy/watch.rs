@@ -53,10 +53,11 @@ impl Late {
 /// The deadline of one exchange.
 #[derive(Debug)]
 pub(crate) struct Watch {
-    began: Instant,
-    /// Milliseconds after `began`.
+    /// The zero of the times below: any moment before the exchange.
+    base: Instant,
+    /// Milliseconds after `base`.
     deadline: AtomicU64,
-    /// When something moved last, in milliseconds after `began`, and how long what is awaited may take.
+    /// When something moved last, in milliseconds after `base`, and how long what is awaited may take.
     since: AtomicU64,
     limit: AtomicU64,
     /// How long the backend may take nothing of a body.
@@ -69,9 +70,9 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    pub(super) fn new() -> Arc<Self> {
+    pub(super) fn new(base: Instant) -> Arc<Self> {
         Arc::new(Self {
-            began: Instant::now(),
+            base,
             deadline: AtomicU64::new(NEVER),
             since: AtomicU64::new(0),
             limit: AtomicU64::new(NEVER),
@@ -90,7 +91,7 @@ impl Watch {
     /// Moves the deadline to `limit` after `now`. The moment is told, because asking the clock has its price, and one
     /// answer serves all that happens at once.
     pub(super) fn expect(&self, now: StdInstant, limit: Duration, late: Late) {
-        let since = millis(now.saturating_duration_since(self.began.into_std()));
+        let since = millis(now.saturating_duration_since(self.base.into_std()));
         self.since.store(since, Relaxed);
         self.limit.store(millis(limit), Relaxed);
         self.stands_for.store(late as u8 + 1, Relaxed);
@@ -105,7 +106,7 @@ impl Watch {
     }
 
     fn now(&self) -> u64 {
-        millis(self.began.elapsed())
+        millis(self.base.elapsed())
     }
 
     /// No deadline, on a connection that is still in use.
@@ -132,7 +133,7 @@ impl Watch {
     fn deadline(&self) -> Option<Instant> {
         match self.deadline.load(Relaxed) {
             NEVER => None,
-            at => Some(self.began + Duration::from_millis(at)),
+            at => Some(self.base + Duration::from_millis(at)),
         }
     }
 
@@ -188,7 +189,7 @@ fn millis(time: Duration) -> u64 {
 /// The timer is the connection's, and mostly still armed from the exchange before: arming one costs more than waking up
 /// once too often. Where exchanges overlap, as on HTTP/2, the others get timers of their own.
 pub async fn watched<F: Future>(connection: Arc<Connection>, exchange: F) -> F::Output {
-    let watch = Watch::new();
+    let watch = Watch::new(connection.opened);
     let mut timer = connection.lend_timer();
     let mut exchange = pin!(connection::scope(connection.clone(), watch.clone(), exchange));
     let output = poll_fn(|context| {

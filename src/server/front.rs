@@ -17,7 +17,7 @@ use pingora::protocols::tls::TlsRef;
 use pingora::protocols::{ALPN, IO, Ssl, Stream};
 use pingora::proxy::{HttpProxy, ProxyHttp};
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::config::{Address, Http2, Listener};
 use crate::server::connection::{Connection, InFlight, Served, TlsFacts, Turn};
@@ -182,6 +182,7 @@ impl<P> Front<P> {
             listener_name: self.config.name.clone(),
             local_port: self.local_port,
             peer,
+            opened: Instant::now(),
             tls,
             in_flight: self.shared.in_flight.clone(),
             turn: Turn::default(),

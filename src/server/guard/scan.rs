@@ -3,6 +3,8 @@
 //! Pingora parses a head for its meaning. This looks only at what it forgives or answers without our hooks (RFC 9112,
 //! sections 2 to 6). Bytes go in as they come, cut anywhere; each is looked at once.
 
+use memchr::memchr;
+
 use crate::answer::Refusal;
 
 /// The longest request line, target included: what the strictest of the usual servers take.
@@ -65,7 +67,7 @@ enum Coding {
 impl Scan {
     /// Reads on in `bytes`, which are the same as before and more; `None` while the head is not complete.
     pub(super) fn read(&mut self, bytes: &[u8], bounds: Bounds) -> Result<Option<Head>, Refusal> {
-        while let Some(feed) = bytes[self.scanned..].iter().position(|&byte| byte == b'\n') {
+        while let Some(feed) = memchr(b'\n', &bytes[self.scanned..]) {
             let end = self.scanned + feed;
             self.scanned = end + 1;
             if self.scanned > bounds.size {
