@@ -227,7 +227,7 @@ where
 
     async fn serve_plain(self: Arc<Self>, accepted: Accepted, shutdown: watch::Receiver<bool>) {
         let connection = self.connection(accepted.peer, None);
-        let wire = Wire::plain(accepted.socket);
+        let wire = Wire::plain(accepted.socket, accepted.peer);
         match self.config.http2 {
             Http2::Only => self.serve_http2(Box::new(wire), connection, shutdown).await,
             Http2::Off | Http2::ByAlpn => {
@@ -239,7 +239,7 @@ where
 
     async fn serve_tls(self: Arc<Self>, accepted: Accepted, tls: &TlsState, shutdown: watch::Receiver<bool>) {
         let acceptor = Acceptor::from_server_config(tls.config());
-        let handshake = acceptor.tls_handshake(Wire::under_tls(accepted.socket));
+        let handshake = acceptor.tls_handshake(Wire::under_tls(accepted.socket, accepted.peer));
         let stream = match timeout(self.config.timeouts.handshake, handshake).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => return self.failed_handshake(accepted.peer, &error),

@@ -6,14 +6,11 @@
 use std::fs::Permissions;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pingora::protocols::l4::stream::Stream as Socket;
-use pingora::protocols::{GetSocketDigest, SocketDigest, TcpKeepalive};
 use pingora::proxy::ProxyHttp;
 use thiserror::Error;
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
@@ -21,6 +18,7 @@ use tokio::sync::watch;
 
 use crate::config::Address;
 use crate::server::front::Front;
+use crate::server::wire::Socket;
 
 /// Connections that may wait for us: as many as the system allows, which cuts this to its own limit.
 const BACKLOG: u32 = 65_535;
@@ -30,9 +28,6 @@ const UNIX_SOCKET_MODE: u32 = 0o660;
 
 /// How long to wait when the system has no room for a connection: some other must close first.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(100);
-
-/// When a silent peer is asked whether it is still there, how often, and how many answers may be missing.
-const KEEPALIVE: (Duration, Duration, usize) = (Duration::from_secs(60), Duration::from_secs(15), 4);
 
 /// Why an address cannot be listened on.
 #[derive(Debug, Error)]
@@ -205,7 +200,7 @@ impl Drop for Listening {
 /// A connection that nothing has been read from yet.
 #[derive(Debug)]
 pub struct Accepted {
-    /// The socket, as Pingora knows it.
+    /// The socket.
     pub socket: Socket,
     /// Who connected; `None` on a unix socket.
     pub peer: Option<SocketAddr>,
@@ -215,26 +210,12 @@ impl Accepted {
     fn tcp(stream: TcpStream, peer: SocketAddr) -> Self {
         // A socket for both families shows IPv4 clients under addresses of IPv6.
         let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-        let digest = SocketDigest::from_raw_fd(stream.as_raw_fd());
-        let mut socket = Socket::from(stream);
-        // The cell is new, so it takes the value; were it not, Pingora would ask the system.
-        let _ = digest.peer_addr.set(Some(peer.into()));
-        socket.set_socket_digest(digest);
-        let (idle, interval, count) = KEEPALIVE;
-        let keepalive = TcpKeepalive { idle, interval, count, user_timeout: Duration::ZERO };
-        // A socket that refuses an option is one whose peer is gone; the first read will say so.
-        let _ = socket.set_nodelay();
-        let _ = socket.set_keepalive(&keepalive);
-        Self { socket, peer: Some(peer) }
+        Self { socket: Socket::Tcp(stream), peer: Some(peer) }
     }
 
+    /// The peers of a unix socket have no address.
     fn unix(stream: UnixStream) -> Self {
-        let digest = SocketDigest::from_raw_fd(stream.as_raw_fd());
-        let mut socket = Socket::from(stream);
-        // The peers of a unix socket have no address.
-        let _ = digest.peer_addr.set(None);
-        socket.set_socket_digest(digest);
-        Self { socket, peer: None }
+        Self { socket: Socket::Unix(stream), peer: None }
     }
 }
 

@@ -5,13 +5,22 @@
 //! byte: framing is `guard`'s.
 
 use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, RawFd};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use async_trait::async_trait;
-use pingora::protocols::l4::stream::Stream as Socket;
-use pingora::protocols::{Peek, Ssl, UniqueID, UniqueIDType};
-use tokio::io::{AsyncRead, AsyncWrite, BufReader, BufWriter, ReadBuf};
+use pingora::protocols::l4::ext::set_tcp_keepalive;
+use pingora::protocols::raw_connect::ProxyDigest;
+use pingora::protocols::{
+    GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TcpKeepalive, TimingDigest,
+    UniqueID, UniqueIDType,
+};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader, BufWriter, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
 
 /// A segment's worth, so that a small head and a small body leave as one.
 const WRITE_BUFFER: usize = 1460;
@@ -22,34 +31,100 @@ const TLS_READ_BUFFER: usize = 32 * 1024;
 /// A buffer of one byte is no buffer: every longer read goes past it, straight to the socket.
 const NO_READ_BUFFER: usize = 1;
 
+/// When a silent peer is asked whether it is still there, how often, and how many answers may be missing.
+const KEEPALIVE: (Duration, Duration, usize) = (Duration::from_secs(60), Duration::from_secs(15), 4);
+
+/// A socket that we have accepted. Pingora's own type for one takes the time of every wait.
+#[derive(Debug)]
+pub enum Socket {
+    /// From the network.
+    Tcp(TcpStream),
+    /// From this machine.
+    Unix(UnixStream),
+}
+
+/// Calls a method of the socket, whichever it is.
+macro_rules! either {
+    ($socket:expr, $stream:ident => $call:expr) => {
+        match $socket.get_mut() {
+            Socket::Tcp($stream) => $call,
+            Socket::Unix($stream) => $call,
+        }
+    };
+}
+
+impl AsRawFd for Socket {
+    fn as_raw_fd(&self) -> RawFd {
+        match self {
+            Self::Tcp(stream) => stream.as_raw_fd(),
+            Self::Unix(stream) => stream.as_raw_fd(),
+        }
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        either!(self, stream => Pin::new(stream).poll_read(cx, buf))
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        either!(self, stream => Pin::new(stream).poll_write(cx, bytes))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        either!(self, stream => Pin::new(stream).poll_flush(cx))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        either!(self, stream => Pin::new(stream).poll_shutdown(cx))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        either!(self, stream => Pin::new(stream).poll_write_vectored(cx, slices))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+}
+
 /// A socket with its buffers.
 #[derive(Debug)]
 pub struct Wire {
     stream: BufReader<BufWriter<Socket>>,
+    digest: Arc<SocketDigest>,
 }
 
 impl Wire {
     /// For a connection without TLS: Pingora reads into large buffers of its own.
-    pub fn plain(socket: Socket) -> Self {
-        Self::new(socket, NO_READ_BUFFER)
+    pub fn plain(socket: Socket, peer: Option<SocketAddr>) -> Self {
+        Self::new(socket, peer, NO_READ_BUFFER)
     }
 
     /// For a connection under TLS.
-    pub fn under_tls(socket: Socket) -> Self {
-        Self::new(socket, TLS_READ_BUFFER)
+    pub fn under_tls(socket: Socket, peer: Option<SocketAddr>) -> Self {
+        Self::new(socket, peer, TLS_READ_BUFFER)
     }
 
-    fn new(socket: Socket, read: usize) -> Self {
+    fn new(socket: Socket, peer: Option<SocketAddr>, read: usize) -> Self {
+        if let Socket::Tcp(stream) = &socket {
+            let (idle, interval, count) = KEEPALIVE;
+            let keepalive = TcpKeepalive { idle, interval, count, user_timeout: Duration::ZERO };
+            // A socket that refuses an option is one whose peer is gone; the first read will say so.
+            let _ = stream.set_nodelay(true);
+            let _ = set_tcp_keepalive(stream, &keepalive);
+        }
+        let digest = SocketDigest::from_raw_fd(socket.as_raw_fd());
+        // The cell is new, so it takes the value; were it not, Pingora would ask the system.
+        let _ = digest.peer_addr.set(peer.map(Into::into));
         let writer = BufWriter::with_capacity(WRITE_BUFFER, socket);
-        Self { stream: BufReader::with_capacity(read, writer) }
-    }
-
-    fn below(&self) -> &Socket {
-        self.stream.get_ref().get_ref()
-    }
-
-    fn below_mut(&mut self) -> &mut Socket {
-        self.stream.get_mut().get_mut()
+        Self { stream: BufReader::with_capacity(read, writer), digest: Arc::new(digest) }
     }
 }
 
@@ -87,7 +162,7 @@ impl AsyncWrite for Wire {
 
 impl UniqueID for Wire {
     fn id(&self) -> UniqueIDType {
-        self.below().id()
+        self.stream.get_ref().get_ref().as_raw_fd()
     }
 }
 
@@ -98,45 +173,34 @@ impl Ssl for Wire {}
 #[async_trait]
 impl Peek for Wire {}
 
-/// Passes on what Pingora asks of a stream beside bytes, to the stream below.
-macro_rules! pass_on_digests {
-    ([$($generics:tt)*] $stream:ty) => {
-        impl<$($generics)*> pingora::protocols::GetTimingDigest for $stream {
-            fn get_timing_digest(&self) -> Vec<Option<pingora::protocols::TimingDigest>> {
-                self.below().get_timing_digest()
-            }
-            fn get_read_pending_time(&self) -> std::time::Duration {
-                self.below().get_read_pending_time()
-            }
-            fn get_write_pending_time(&self) -> std::time::Duration {
-                self.below().get_write_pending_time()
-            }
-        }
-        impl<$($generics)*> pingora::protocols::GetProxyDigest for $stream {
-            fn get_proxy_digest(&self) -> Option<std::sync::Arc<pingora::protocols::raw_connect::ProxyDigest>> {
-                self.below().get_proxy_digest()
-            }
-            fn set_proxy_digest(&mut self, digest: pingora::protocols::raw_connect::ProxyDigest) {
-                self.below_mut().set_proxy_digest(digest);
-            }
-        }
-        impl<$($generics)*> pingora::protocols::GetSocketDigest for $stream {
-            fn get_socket_digest(&self) -> Option<std::sync::Arc<pingora::protocols::SocketDigest>> {
-                self.below().get_socket_digest()
-            }
-            fn set_socket_digest(&mut self, digest: pingora::protocols::SocketDigest) {
-                self.below_mut().set_socket_digest(digest);
-            }
-        }
-        #[async_trait::async_trait]
-        impl<$($generics)*> pingora::protocols::Shutdown for $stream {
-            async fn shutdown(&mut self) {
-                // A client that is gone already is no news.
-                let _ = tokio::io::AsyncWriteExt::shutdown(self).await;
-            }
-        }
-    };
+impl GetTimingDigest for Wire {
+    /// Nobody asks when a client connected.
+    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
+        Vec::new()
+    }
 }
-pub(crate) use pass_on_digests;
 
-pass_on_digests!([] Wire);
+impl GetProxyDigest for Wire {
+    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
+        None
+    }
+
+    fn set_proxy_digest(&mut self, _digest: ProxyDigest) {}
+}
+
+impl GetSocketDigest for Wire {
+    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
+        Some(self.digest.clone())
+    }
+
+    /// It has its own from the start.
+    fn set_socket_digest(&mut self, _digest: SocketDigest) {}
+}
+
+#[async_trait]
+impl Shutdown for Wire {
+    async fn shutdown(&mut self) {
+        // A client that is gone already is no news.
+        let _ = AsyncWriteExt::shutdown(self).await;
+    }
+}

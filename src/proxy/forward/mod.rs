@@ -48,8 +48,13 @@ pub(super) fn request(
         if let (Some(connection), Some(authority)) = (connection, &request.authority) {
             connection.words().tell(fields, authority, sender.trusted);
         }
-        fields.insert(REQUEST_ID, request.id.clone());
-        fields.append(VIA, HeaderValue::from_static(via(incoming.version)));
+        words::set(fields, REQUEST_ID, Some(request.id.clone()));
+        let via = HeaderValue::from_static(via(incoming.version));
+        if fields.contains_key(VIA) {
+            fields.append(VIA, via);
+        } else {
+            words::set(fields, VIA, Some(via));
+        }
         join_crumbs(fields);
         // RFC 9110, section 10.1.1: the expectation of an HTTP/1.0 client means nothing, and its interim answer would
         // be taken for the final one.

@@ -60,11 +60,10 @@ impl Words {
             return;
         }
         drop_lookalikes(fields);
-        set(fields, FOR, self.address.clone());
-        for (name, value) in settings {
+        let claims = [(FOR, self.address.clone()), (FORWARDED, Some(authority.forwarded.clone()))];
+        for (name, value) in claims.into_iter().chain(settings) {
             set(fields, name, value);
         }
-        fields.insert(FORWARDED, authority.forwarded.clone());
     }
 
     /// The element of `Forwarded` for requests that name this host and port.
@@ -95,7 +94,10 @@ fn drop_lookalikes(fields: &mut HeaderMap) {
 }
 
 /// Sets a field, or takes it away where there is nothing to say.
-fn set(fields: &mut HeaderMap, name: HeaderName, value: Option<HeaderValue>) {
+///
+/// Never inlined: a request comes by once, so what counts is how much code it touches.
+#[inline(never)]
+pub(super) fn set(fields: &mut HeaderMap, name: HeaderName, value: Option<HeaderValue>) {
     match value {
         Some(value) => fields.insert(name, value),
         None => fields.remove(name),

@@ -8,6 +8,7 @@
 //! Since Pingora never sees a byte of the next request, pipelined requests wait here for their turn.
 
 mod chunks;
+mod facts;
 mod read;
 mod scan;
 mod write;
@@ -18,17 +19,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, SystemTime};
 
-use async_trait::async_trait;
 use bytes::BytesMut;
-use pingora::protocols::tls::{SslDigest, TlsRef};
-use pingora::protocols::{ALPN, IO, Peek, Ssl, Stream, UniqueID, UniqueIDType};
+use pingora::protocols::{IO, Stream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::answer::Refusal;
 use crate::config::{ListenerLimits, ListenerTimeouts};
 use crate::proxy::Timer;
 use crate::server::connection::Connection;
-use crate::server::wire::pass_on_digests;
 use chunks::Chunks;
 use scan::{Bounds, Framing, Scan};
 
@@ -217,28 +215,3 @@ impl<S: IO + 'static> fmt::Debug for Guard<S> {
         f.debug_struct("Guard").field("connection", &self.connection).finish_non_exhaustive()
     }
 }
-
-impl<S: IO + 'static> UniqueID for Guard<S> {
-    fn id(&self) -> UniqueIDType {
-        self.below().id()
-    }
-}
-
-impl<S: IO + 'static> Ssl for Guard<S> {
-    fn get_ssl(&self) -> Option<&TlsRef> {
-        self.below().get_ssl()
-    }
-
-    fn get_ssl_digest(&self) -> Option<Arc<SslDigest>> {
-        self.below().get_ssl_digest()
-    }
-
-    fn selected_alpn_proto(&self) -> Option<ALPN> {
-        self.below().selected_alpn_proto()
-    }
-}
-
-#[async_trait]
-impl<S: IO + 'static> Peek for Guard<S> {}
-
-pass_on_digests!([S: IO + 'static] Guard<S>);
