@@ -233,6 +233,20 @@ async fn the_budget_grows_with_the_requests_and_routes_share_it() {
 }
 
 #[tokio::test]
+async fn a_reload_fills_no_budget() {
+    let (bad, good) = (Backend::answering(503, "busy"), Backend::answering(200, "hello"));
+    let app = || first_then(&bad, &good, "{ budget: { share: 0%, min_per_second: 1 } }");
+    let lb = app().start().await;
+    for _ in 0..10 {
+        assert_eq!(send(&lb, "GET", "").await.status, 200);
+    }
+
+    lb.reload(app().yaml_section("  - { match: { path: /new }, upstream: app }")).await.unwrap();
+
+    assert_eq!(send(&lb, "GET", "").await.status, 503);
+}
+
+#[tokio::test]
 async fn refused_connections_cost_nothing_of_the_budget() {
     let (dead, good) = (Backend::refusing(), Backend::answering(200, "hello"));
     let lb = first_then(&dead, &good, "{ budget: { share: 0%, min_per_second: 0 } }").start().await;
@@ -347,8 +361,17 @@ async fn a_body_that_is_still_arriving_goes_on_to_the_next_backend() {
 
 #[tokio::test]
 async fn the_answer_that_was_dropped_is_better_than_none() {
-    let busy =
-        response(503, &[("Retry-After", "7"), ("X-Why", "busy"), ("ETag", "\"x\""), ("Content-Type", "a/b")], "busy");
+    let busy = response(
+        503,
+        &[
+            ("Retry-After", "7"),
+            ("X-Why", "busy"),
+            ("ETag", "\"x\""),
+            ("Cache-Control", "max-age=9"),
+            ("Content-Type", "a/b"),
+        ],
+        "busy",
+    );
     let first =
         Backend::scripted(Script::each([vec![Act::ReadBody, Act::Write(busy)], vec![Act::ReadBody, Act::Reset]]));
     let second = Backend::closing_after_request();
@@ -357,6 +380,7 @@ async fn the_answer_that_was_dropped_is_better_than_none() {
     let answer = send(&lb, "GET", "").await;
 
     assert_eq!(answer.status, 503);
+    assert_eq!(answer.field("cache-control"), Some("no-store"));
     assert_eq!((answer.field("retry-after"), answer.field("x-why")), (Some("7"), Some("busy")));
     assert_eq!((answer.field("etag"), answer.field("content-type")), (None, Some("text/plain; charset=utf-8")));
     let proxy_status = "portcullis; error=connection_terminated; received-status=503";
@@ -379,6 +403,26 @@ async fn a_retry_that_finds_nobody_comes_back_for_the_answer() {
     let words = attempts(&lb.access_log(1).await[0], &[&busy, &dead]);
     assert_eq!(words, "a=status_503 b=connect_refused a=ok!no_other_backend");
     all_given_back(&lb).await;
+}
+
+#[tokio::test]
+async fn an_interim_response_is_no_beginning() {
+    let go_on = Act::Write("HTTP/1.1 100 Continue\r\n\r\n".into());
+    let says = |answer| Backend::scripted(Script::each([vec![go_on.clone(), Act::ReadBody, Act::Write(answer)]]));
+    let (bad, good) = (says(response(503, &[], "busy")), says(response(200, &[], "hello")));
+    let lb = first_then(&bad, &good, "{}").start().await;
+    let mut client = lb.raw().await;
+
+    client.send("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n").await;
+    assert_eq!(client.read_response_to_head().await.status, 100);
+    client.send("data").await;
+    let mut answer = client.read_response_to_head().await;
+    while answer.status == 100 {
+        answer = client.read_response_to_head().await;
+    }
+
+    assert_eq!(answer.status, 200);
+    assert_eq!(good.only_request().body.content, "data");
 }
 
 #[tokio::test]

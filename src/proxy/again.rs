@@ -11,7 +11,8 @@ use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::proxy::Session;
 use pingora::{Error, ErrorType, Result};
 
-use super::exchange::{Again, Exchange, Phase};
+use super::exchange::{Again, Exchange};
+use super::reply;
 use super::snapshot::Plan;
 use crate::backend::Seat;
 use crate::balance::Ask;
@@ -53,13 +54,10 @@ impl Exchange {
 
     /// Gives an answer up, if its status asks for a retry and one is possible.
     pub(super) fn give_up_for_another(&mut self, session: &Session, head: &ResponseHeader) -> Result<()> {
-        let Some((plan, attempt)) = self.plan.as_ref().zip(self.attempt.as_ref()) else { return Ok(()) };
-        let failure = Failure::Status(head.status.as_u16());
-        if attempt.phase != Phase::Answered || !retry::asks_for(&plan.retry.when, failure) {
-            return Ok(());
-        }
+        let is_bad = head.status.is_client_error() || head.status.is_server_error();
+        let Some(attempt) = self.attempt.as_ref().filter(|_| is_bad) else { return Ok(()) };
         let seat = attempt.pick.backend().seat;
-        match self.once_more(session, failure, seat) {
+        match self.once_more(session, Failure::Status(head.status.as_u16()), seat) {
             Ok(_) => {
                 self.retries.status = Some(head.status);
                 self.retries.dropped = Some(Box::new(head.clone()));
@@ -162,7 +160,7 @@ impl Exchange {
             idempotent: session.req_header().method.is_idempotent(),
             replayable: self.body_seen <= buffer && !session.as_ref().retry_buffer_truncated(),
             had_free_try: self.had_free_try,
-            response_begun: session.response_written().is_some(),
+            response_begun: reply::has_begun(session),
             time_left: self.time_left(now),
         }
     }

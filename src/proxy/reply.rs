@@ -72,6 +72,7 @@ pub(super) async fn fail(session: &mut Session, exchange: &mut Exchange, refusal
         plan.filters.on_response(&mut head);
     }
     head.insert_header(CONTENT_TYPE, "text/plain; charset=utf-8")?;
+    head.insert_header(CACHE_CONTROL, "no-store")?;
     head.append_header(
         "proxy-status",
         format!("{}; received-status={}", refusal.proxy_status(), head.status.as_u16()),

@@ -162,7 +162,7 @@ fn obstacle(wanted: &Retry, failure: Failure, may_arrive_twice: bool, now: &Circ
 }
 
 /// Whether the configuration names this failure.
-pub fn asks_for(when: &RetryWhen, failure: Failure) -> bool {
+fn asks_for(when: &RetryWhen, failure: Failure) -> bool {
     match failure {
         Failure::Connect => when.connect,
         Failure::StaleConnection | Failure::NotTaken | Failure::Reset => when.reset,
