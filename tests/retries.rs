@@ -344,6 +344,20 @@ async fn a_body_is_sent_again_as_far_as_it_was_kept() {
 }
 
 #[tokio::test]
+async fn a_body_over_http2_is_sent_again_as_far_as_it_was_kept() {
+    for (length, status) in [(64 << 10, 200), ((64 << 10) + 1, 503)] {
+        let (bad, good) = (Backend::answering(503, "busy"), Backend::answering(200, "hello"));
+        let lb = first_then(&bad, &good, "{}").start().await;
+        let (client, body) = (lb.h2().await, "x".repeat(length));
+
+        assert_eq!(client.request(client.build("PUT", "/"), &[&body]).await.unwrap().status, status, "{length}");
+
+        assert_eq!(good.requests(), usize::from(status == 200));
+        assert!(good.received().iter().all(|put| put.body.content == body));
+    }
+}
+
+#[tokio::test]
 async fn a_body_that_is_still_arriving_goes_on_to_the_next_backend() {
     let (bad, good) = (Backend::answering_early(503, "busy"), Backend::answering(200, "hello"));
     let lb = first_then(&bad, &good, "{}").start().await;
@@ -481,6 +495,25 @@ async fn backends_that_speak_http2_are_left_after_their_status_too() {
     assert_eq!(both.each_ref().map(|backend| backend.heads().len()), [1, 1]);
     assert_eq!(client.post("/unavailable", "pay").await.status, 503);
     assert_eq!(both.iter().map(|backend| backend.heads().len()).sum::<usize>(), 3);
+}
+
+#[tokio::test]
+async fn a_late_stream_is_tried_again_elsewhere() {
+    for (retry, timeouts, outcome) in [
+        ("{ attempts: 2 }", "{ first_byte: 200ms, between_bytes: 200ms }", "first_byte_timeout"),
+        ("{ attempts: 2, per_attempt: 200ms }", "{}", "attempt_timeout"),
+    ] {
+        let both = [H2Backend::plain(), H2Backend::plain()];
+        let app = Lb::with_urls(both.iter().map(H2Backend::url)).yaml_upstream("protocol: http2");
+        let app = app.yaml_upstream(&format!("timeouts: {timeouts}")).yaml_route(&format!("retry: {retry}"));
+        let lb = app.start().await;
+
+        assert_eq!(lb.get("/hang").await.status, 504);
+
+        assert_eq!(both.each_ref().map(|backend| backend.heads().len()), [1, 1], "{outcome}");
+        let line = &lb.access_log(1).await[0];
+        assert!(line["attempts"].as_array().unwrap().iter().all(|attempt| attempt["outcome"] == outcome), "{line}");
+    }
 }
 
 #[tokio::test]
