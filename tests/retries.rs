@@ -420,6 +420,21 @@ async fn a_retry_that_finds_nobody_comes_back_for_the_answer() {
 }
 
 #[tokio::test]
+async fn an_answer_is_dropped_with_its_connection_and_without_waiting_for_its_body() {
+    let endless = "HTTP/1.1 503 Busy\r\nContent-Length: 1000000\r\n\r\nnever whole";
+    let bad = Backend::scripted(Script::each([vec![Act::ReadBody, Act::Write(endless.into()), Act::Hang]]));
+    let good = Backend::answering(200, "hello");
+    let lb = first_then(&bad, &good, "{}").start().await;
+
+    for _ in 0..3 {
+        assert_eq!(lb.get("/").await.body, "hello");
+    }
+
+    assert_eq!((bad.requests(), bad.connections()), (3, 3));
+    assert_eq!((good.requests(), good.connections()), (3, 1));
+}
+
+#[tokio::test]
 async fn an_interim_response_is_no_beginning() {
     let go_on = Act::Write("HTTP/1.1 100 Continue\r\n\r\n".into());
     let says = |answer| Backend::scripted(Script::each([vec![go_on.clone(), Act::ReadBody, Act::Write(answer)]]));
