@@ -48,6 +48,8 @@ pub enum Refusal {
     BackendProtocol,
     /// The head of the response took longer than `timeouts.first_byte`.
     FirstByteTimeout,
+    /// The attempt took longer than the route's `retry.per_attempt`.
+    AttemptTimeout,
     /// The response stalled for longer than `timeouts.between_bytes`, or the tunnel for longer than `timeouts.tunnel`.
     StalledResponse,
     /// The backend took nothing of the request for longer than `timeouts.write`.
@@ -135,7 +137,11 @@ impl Refusal {
 
     /// The body of the answer: one line of text.
     pub fn body(self) -> String {
-        let status = self.status();
+        self.body_with(self.status())
+    }
+
+    /// The same with another status, which a backend has given.
+    pub fn body_with(self, status: StatusCode) -> String {
         format!("{} {}: {}\n", status.as_u16(), status.canonical_reason().unwrap_or("Error"), self.words())
     }
 
@@ -177,6 +183,7 @@ impl Refusal {
             Self::BackendClosed      => facts(502, "backend_closed", "the service gave no complete answer", "connection_terminated", Backend),
             Self::BackendProtocol    => facts(502, "backend_protocol", "the service gave no valid answer", "http_protocol_error", Backend),
             Self::FirstByteTimeout   => facts(504, "first_byte_timeout", "the service took too long to answer", "http_response_timeout", Backend),
+            Self::AttemptTimeout     => facts(504, "attempt_timeout", "the service took too long to answer", "http_response_timeout", Backend),
             Self::StalledResponse    => facts(504, "stalled_response", "the service took too long to answer", "connection_read_timeout", Backend),
             Self::StalledRequest     => facts(504, "stalled_request", "the service took too long to take the request", "connection_write_timeout", Backend),
             Self::RouteTimeout       => facts(504, "route_timeout", "the service took too long to answer", "http_response_timeout", Backend),
@@ -219,6 +226,7 @@ mod tests {
         Refusal::BackendClosed,
         Refusal::BackendProtocol,
         Refusal::FirstByteTimeout,
+        Refusal::AttemptTimeout,
         Refusal::StalledResponse,
         Refusal::StalledRequest,
         Refusal::RouteTimeout,

@@ -259,7 +259,7 @@ async fn the_free_try_is_only_one() {
     // The first connection answers once; each one after that is cut as soon as a request has come.
     let answer = vec![Act::ReadBody, Act::Write(response(200, &[], "hello"))];
     let backend = Backend::scripted(Script::each([answer, vec![Act::ReadBody, Act::Reset]]));
-    let lb = Lb::with_backends([&backend]).start().await;
+    let lb = Lb::with_backends([&backend]).yaml_route("retry: none").start().await;
     lb.get("/").await;
 
     assert_eq!(lb.get("/").await.status, 502);
@@ -284,10 +284,10 @@ async fn a_connection_that_was_closed_while_it_was_idle_is_not_used() {
 }
 
 #[tokio::test]
-async fn a_backend_that_hangs_up_on_a_fresh_connection_is_not_asked_again() {
+async fn a_backend_that_hangs_up_on_a_fresh_connection_is_not_asked_again_without_retries() {
     for backend in [Backend::closing_after_request(), Backend::resetting_before_head()] {
         let other = Backend::closing_after_request();
-        let lb = Lb::with_backends([&backend, &other]).start().await;
+        let lb = Lb::with_backends([&backend, &other]).yaml_route("retry: none").start().await;
 
         let answer = lb.get("/").await;
 

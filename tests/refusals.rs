@@ -490,7 +490,8 @@ async fn every_failure_of_a_backend_has_its_own_refusal() {
         (Backend::hanging(), Refusal::FirstByteTimeout),
     ] {
         let tls = if refusal == Refusal::BackendTls { "tls: { server_name: localhost }" } else { "balance: random" };
-        let lb = Lb::with_backends([&backend]).yaml_upstream(timeouts).yaml_upstream(tls).start().await;
+        let app = Lb::with_backends([&backend]).yaml_upstream(timeouts).yaml_upstream(tls);
+        let lb = app.yaml_route("retry: none").start().await;
         assert_refused(&lb.get("/").await, refusal, refusal.label());
         assert_refused_on_h2(&lb.h2().await.get("/").await, refusal, refusal.label());
         let log = lb.access_log(2).await;

@@ -23,7 +23,8 @@ const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 const HEAD: &str = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n";
 
 fn timeouts(backend: &Backend, limits: &str) -> Builder {
-    Lb::with_backends([backend]).yaml_upstream(&format!("timeouts: {{ {limits} }}"))
+    // One attempt each: what comes after a late one is another story.
+    Lb::with_backends([backend]).yaml_upstream(&format!("timeouts: {{ {limits} }}")).yaml_route("retry: none")
 }
 
 /// One line of the log, with this reason and total between these milliseconds.

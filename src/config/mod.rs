@@ -9,6 +9,7 @@ mod expand;
 mod file;
 mod listener;
 pub mod problem;
+mod retry;
 mod route;
 pub mod surroundings;
 mod tree;
@@ -28,6 +29,7 @@ pub use listener::{
     CertificateFiles, ClientAuth, ClientAuthMode, Http2, Listener, ListenerLimits, ListenerTimeouts, Tls, TlsVersion,
 };
 pub use problem::{Place, Problem, Severity};
+pub use retry::{Retry, RetryBudget, RetryWhen};
 pub use route::{Action, Expose, HeaderEdits, HostPattern, Match, PathPattern, Rewrite, Route};
 pub use surroundings::{Surroundings, load};
 pub use upstream::{

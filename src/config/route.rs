@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method};
 
+use super::Retry;
+
 /// A match, and what it leads to.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Route {
@@ -18,6 +20,8 @@ pub struct Route {
     pub rewrite: Rewrite,
     /// Until the head of the response is there, all attempts included.
     pub timeout: Duration,
+    /// When they are tried again.
+    pub retry: Retry,
     /// The largest request body, in bytes.
     pub body_limit: u64,
     /// Changes to the request's fields.

@@ -99,11 +99,15 @@ fn is_number(text: &str) -> bool {
 }
 
 impl Node {
-    /// What a default, written as in a file, stands for: a plain scalar, `[]` or `{}`.
+    /// What a default, written as in a file, stands for: a plain scalar, a list of these, or `{}`.
     pub(crate) fn of_default(text: &str, mark: Mark) -> Self {
         let value = match text {
             "[]" => Value::List(Vec::new()),
             "{}" => Value::Map(Vec::new()),
+            list if list.starts_with('[') => {
+                let items = list.trim_matches(['[', ']']).split(", ");
+                Value::List(items.map(|item| Self::of_default(item, mark)).collect())
+            }
             word => Value::Scalar(Scalar::plain(word)),
         };
         Self { mark, value }

@@ -14,14 +14,14 @@ use pingora::proxy::Session;
 use pingora::upstreams::peer::HttpPeer;
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::again::Next;
 use super::cause;
 use super::exchange::{Again, Attempt, Exchange, Phase};
 use super::snapshot::Plan;
 use super::watch::Late;
 use crate::answer::{self, Fault, Refusal};
-use crate::balance::Ask;
 use crate::config::{HashKey, UpstreamTimeouts};
-use crate::retry::{self, Circumstances, Failure, Verdict};
+use crate::retry::{self, Failure, Verdict};
 use crate::upstream::Connect;
 use crate::upstream::dial::Line;
 
@@ -34,18 +34,23 @@ impl Exchange {
     pub(super) fn next_peer(&mut self, head: &RequestHeader) -> Result<Box<HttpPeer>, Refusal> {
         let plan = self.plan.clone().ok_or(Refusal::NoRoute)?;
         let now = Instant::now();
+        if let (true, Some(upstream)) = (self.attempts.is_empty() && plan.retry.attempts > 1, &plan.upstream) {
+            upstream.retries.deposit(now);
+        }
         loop {
             let left = self.time_left(now);
             if left.is_zero() {
                 return Err(Refusal::RouteTimeout);
             }
+            let within = plan.retry.per_attempt.map_or(left, |limit| limit.min(left));
             let Again { pick, fresh } = self.next_pick(&plan, head)?;
-            let Some(peer) = pick.peer(Connect { fresh, within: left, upgrades: self.upgrades(head) }) else {
+            let Some(peer) = pick.peer(Connect { fresh, within, upgrades: self.upgrades(head) }) else {
                 self.tried.push(pick.backend().seat);
                 continue;
             };
             let timed_by_us = peer.options.read_timeout.is_none();
-            self.attempt = Some(Attempt { pick, began: now, sent: now, phase: Phase::Waiting, timed_by_us });
+            self.attempt =
+                Some(Attempt { pick, began: now, sent: now, phase: Phase::Waiting, timed_by_us, no_retry: None });
             // What the last attempt failed with is in its own record; the exchange may yet end well.
             self.refusal = None;
             return Ok(peer);
@@ -62,10 +67,7 @@ impl Exchange {
             return Ok(again);
         }
         let upstream = plan.upstream.as_ref().ok_or(Refusal::NoRoute)?;
-        let random = fastrand::u64(..);
-        // Who has no key yet goes anywhere: as one key, all of them would drown one backend.
-        let hash = plan.hash_key.as_ref().and_then(|key| self.hash(key, head)).unwrap_or(random);
-        let pick = upstream.pick(&Ask { hash, random }, &self.tried);
+        let pick = upstream.pick(&self.ask(plan, head), &self.tried);
         // What the last attempt failed with tells more than that there is nobody left.
         let pick = pick.ok_or(self.refusal.unwrap_or(Refusal::NoBackend))?;
         Ok(Again { pick, fresh: false })
@@ -93,10 +95,25 @@ impl Exchange {
         let UpstreamTimeouts { first_byte, write, .. } = attempt.pick.upstream().config.timeouts;
         match self.request_ended {
             None => self.watch.expect_body(now, self.body_timeout(), write),
-            Some(_) => match self.time_left(now) {
-                left if left < first_byte => self.watch.expect(now, left, Late::Route),
-                _ => self.watch.expect(now, first_byte, Late::FirstByte),
-            },
+            Some(ended) => {
+                let began = attempt.began.max(ended);
+                let (limit, late) = self.patience(now, began, first_byte);
+                self.watch.expect(now, limit, late);
+            }
+        }
+    }
+
+    /// How long the head of the response may take from now on, and what is late then.
+    fn patience(&self, now: Instant, began: Instant, first_byte: Duration) -> (Duration, Late) {
+        let per_attempt = self.plan.as_ref().and_then(|plan| plan.retry.per_attempt).unwrap_or(Duration::MAX);
+        let rest_of_attempt = per_attempt.saturating_sub(now.saturating_duration_since(began));
+        let (limit, late) = match rest_of_attempt < first_byte {
+            true => (rest_of_attempt, Late::Attempt),
+            false => (first_byte, Late::FirstByte),
+        };
+        match self.time_left(now) {
+            left if left < limit => (left, Late::Route),
+            _ => (limit, late),
         }
     }
 
@@ -146,29 +163,34 @@ impl Exchange {
     }
 
     /// There was no connection.
-    pub(super) fn not_connected(&mut self, peer: &HttpPeer, error: &Error) -> bool {
+    pub(super) fn not_connected(&mut self, session: &Session, peer: &HttpPeer, error: &Error) -> bool {
         let refusal = cause::of_no_connection(error);
         self.refusal = Some(refusal);
         let Some(pick) = self.end_attempt(refusal.label()) else { return false };
-        if self.time_left(Instant::now()).is_zero() {
+        let now = Instant::now();
+        if self.time_left(now).is_zero() {
             // It was the route's time that was short, not the backend that was slow.
             self.refusal = Some(Refusal::RouteTimeout);
             return false;
         }
         pick.mark_address(peer);
-        let verdict = retry::decide(Failure::Connect, self.circumstances(true, true));
+        let Some(plan) = self.plan.clone() else { return false };
+        let moves = retry::decide(&plan.retry, Failure::Connect, &self.circumstances(session, now)) == Verdict::MoveOn;
         let tries_of_this = self.attempts.iter().rev().take_while(|ended| ended.backend == pick.backend().name).count();
-        if verdict == Verdict::Elsewhere && tries_of_this < pick.addresses().min(ADDRESSES_MAX) {
+        if moves && tries_of_this < pick.addresses().min(ADDRESSES_MAX) {
             self.again = Some(Again { pick, fresh: false });
-        } else {
-            pick.backend().record_failure(refusal.label());
-            self.tried.push(pick.backend().seat);
+            return true;
         }
-        verdict == Verdict::Elsewhere
+        pick.backend().record_failure(refusal.label());
+        moves && self.move_on(session, pick.backend().seat)
     }
 
     /// Something went wrong after the connection was there. Says whether there shall be another attempt.
     pub(super) fn failed(&mut self, session: &Session, error: &Error, reused: bool) -> bool {
+        if let Some(status) = self.given_up_for() {
+            self.end_attempt(format!("status_{}", status.as_u16()));
+            return true;
+        }
         if self.only_the_upload_broke_off(error) {
             self.end_attempt(answer::Ended::Complete.label());
             return false;
@@ -181,17 +203,9 @@ impl Exchange {
         self.refusal = Some(refusal);
         let answered = self.attempt.as_ref().is_some_and(|attempt| attempt.phase != Phase::Waiting);
         let Some(pick) = self.end_attempt(refusal.label()) else { return false };
-        let stale = reused && !answered && refusal == Refusal::BackendClosed;
-        let idempotent = session.req_header().method.is_idempotent();
-        let mut now = self.circumstances(idempotent, !session.as_ref().retry_buffer_truncated());
-        now.response_begun = session.response_written().is_some();
-        let failure = match () {
-            () if cause::says_not_taken(error) => Failure::NotTaken,
-            () if stale => Failure::StaleConnection,
-            () => Failure::Later,
-        };
-        let verdict = retry::decide(failure, now);
-        if verdict == Verdict::SameAgain {
+        let failure = if answered { Failure::Other } else { cause::failure(refusal, error, reused) };
+        let next = self.once_more(session, failure, pick.backend().seat);
+        if next == Ok(Next::SameAgain) {
             self.had_free_try = true;
             // Pingora shows us the body once more.
             self.body_seen = 0;
@@ -201,17 +215,7 @@ impl Exchange {
         if refusal.fault() == Fault::Backend {
             pick.backend().record_failure(refusal.label());
         }
-        false
-    }
-
-    fn circumstances(&self, idempotent: bool, replayable: bool) -> Circumstances {
-        Circumstances {
-            attempts: self.attempts.len(),
-            idempotent,
-            replayable,
-            had_free_try: self.had_free_try,
-            response_begun: false,
-        }
+        next.map_err(|reason| self.note_reason(reason)).is_ok()
     }
 
     fn body_timeout(&self) -> Duration {
@@ -219,7 +223,7 @@ impl Exchange {
     }
 
     /// The hash of a request's key; `None` if it has none.
-    fn hash(&self, key: &HashKey, head: &RequestHeader) -> Option<u64> {
+    pub(super) fn hash(&self, key: &HashKey, head: &RequestHeader) -> Option<u64> {
         match key {
             HashKey::ClientAddress => self.sender.client.map(|ip| xxh3_64(ip.to_string().as_bytes())),
             HashKey::Path => Some(xxh3_64(self.request.path.as_bytes())),

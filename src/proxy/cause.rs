@@ -9,6 +9,7 @@ use pingora::{Error, ErrorSource, ErrorType, RetryType};
 use super::exchange::{Exchange, Phase};
 use super::watch::Late;
 use crate::answer::Refusal;
+use crate::retry::Failure;
 
 /// Why there was no connection to a backend.
 pub(super) fn of_no_connection(error: &Error) -> Refusal {
@@ -25,6 +26,12 @@ pub(super) fn says_not_taken(error: &Error) -> bool {
     of_http2 && matches!(error.retry, RetryType::Decided(true))
 }
 
+/// Whether the backend said that it did nothing with the request. Pingora gives the cause of it only as a text.
+pub(super) fn says_refused_stream(error: &Error) -> bool {
+    const SAYS: &str = "stream error received: refused stream";
+    says_not_taken(error) && error.cause.as_ref().is_some_and(|cause| cause.to_string().starts_with(SAYS))
+}
+
 /// We cut the connection to a backend that was too slow.
 pub(super) fn of_a_cut() -> Box<Error> {
     Error::explain(ErrorType::ReadTimedout, "the response stalled").into_up()
@@ -33,6 +40,18 @@ pub(super) fn of_a_cut() -> Box<Error> {
 /// A backend switched protocols on a client that had not asked for it.
 pub(super) fn of_an_unasked_upgrade() -> Box<Error> {
     Error::explain(ErrorType::InvalidHTTPHeader, "101 without having been asked for it").into_up()
+}
+
+/// What kind of failure this is, before an answer: what may follow depends on it.
+pub(super) fn failure(refusal: Refusal, error: &Error, reused: bool) -> Failure {
+    match refusal {
+        _ if says_refused_stream(error) => Failure::RefusedStream,
+        _ if says_not_taken(error) => Failure::NotTaken,
+        Refusal::BackendClosed if reused => Failure::StaleConnection,
+        Refusal::BackendClosed => Failure::Reset,
+        Refusal::FirstByteTimeout | Refusal::AttemptTimeout | Refusal::StalledRequest => Failure::Timeout,
+        _ => Failure::Other,
+    }
 }
 
 impl Exchange {

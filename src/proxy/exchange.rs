@@ -1,10 +1,12 @@
 //! What is remembered of one request? Its snapshot, plan, attempts, lease and timings.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::{HeaderValue, Method};
 
+use super::again::Retries;
 use super::authority::Authority;
 use super::client::Sender;
 use super::connection::{self, Connection, Exchanging};
@@ -38,6 +40,7 @@ pub struct Exchange {
     /// The next attempt goes to this backend again.
     pub(super) again: Option<Again>,
     pub(super) had_free_try: bool,
+    pub(super) retries: Retries,
     pub(super) refusal: Option<Refusal>,
     pub(super) connect: Option<Duration>,
     pub(super) first_byte: Option<Duration>,
@@ -74,6 +77,8 @@ pub(super) struct Attempt {
     pub(super) phase: Phase,
     /// Whether our watch times the response; else Pingora does, as on a connection that others may share.
     pub(super) timed_by_us: bool,
+    /// Why no retry follows, if one might have been expected.
+    pub(super) no_retry: Option<&'static str>,
 }
 
 /// How far an attempt is.
@@ -90,8 +95,10 @@ pub(super) enum Phase {
 /// An attempt that is over.
 pub(super) struct Ended {
     pub(super) backend: Arc<str>,
-    pub(super) outcome: &'static str,
+    pub(super) outcome: Cow<'static, str>,
     pub(super) took: Duration,
+    /// Why no retry followed, if one might have been expected.
+    pub(super) no_retry: Option<&'static str>,
 }
 
 /// The same backend once more.
@@ -123,6 +130,7 @@ impl Exchange {
             tried: Vec::new(),
             again: None,
             had_free_try: false,
+            retries: Retries::default(),
             refusal: None,
             connect: None,
             first_byte: None,
@@ -130,11 +138,11 @@ impl Exchange {
     }
 
     /// Ends the attempt that is under way, if there is one, and gives its lease back.
-    pub(super) fn end_attempt(&mut self, outcome: &'static str) -> Option<Pick> {
+    pub(super) fn end_attempt(&mut self, outcome: impl Into<Cow<'static, str>>) -> Option<Pick> {
         self.watch.rest();
-        let Attempt { pick, began, .. } = self.attempt.take()?;
+        let Attempt { pick, began, no_retry, .. } = self.attempt.take()?;
         let backend = pick.backend().name.clone();
-        self.attempts.push(Ended { backend, outcome, took: began.elapsed() });
+        self.attempts.push(Ended { backend, outcome: outcome.into(), took: began.elapsed(), no_retry });
         Some(pick)
     }
 

@@ -3,6 +3,7 @@
 //! The phases stand in the order in which Pingora calls them. Each is a few calls into rooms; none parses, computes or
 //! formats. Nothing else in the program implements `ProxyHttp`.
 
+mod again;
 mod arrive;
 mod attempt;
 mod authority;
@@ -92,6 +93,7 @@ impl ProxyHttp for Gateway {
     }
 
     async fn upstream_peer(&self, session: &mut Session, exchange: &mut Exchange) -> Result<Box<HttpPeer>> {
+        exchange.back_off().await;
         exchange.next_peer(session.req_header()).map_err(|refusal| {
             exchange.refusal = Some(refusal);
             Error::explain(ErrorType::HTTPStatus(refusal.status().as_u16()), refusal.label())
@@ -100,12 +102,12 @@ impl ProxyHttp for Gateway {
 
     fn fail_to_connect(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         peer: &HttpPeer,
         exchange: &mut Exchange,
         mut error: Box<Error>,
     ) -> Box<Error> {
-        error.set_retry(exchange.not_connected(peer, &error));
+        error.set_retry(exchange.not_connected(session, peer, &error));
         error
     }
 
@@ -151,7 +153,7 @@ impl ProxyHttp for Gateway {
     ) -> Result<()> {
         inspect::response(head, session.as_downstream().is_upgrade_req())?;
         exchange.answered(head);
-        Ok(())
+        exchange.give_up_for_another(session, head)
     }
 
     fn upstream_response_body_filter(
@@ -211,8 +213,8 @@ impl ProxyHttp for Gateway {
             Ended::Refused(refusal) if !reply::has_begun(session) => {
                 // The connection ends below, so the answer must say it.
                 session.set_keepalive(None);
-                let _ = reply::refuse(session, exchange, refusal).await;
-                refusal.status().as_u16()
+                let _ = reply::fail(session, exchange, refusal).await;
+                session.response_written().map_or(0, |head| head.status.as_u16())
             }
             Ended::Refused(_) | Ended::ClientGone | Ended::Complete => 0,
         };

@@ -50,7 +50,7 @@ pub(super) fn entry(session: &Session, exchange: &mut Exchange, ended: answer::E
 }
 
 fn attempt(ended: Ended) -> Attempt {
-    Attempt { backend: ended.backend, outcome: ended.outcome, took: ended.took }
+    Attempt { backend: ended.backend, outcome: ended.outcome, took: ended.took, no_retry: ended.no_retry }
 }
 
 fn protocol(version: Version) -> &'static str {

@@ -7,7 +7,10 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, DATE, LOCATION};
+use http::header::{
+    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, DATE, ETAG, LAST_MODIFIED, LOCATION, TRAILER,
+    TRANSFER_ENCODING,
+};
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use pingora::Result;
 use pingora::http::ResponseHeader;
@@ -15,7 +18,8 @@ use pingora::proxy::Session;
 use tokio::io::AsyncReadExt;
 
 use super::exchange::{Exchange, Request};
-use crate::answer::{Refusal, httpdate};
+use super::forward;
+use crate::answer::{Fault, Refusal, httpdate};
 use crate::filter::Answer;
 
 /// Where ACME clients look (RFC 8555, section 8.3).
@@ -23,6 +27,10 @@ const ACME_PREFIX: &str = "/.well-known/acme-challenge/";
 
 /// https://www.w3.org/TR/server-timing/
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
+
+/// Fields that speak of a body, besides those whose names begin with `content-`.
+const OF_A_BODY: [HeaderName; 6] =
+    [ACCEPT_RANGES, ETAG, LAST_MODIFIED, TRAILER, TRANSFER_ENCODING, HeaderName::from_static("repr-digest")];
 
 /// A key authorization has fewer than 200 bytes.
 const ACME_MAX: u64 = 4096;
@@ -45,6 +53,32 @@ pub(super) async fn refuse(session: &mut Session, exchange: &mut Exchange, refus
         head.insert_header("allow", "GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH")?;
     }
     write(session, head, Bytes::from(refusal.body())).await
+}
+
+/// Answers an exchange that failed. If a backend's answer was dropped for a retry, the client had better get that than
+/// our own: its status and fields, but for those that belong to the body that is gone.
+pub(super) async fn fail(session: &mut Session, exchange: &mut Exchange, refusal: Refusal) -> Result<()> {
+    let dropped = exchange.dropped_answer().filter(|_| refusal.fault() == Fault::Backend);
+    let Some(mut theirs) = dropped else { return refuse(session, exchange, refusal).await };
+    exchange.refusal = Some(refusal);
+    let version = theirs.version;
+    forward::response(&mut theirs, version);
+    let mut head = ResponseHeader::build(theirs.status, Some(theirs.headers.len() + 4))?;
+    let of_the_body = |name: &HeaderName| name.as_str().starts_with("content-") || OF_A_BODY.contains(name);
+    for (name, value) in theirs.headers.iter().filter(|(name, _)| !of_the_body(name)) {
+        head.append_header(name, value)?;
+    }
+    if let Some(plan) = &exchange.plan {
+        plan.filters.on_response(&mut head);
+    }
+    head.insert_header(CONTENT_TYPE, "text/plain; charset=utf-8")?;
+    head.insert_header(CACHE_CONTROL, "no-store")?;
+    head.append_header(
+        "proxy-status",
+        format!("{}; received-status={}", refusal.proxy_status(), head.status.as_u16()),
+    )?;
+    let body = Bytes::from(refusal.body_with(head.status));
+    write(session, head, body).await
 }
 
 /// Answers as a filter says.

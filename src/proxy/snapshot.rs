@@ -39,6 +39,8 @@ pub struct Plan {
     pub filters: Chain,
     /// Until the head of the response is there.
     pub timeout: Duration,
+    /// When a request is tried again.
+    pub retry: config::Retry,
     /// What the client is told about the inside.
     pub expose: Expose,
     /// What consistent hashing looks at.
@@ -94,6 +96,7 @@ impl Plan {
             upstream,
             filters: Chain::new(route),
             timeout: route.timeout,
+            retry: route.retry.clone(),
             expose: route.expose,
             hash_key,
         }

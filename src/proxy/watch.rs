@@ -27,6 +27,8 @@ pub(super) enum Late {
     FirstByte,
     BetweenBytes,
     Route,
+    /// One attempt among several.
+    Attempt,
     /// The client, with its body.
     Body,
     /// The backend, with taking the body.
@@ -38,6 +40,7 @@ impl Late {
         match self {
             Self::FirstByte => Refusal::FirstByteTimeout,
             Self::BetweenBytes => Refusal::StalledResponse,
+            Self::Attempt => Refusal::AttemptTimeout,
             Self::Route => Refusal::RouteTimeout,
             Self::Body => Refusal::BodyTimeout,
             Self::Request => Refusal::StalledRequest,
@@ -45,7 +48,7 @@ impl Late {
     }
 
     fn from_code(code: u8) -> Option<Self> {
-        let all = [Self::FirstByte, Self::BetweenBytes, Self::Route, Self::Body, Self::Request];
+        let all = [Self::FirstByte, Self::BetweenBytes, Self::Route, Self::Attempt, Self::Body, Self::Request];
         all.into_iter().find(|late| *late as u8 + 1 == code)
     }
 }
@@ -162,7 +165,7 @@ impl Watch {
             Late::Body if line.is_some_and(|line| !line.has_room()) => {
                 (Late::Request, since.saturating_add(self.limit_of_write.load(Relaxed)))
             }
-            Late::FirstByte | Late::BetweenBytes | Late::Route | Late::Body | Late::Request => {
+            Late::FirstByte | Late::BetweenBytes | Late::Route | Late::Attempt | Late::Body | Late::Request => {
                 (late, since.saturating_add(limit))
             }
         }

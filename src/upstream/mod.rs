@@ -13,7 +13,7 @@ mod peer;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use pingora::upstreams::peer::HttpPeer;
@@ -23,6 +23,7 @@ use crate::backend::{Backend, Lease, Loads, PeerTls, PeerTlsError, Seat, State, 
 use crate::balance::{self, Ask, Members, Policy, Ready};
 use crate::config;
 use crate::health;
+use crate::retry::Budget;
 
 use self::addresses::Addresses;
 use self::discovery::dns;
@@ -41,6 +42,8 @@ pub type OnChange = Arc<dyn Fn() + Send + Sync>;
 pub struct Upstream {
     /// What the operator asked for.
     pub config: config::Upstream,
+    /// How many retries its requests may have.
+    pub retries: Arc<Budget>,
     members: Box<[Member]>,
     tls: Arc<PeerTls>,
     /// The member on each seat; seats of backends that are gone stay empty.
@@ -110,6 +113,7 @@ impl Upstream {
         Ok(Arc::new(Self {
             loads: old.map(|old| old.loads.grown(seats)).unwrap_or_else(|| Loads::with_seats(seats)),
             config: config.clone(),
+            retries: old.map_or_else(|| Arc::new(Budget::new(Instant::now())), |old| old.retries.clone()),
             members,
             tls,
             by_seat,

@@ -1,6 +1,7 @@
 //! A backend that speaks HTTP/2 by prior knowledge or over TLS, with the manners of gRPC.
 //!
-//! The path says what it does: `/error` answers with trailers alone and `grpc-status: 7`; `/reset` resets the stream; `/hang` never answers;
+//! The path says what it does: `/error` answers with trailers alone and `grpc-status: 7`; `/reset` resets the stream,
+//! `/refused` as one that it did nothing with; `/unavailable` answers 503; `/hang` never answers;
 //! anything else sends each DATA frame back as it comes and ends with the trailers that came and `grpc-status: 0`.
 
 use std::net::SocketAddr;
@@ -114,6 +115,11 @@ async fn answer(request: Request<RecvStream>, mut respond: SendResponse<Bytes>) 
             respond.send_reset(Reason::INTERNAL_ERROR);
             Ok(())
         }
+        "/refused" => {
+            respond.send_reset(Reason::REFUSED_STREAM);
+            Ok(())
+        }
+        "/unavailable" => respond.send_response(head.status(503).body(()).unwrap(), true).map(drop),
         "/hang" => std::future::pending().await,
         "/error" => {
             let head = head.header("grpc-status", "7").header("grpc-message", "no").body(()).unwrap();

@@ -74,13 +74,26 @@ fn weightless_upstreams(file: &File, problems: &mut Problems) {
     }
 }
 
-/// One attempt that takes as long as it may leaves nothing for the answer.
+/// One attempt that takes as long as it may leaves nothing for the answer, and all of them nothing for the last.
 fn attempts_beyond_timeout(file: &File, config: &Config, problems: &mut Problems) {
     let upstreams: HashMap<_, _> = config.upstreams.iter().map(|upstream| (&upstream.name, upstream)).collect();
     for (written, route) in file.routes.iter().zip(&config.routes) {
         let Action::Upstream(name) = &route.action else { continue };
         let Some(upstream) = upstreams.get(name) else { continue };
         let attempt = upstream.timeouts.connect + upstream.timeouts.first_byte;
+        let attempt = route.retry.per_attempt.map_or(attempt, |limit| limit.min(attempt));
+        let all = attempt.saturating_mul(if route.retry.when.timeout { route.retry.attempts } else { 1 });
+        if attempt <= route.timeout && all > route.timeout {
+            let what = format!(
+                "{} attempts at `{name}` may take {} ({} each), longer than this route's {}",
+                route.retry.attempts,
+                show_duration(all),
+                show_duration(attempt),
+                show_duration(route.timeout)
+            );
+            let help = "give `retry.per_attempt` a limit, so that there is time left for the last of them";
+            problems.warning(&written.timeout.at, what, help);
+        }
         if attempt > route.timeout {
             let what = format!(
                 "one attempt at `{name}` may take {} (connect and first_byte), longer than this route's {}",

@@ -6,6 +6,7 @@
 mod backend;
 mod decode;
 mod leaves;
+mod retry;
 mod route;
 mod section;
 mod upstream;
@@ -18,6 +19,7 @@ use ipnet::IpNet;
 pub(crate) use backend::{Backend, BackendUrl};
 pub(crate) use decode::{Decode, Map, Marked};
 pub(crate) use leaves::{FilePath, JsonLines, PathOr, Size, Threads, Timeout};
+pub(crate) use retry::{Cause as RetryCause, RetryBudget};
 pub(crate) use route::{Edits, Exposed, Match, Redirect, Respond, Rewrite, Route, Statuses};
 pub(crate) use upstream::{Balance, HealthCheck, Upstream, UpstreamTimeouts, UpstreamTls};
 

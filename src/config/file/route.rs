@@ -6,6 +6,7 @@ use serde_json::{Value as Json, json};
 use super::backend::dns_name;
 use super::decode::{Decode, Map, Marked, refuse, scalar};
 use super::leaves::{Size, Timeout};
+use super::retry::Retry;
 use super::section::section;
 use crate::config::problem::{Problems, Spot, suggest};
 use crate::config::tree::Node;
@@ -28,6 +29,8 @@ section! {
         rewrite: Option<Rewrite> = "null",
         /// Until the head of the response is there, all attempts included.
         timeout: Timeout = "60s",
+        /// When a request is tried again, and how often. `none`: only when no connection could be made.
+        retry: Option<Retry> = "{}",
         /// The largest request body.
         body_limit: Size = "10MiB",
         /// Changes to header fields.
@@ -35,7 +38,7 @@ section! {
         /// What the client is told about the inside: `backend` is X-Backend-Server, `timing` is Server-Timing.
         expose: Vec<Marked<Exposed>> = "[]",
     }
-    later { priority, retry, cache, compress, allow, deny, auth, rate_limits, cors, errors }
+    later { priority, cache, compress, allow, deny, auth, rate_limits, cors, errors }
 }
 
 section! {

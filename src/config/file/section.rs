@@ -201,7 +201,11 @@ impl SectionSchema {
     }
 }
 
-/// A default is JSON, except for words that need no quotes in YAML.
+/// A default is JSON, except for words that need no quotes in YAML, alone or in a list.
 fn default_json(text: &str) -> Json {
+    if let Some(items) = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).filter(|text| !text.is_empty())
+    {
+        return items.split(", ").map(default_json).collect();
+    }
     serde_json::from_str(text).unwrap_or_else(|_| text.into())
 }

@@ -2,6 +2,7 @@
 //!
 //! Clients choose many of these bytes, so every string goes through JSON's escapes and is cut at a bound.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -73,11 +74,14 @@ pub struct Attempt {
     /// The backend.
     #[serde(serialize_with = "text")]
     pub backend: Arc<str>,
-    /// How it ended: `ok`, or a label.
-    pub outcome: &'static str,
+    /// How it ended: `ok`, a label, or `status_503` and the like where the answer was dropped for a retry.
+    pub outcome: Cow<'static, str>,
     /// How long it took.
     #[serde(rename = "ms", serialize_with = "millis")]
     pub took: Duration,
+    /// Why it was not followed by a retry, where the failure or the status asks for one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub no_retry: Option<&'static str>,
 }
 
 impl Entry {

@@ -44,8 +44,18 @@ fn a_line_has_the_documented_fields_in_the_documented_order() {
         upstream: Some("app".into()),
         backend: Some("b:2".into()),
         attempts: vec![
-            Attempt { backend: "b:1".into(), outcome: "connect_refused", took: Duration::from_micros(250) },
-            Attempt { backend: "b:2".into(), outcome: "ok", took: Duration::from_millis(3) },
+            Attempt {
+                backend: "b:1".into(),
+                outcome: "connect_refused".into(),
+                took: Duration::from_micros(250),
+                no_retry: None,
+            },
+            Attempt {
+                backend: "b:2".into(),
+                outcome: "ok".into(),
+                took: Duration::from_millis(3),
+                no_retry: Some("not_idempotent"),
+            },
         ],
         status: Some(200),
         bytes_in: 1,
@@ -60,7 +70,7 @@ fn a_line_has_the_documented_fields_in_the_documented_order() {
     let expected = concat!(
         r#"{"time":"2023-11-14T22:13:20.120Z","id":"7f","client":"192.0.2.7","method":"GET","host":"example.com","#,
         r#""path":"/a","route":"api","upstream":"app","backend":"b:2","#,
-        r#""attempts":[{"backend":"b:1","outcome":"connect_refused","ms":0.25},{"backend":"b:2","outcome":"ok","ms":3.0}],"#,
+        r#""attempts":[{"backend":"b:1","outcome":"connect_refused","ms":0.25},{"backend":"b:2","outcome":"ok","ms":3.0,"no_retry":"not_idempotent"}],"#,
         r#""status":200,"bytes_in":1,"bytes_out":2,"total_ms":4.0,"first_byte_ms":3.5,"connect_ms":null,"#,
         r#""protocol":"HTTP/2","tls":"TLSv1.3","reason":"ok"}"#,
     );

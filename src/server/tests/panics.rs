@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use pingora::http::RequestHeader;
 
 use super::*;
-use crate::config::{Expose, Match, Surroundings, parse};
+use crate::config::{Expose, Match, Retry, Surroundings, parse};
 use crate::filter::{Answer, Chain, Client, Filter};
 use crate::proxy::{Plan, Snapshot};
 use crate::route::Table;
@@ -84,6 +84,7 @@ async fn open(hook: Hook) -> FrontDoor {
         upstream: upstreams.get("app").cloned(),
         filters: Chain::of(vec![Box::new(hook)]),
         timeout: Duration::from_secs(10),
+        retry: Retry::none(),
         expose: Expose::default(),
         hash_key: None,
     };

@@ -1,0 +1,175 @@
+//! Once more, and where? Prepares the attempt that follows a failed one.
+//!
+//! The room `retry` decides, the upstream picks, and its budget pays. The next backend is picked before an answer is
+//! dropped for it, so that no answer is given up for nothing: where nobody else could serve, the client gets what the
+//! last backend said, whole.
+
+use std::time::{Duration, Instant};
+
+use http::StatusCode;
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::proxy::Session;
+use pingora::{Error, ErrorType, Result};
+
+use super::exchange::{Again, Exchange};
+use super::reply;
+use super::snapshot::Plan;
+use crate::backend::Seat;
+use crate::balance::Ask;
+use crate::retry::{self, Circumstances, Failure, Reason, Verdict};
+
+/// What is remembered of the retries of one exchange.
+#[derive(Default)]
+pub(super) struct Retries {
+    /// How many there were, with the one that is under way.
+    made: u32,
+    /// How often backends had to be used again.
+    rounds: u32,
+    /// Before the next attempt.
+    pause: Option<Duration>,
+    /// Backends that there was no connection to: what is tried again passes them over.
+    unreached: Vec<Seat>,
+    /// The status that the attempt under way is given up for.
+    status: Option<StatusCode>,
+    /// The last answer that was dropped for a retry, without its body.
+    dropped: Option<Box<ResponseHeader>>,
+}
+
+/// What follows a failed attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// The same backend, on another connection.
+    SameAgain,
+    /// What has been prepared.
+    Prepared,
+}
+
+impl Exchange {
+    /// Waits, if the next attempt goes to a backend that has failed before.
+    pub(super) async fn back_off(&mut self) {
+        if let Some(pause) = self.retries.pause.take() {
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// Gives an answer up, if its status asks for a retry and one is possible.
+    pub(super) fn give_up_for_another(&mut self, session: &Session, head: &ResponseHeader) -> Result<()> {
+        let is_bad = head.status.is_client_error() || head.status.is_server_error();
+        let Some(attempt) = self.attempt.as_ref().filter(|_| is_bad) else { return Ok(()) };
+        let seat = attempt.pick.backend().seat;
+        match self.once_more(session, Failure::Status(head.status.as_u16()), seat) {
+            Ok(_) => {
+                self.retries.status = Some(head.status);
+                self.retries.dropped = Some(Box::new(head.clone()));
+                Err(Error::explain(ErrorType::HTTPStatus(head.status.as_u16()), "another backend is asked").into_up())
+            }
+            Err(reason) => {
+                self.note_reason(reason);
+                Ok(())
+            }
+        }
+    }
+
+    /// The status that the attempt under way has been given up for.
+    pub(super) fn given_up_for(&mut self) -> Option<StatusCode> {
+        self.retries.status.take()
+    }
+
+    /// The best answer there was, when there is none that could be passed on: the last one.
+    pub(super) fn dropped_answer(&mut self) -> Option<Box<ResponseHeader>> {
+        self.retries.dropped.take()
+    }
+
+    /// Decides what follows the failure of an attempt at this seat, and prepares a retry if that is what follows.
+    pub(super) fn once_more(&mut self, session: &Session, failure: Failure, seat: Seat) -> Result<Next, Reason> {
+        let plan = self.plan.clone().ok_or(Reason::NotAsked)?;
+        let now = Instant::now();
+        match retry::decide(&plan.retry, failure, &self.circumstances(session, now)) {
+            Verdict::SameAgain => return Ok(Next::SameAgain),
+            Verdict::GiveUp(reason) => return Err(reason),
+            Verdict::Retry | Verdict::MoveOn => {}
+        }
+        let upstream = plan.upstream.as_ref().ok_or(Reason::NotAsked)?;
+        self.tried.push(seat);
+        let elsewhere = upstream.pick(&self.ask(&plan, session.req_header()), &self.tried);
+        let pause = match elsewhere {
+            Some(_) => None,
+            None if retry::may_use_the_same(failure) => Some(self.next_pause(now)?),
+            None => return Err(Reason::NobodyElse),
+        };
+        if !upstream.retries.withdraw(&plan.retry.budget, now) {
+            return Err(Reason::BudgetExhausted);
+        }
+        self.retries.made += 1;
+        // Pingora shows us the body once more.
+        self.body_seen = 0;
+        self.again = elsewhere.map(|pick| Again { pick, fresh: false });
+        if let Some(pause) = pause {
+            self.begin_round(pause);
+        }
+        Ok(Next::Prepared)
+    }
+
+    /// There was no connection to this seat, so the request moves on; says whether it may. A retry that has found
+    /// nobody yet comes back to those who at least took the request.
+    pub(super) fn move_on(&mut self, session: &Session, seat: Seat) -> bool {
+        self.tried.push(seat);
+        self.retries.unreached.push(seat);
+        if self.retries.made == 0 {
+            return true;
+        }
+        let Some(plan) = self.plan.clone() else { return false };
+        let Some(upstream) = &plan.upstream else { return false };
+        if let Some(pick) = upstream.pick(&self.ask(&plan, session.req_header()), &self.tried) {
+            self.again = Some(Again { pick, fresh: false });
+        } else if let Ok(pause) = self.next_pause(Instant::now()) {
+            self.begin_round(pause);
+        } else {
+            return false;
+        }
+        true
+    }
+
+    /// Everybody may be tried once more but those whom we did not reach.
+    fn begin_round(&mut self, pause: Duration) {
+        self.retries.rounds += 1;
+        self.retries.pause = Some(pause);
+        self.tried.clone_from(&self.retries.unreached);
+    }
+
+    fn next_pause(&self, now: Instant) -> Result<Duration, Reason> {
+        let pause = retry::back_off(self.retries.rounds, fastrand::u64(..));
+        if pause < self.time_left(now) { Ok(pause) } else { Err(Reason::NoTime) }
+    }
+
+    /// Notes in the log why the attempt that ends here is not followed by a retry.
+    pub(super) fn note_reason(&mut self, reason: Reason) {
+        match (&mut self.attempt, self.attempts.last_mut()) {
+            (Some(attempt), _) => attempt.no_retry = reason.label(),
+            (None, Some(ended)) => ended.no_retry = reason.label(),
+            (None, None) => {}
+        }
+    }
+
+    /// What is known for the decision.
+    pub(super) fn circumstances(&self, session: &Session, now: Instant) -> Circumstances {
+        let buffer = self.plan.as_ref().map_or(0, |plan| plan.retry.buffer);
+        Circumstances {
+            attempts: self.attempts.len() + usize::from(self.attempt.is_some()),
+            retries: self.retries.made,
+            idempotent: session.req_header().method.is_idempotent(),
+            replayable: self.body_seen <= buffer && !session.as_ref().retry_buffer_truncated(),
+            had_free_try: self.had_free_try,
+            response_begun: reply::has_begun(session),
+            time_left: self.time_left(now),
+        }
+    }
+
+    /// A request and what a policy may ask of it.
+    pub(super) fn ask(&self, plan: &Plan, head: &RequestHeader) -> Ask {
+        let random = fastrand::u64(..);
+        // Who has no key yet goes anywhere: as one key, all of them would drown one backend.
+        let hash = plan.hash_key.as_ref().and_then(|key| self.hash(key, head)).unwrap_or(random);
+        Ask { hash, random }
+    }
+}
