@@ -73,6 +73,8 @@ pub enum Balance {
     Random,
     /// The less loaded of two drawn by chance, weighted.
     TwoChoices,
+    /// The quicker of two drawn by chance, weighted.
+    PeakEwma,
     /// The same key to the same backend, while it is not overloaded.
     ConsistentHash {
         /// What is hashed.

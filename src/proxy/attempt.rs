@@ -16,9 +16,11 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::cause;
 use super::exchange::{Again, Attempt, Exchange, Phase};
+use super::lesson;
 use super::snapshot::Plan;
 use super::watch::Late;
 use crate::answer::{self, Fault, Refusal};
+use crate::backend::Moment;
 use crate::balance::Ask;
 use crate::config::{HashKey, UpstreamTimeouts};
 use crate::retry::{self, Circumstances, Failure, Verdict};
@@ -39,7 +41,7 @@ impl Exchange {
             if left.is_zero() {
                 return Err(Refusal::RouteTimeout);
             }
-            let Again { pick, fresh } = self.next_pick(&plan, head)?;
+            let Again { pick, fresh } = self.next_pick(&plan, head, now)?;
             let Some(peer) = pick.peer(Connect { fresh, within: left, upgrades: self.upgrades(head) }) else {
                 self.tried.push(pick.backend().seat);
                 continue;
@@ -57,7 +59,7 @@ impl Exchange {
         head.version == Version::HTTP_11 && head.headers.contains_key(UPGRADE)
     }
 
-    fn next_pick(&mut self, plan: &Plan, head: &RequestHeader) -> Result<Again, Refusal> {
+    fn next_pick(&mut self, plan: &Plan, head: &RequestHeader, now: Instant) -> Result<Again, Refusal> {
         if let Some(again) = self.again.take() {
             return Ok(again);
         }
@@ -65,7 +67,7 @@ impl Exchange {
         let random = fastrand::u64(..);
         // Who has no key yet goes anywhere: as one key, all of them would drown one backend.
         let hash = plan.hash_key.as_ref().and_then(|key| self.hash(key, head)).unwrap_or(random);
-        let pick = upstream.pick(&Ask { hash, random }, &self.tried);
+        let pick = upstream.pick(&Ask { hash, random, now: Moment::of(now) }, &self.tried);
         // What the last attempt failed with tells more than that there is nobody left.
         let pick = pick.ok_or(self.refusal.unwrap_or(Refusal::NoBackend))?;
         Ok(Again { pick, fresh: false })
@@ -109,6 +111,7 @@ impl Exchange {
         let now = Instant::now();
         self.first_byte = Some(now.saturating_duration_since(self.began));
         let (backend, latency) = (attempt.pick.backend(), now.saturating_duration_since(attempt.sent));
+        attempt.pick.learn(lesson::of_answer(head, latency), now);
         match head.status.is_server_error() {
             true => backend.record_error_answer(latency, head.status.as_u16()),
             false => backend.record_answer(latency),
@@ -160,6 +163,7 @@ impl Exchange {
             self.again = Some(Again { pick, fresh: false });
         } else {
             pick.backend().record_failure(refusal.label());
+            pick.learn(lesson::FAILED, Instant::now());
             self.tried.push(pick.backend().seat);
         }
         verdict == Verdict::Elsewhere
@@ -173,6 +177,7 @@ impl Exchange {
         }
         let refusal = self.cause(error);
         let Some(refusal) = refusal else {
+            self.learn_of_the_wait();
             self.end_attempt(answer::Ended::ClientGone.label());
             return false;
         };
@@ -198,6 +203,7 @@ impl Exchange {
         }
         if refusal.fault() == Fault::Backend {
             pick.backend().record_failure(refusal.label());
+            pick.learn(lesson::FAILED, Instant::now());
         }
         false
     }

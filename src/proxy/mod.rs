@@ -12,6 +12,7 @@ pub mod connection;
 mod exchange;
 mod forward;
 mod inspect;
+mod lesson;
 mod record;
 mod reply;
 mod snapshot;

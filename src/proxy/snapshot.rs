@@ -87,7 +87,8 @@ impl Plan {
             config::Balance::RoundRobin
             | config::Balance::LeastConnections
             | config::Balance::Random
-            | config::Balance::TwoChoices => None,
+            | config::Balance::TwoChoices
+            | config::Balance::PeakEwma => None,
         });
         Self {
             name: route.name.clone(),

@@ -8,18 +8,19 @@ mod addresses;
 pub mod dial;
 pub mod discovery;
 pub mod eligible;
+mod lesson;
 mod peer;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use pingora::upstreams::peer::HttpPeer;
 use tokio::sync::Notify;
 
-use crate::backend::{Backend, Lease, Loads, PeerTls, PeerTlsError, Seat, State, Task};
+use crate::backend::{Backend, Lease, Loads, Moment, PeerTls, PeerTlsError, Seat, State, Task};
 use crate::balance::{self, Ask, Members, Policy, Ready};
 use crate::config;
 use crate::health;
@@ -29,6 +30,7 @@ use self::discovery::dns;
 use self::eligible::{Candidate, eligible, in_panic};
 use self::peer::PeerTemplate;
 
+pub use self::lesson::Lesson;
 pub use self::peer::Connect;
 
 /// How long the first look-up of names may delay the start.
@@ -87,12 +89,17 @@ impl Upstream {
         let tls = Arc::new(PeerTls::load(&config.tls)?);
         let mut known: HashMap<_, _> = old.map(Self::known_backends).unwrap_or_default();
         let mut free = FreeSeats::beside(known.values().map(|backend| backend.seat), old.map(|old| &old.loads));
+        let mut newcomers = Vec::new();
         let members: Box<[Member]> = config
             .backends
             .iter()
             .map(|entry| {
                 let kept = known.remove(&(entry.target.clone(), entry.tls, entry.name.clone()));
-                let backend = kept.unwrap_or_else(|| Arc::new(Backend::new(&config.name, entry, free.take())));
+                let backend = kept.unwrap_or_else(|| {
+                    let seat = free.take();
+                    newcomers.push(seat);
+                    Arc::new(Backend::new(&config.name, entry, seat))
+                });
                 Member {
                     weight: entry.weight,
                     backup: entry.backup,
@@ -108,7 +115,7 @@ impl Upstream {
             by_seat[member.backend.seat.0 as usize] = Some(index);
         }
         Ok(Arc::new(Self {
-            loads: old.map(|old| old.loads.grown(seats)).unwrap_or_else(|| Loads::with_seats(seats)),
+            loads: loads(config, old, seats, &newcomers),
             config: config.clone(),
             members,
             tls,
@@ -274,6 +281,16 @@ impl Pick {
     fn member(&self) -> &Member {
         &self.upstream.members[self.member]
     }
+}
+
+/// The counts, and the estimates where the policy looks at them; who is new has none that another has left behind.
+fn loads(config: &config::Upstream, old: Option<&Upstream>, seats: usize, newcomers: &[Seat]) -> Loads {
+    let loads = old.map_or_else(|| Loads::with_seats(seats), |old| old.loads.grown(seats));
+    let config::Balance::PeakEwma = config.balance else { return loads };
+    let loads = loads.with_estimates();
+    let now = Moment::of(Instant::now());
+    newcomers.iter().filter_map(|&seat| Some((loads.estimates()?, seat))).for_each(|(all, seat)| all.forget(seat, now));
+    loads
 }
 
 /// Chooses again whenever a state has changed: once for many changes that come at once.

@@ -53,6 +53,7 @@ impl Check<'_> {
             file::Balance::LeastConnections => Balance::LeastConnections,
             file::Balance::Random => Balance::Random,
             file::Balance::TwoChoices => Balance::TwoChoices,
+            file::Balance::PeakEwma => Balance::PeakEwma,
             file::Balance::ConsistentHash(hash) => {
                 if !(1.0..=10.0).contains(&hash.bounded_load.0) {
                     let what = "the bound lies between the average load (100%) and ten times of it (1000%)";

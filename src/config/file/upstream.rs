@@ -16,7 +16,8 @@ use crate::config::{HashKey, Protocol};
 section! {
     /// A named group of backends.
     Upstream {
-        /// How a backend is chosen: `round_robin`, `least_connections`, `random`, `two_choices` or `consistent_hash`.
+        /// How a backend is chosen: `round_robin`, `least_connections`, `random`, `two_choices`, `peak_ewma` or
+        /// `consistent_hash`.
         balance: Balance = "round_robin",
         /// The servers: URLs, or mappings with a `url`.
         backends: Vec<Marked<Backend>>,
@@ -41,6 +42,7 @@ pub(crate) enum Balance {
     LeastConnections,
     Random,
     TwoChoices,
+    PeakEwma,
     ConsistentHash(ConsistentHash),
 }
 
@@ -66,7 +68,8 @@ section! {
 
 impl Decode for Balance {
     fn decode(node: &Node, at: &Spot, problems: &mut Problems) -> Option<Self> {
-        const WORDS: &[&str] = &["round_robin", "least_connections", "random", "two_choices", "consistent_hash"];
+        const WORDS: &[&str] =
+            &["round_robin", "least_connections", "random", "two_choices", "peak_ewma", "consistent_hash"];
         if matches!(node.value, Value::Map(_)) {
             let section = BalanceSection::decode(node, at, problems)?;
             return Some(Self::ConsistentHash(section.consistent_hash.value));
@@ -77,20 +80,17 @@ impl Decode for Balance {
             "least_connections" => Some(Self::LeastConnections),
             "random" => Some(Self::Random),
             "two_choices" => Some(Self::TwoChoices),
+            "peak_ewma" => Some(Self::PeakEwma),
             "consistent_hash" => {
                 let help = "write { consistent_hash: { key: client_address } }";
                 refuse(node, at, "a mapping that names the key", help, problems)
-            }
-            "peak_ewma" => {
-                problems.error(at, "`peak_ewma` is not supported yet", "two_choices comes near to it");
-                None
             }
             _ => refuse(node, at, "a way to choose a backend", &help, problems),
         }
     }
 
     fn schema() -> Json {
-        let words = json!({ "enum": ["round_robin", "least_connections", "random", "two_choices"] });
+        let words = json!({ "enum": ["round_robin", "least_connections", "random", "two_choices", "peak_ewma"] });
         json!({ "anyOf": [words, BalanceSection::schema()] })
     }
 
