@@ -1,6 +1,6 @@
 //! One server: where it is, how it is, and what it has in hand.
 //!
-//! The living numbers are atomics behind an `Arc`, so they outlive a reload. What a reload may change (weight, backup)
+//! The living numbers are atomics behind an `Arc`, so they outlive a reload. What a reload may change (weight, tier)
 //! is not here. This room does not decide anything: states are set by `health`, addresses by discovery.
 
 mod estimate;

@@ -23,6 +23,8 @@ pub struct Upstream {
     pub health_check: HealthCheck,
     /// With strictly fewer ready than this share (0 to 1), all are used.
     pub panic_threshold: f64,
+    /// What the share of fit backends of a tier is multiplied with to see whether it has enough; 1.4 for 140%.
+    pub overflow: f64,
     /// How long a backend may take.
     pub timeouts: UpstreamTimeouts,
     /// What is spoken to the backends.
@@ -42,8 +44,8 @@ pub struct Backend {
     pub tls: bool,
     /// Its share of the requests; 0 takes none.
     pub weight: u32,
-    /// Whether it serves only while no other backend can.
-    pub backup: bool,
+    /// Its tier: 0 serves first, and each other what the ones before it cannot carry.
+    pub tier: u32,
 }
 
 /// Where a backend is.

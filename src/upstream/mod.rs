@@ -5,11 +5,13 @@
 //! request asks. This room does not know what a request is.
 
 mod addresses;
+mod choice;
 pub mod dial;
 pub mod discovery;
 pub mod eligible;
 mod lesson;
 mod peer;
+pub mod tiers;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -21,14 +23,16 @@ use pingora::upstreams::peer::HttpPeer;
 use tokio::sync::Notify;
 
 use crate::backend::{Backend, Lease, Loads, Moment, PeerTls, PeerTlsError, Seat, State, Task};
-use crate::balance::{self, Ask, Members, Policy, Ready};
+use crate::balance::Ask;
 use crate::config;
 use crate::health;
 
 use self::addresses::Addresses;
+use self::choice::Choice;
 use self::discovery::dns;
-use self::eligible::{Candidate, eligible, in_panic};
+use self::eligible::Candidate;
 use self::peer::PeerTemplate;
+use self::tiers::{Rule, tiers};
 
 pub use self::lesson::Lesson;
 pub use self::peer::Connect;
@@ -62,16 +66,10 @@ pub struct Member {
     pub backend: Arc<Backend>,
     /// Its share of the requests.
     pub weight: u32,
-    /// Whether it serves only while no other can.
-    pub backup: bool,
+    /// Which tier it is in: the next takes what one cannot carry.
+    pub tier: u32,
     addresses: Addresses,
     template: PeerTemplate,
-}
-
-/// The members that may be chosen now, and the policy that chooses among them.
-struct Choice {
-    members: Members,
-    policy: Box<dyn Policy>,
 }
 
 /// A backend chosen for one attempt.
@@ -102,7 +100,7 @@ impl Upstream {
                 });
                 Member {
                     weight: entry.weight,
-                    backup: entry.backup,
+                    tier: entry.tier,
                     addresses: Addresses::default(),
                     template: PeerTemplate::new(config, &backend, &tls),
                     backend,
@@ -180,14 +178,11 @@ impl Upstream {
 
     /// Chooses a backend that is not among `tried`; `None` when there is none.
     ///
-    /// Once all that may be chosen have been tried, any other that is not UNREACHABLE gets its turn: a backup, while
-    /// the probes have not yet noticed that the others are gone.
+    /// Once all that may be chosen have been tried, any other that is not UNREACHABLE gets its turn: one of
+    /// another tier, while the probes have not yet noticed that the others are gone.
     pub fn pick(self: &Arc<Self>, ask: &Ask, tried: &[Seat]) -> Option<Pick> {
         let choice = self.choice.load();
-        let chosen = choice.as_ref().and_then(|choice| {
-            let ready = Ready::new(&choice.members, &self.loads, tried)?;
-            Some(choice.policy.choose(ready, ask))
-        });
+        let chosen = choice.as_ref().and_then(|choice| choice.choose(&self.loads, ask, tried));
         let seat = chosen.or_else(|| self.last_resort(tried))?;
         let member = self.place(seat)?;
         Some(Pick { upstream: self.clone(), member, _lease: self.loads.lease(seat) })
@@ -208,18 +203,19 @@ impl Upstream {
 
     /// Works out anew who may be chosen; for one task at a time, or an older choice might replace a newer one.
     fn choose_again(&self) {
-        let candidate =
-            |member: &Member| Candidate { state: member.backend.state(), weight: member.weight, backup: member.backup };
-        let candidates: Vec<_> = self.members.iter().map(candidate).collect();
-        self.tell_panic(in_panic(&candidates, self.config.panic_threshold));
-        let chosen = eligible(&candidates, self.config.panic_threshold);
-        let chosen = chosen.into_iter().filter_map(|place| self.members.get(place));
-        let choice = Members::new(chosen.map(|member| (member.backend.seat, member.weight))).map(|members| {
-            let start = self.turns.fetch_add(1, Relaxed);
-            let policy = balance::build(&self.config.balance, &members, |seat| self.name_of(seat), start);
-            Arc::new(Choice { members, policy })
-        });
-        self.choice.store(choice);
+        let candidate = |member: &Member| Candidate { state: member.backend.state(), weight: member.weight };
+        let candidates: Vec<_> = self.members.iter().map(|member| (member.tier, candidate(member))).collect();
+        let rule = Rule { overflow: self.config.overflow, panic_threshold: self.config.panic_threshold };
+        let tiers = tiers(&candidates, rule);
+        self.tell_panic(tiers.iter().any(|tier| tier.in_panic));
+        let tiers: Vec<_> = tiers.into_iter().filter_map(|tier| self.with_members(tier)).collect();
+        let old = self.choice.load();
+        if old.as_ref().is_some_and(|old| old.is(&tiers)) {
+            return;
+        }
+        let choice = Choice::new(tiers.into_iter().map(|(tier, members)| self.serving(&tier, members)));
+        self.tell_shares(old.as_deref(), choice.as_ref());
+        self.choice.store(choice.map(Arc::new));
     }
 
     /// Says when a panic begins and when it ends.
@@ -228,8 +224,8 @@ impl Upstream {
         let threshold = self.config.panic_threshold * 100.0;
         match (before, now) {
             (false, true) => log::warn!(
-                "upstream {name}: panic: less than {threshold}% of its backends are alive, so HEALTHY backups help, or \
-                 else all are asked whatever their state"
+                "upstream {name}: panic: less than {threshold}% of its backends are alive and no other tier helps, so all \
+                 are asked whatever their state"
             ),
             (true, false) => log::info!("upstream {name}: the panic is over"),
             (true, true) | (false, false) => {}

@@ -34,6 +34,7 @@ impl Check<'_> {
             backends: self.backends(upstream),
             health_check: self.health_check(upstream.health_check.as_ref()),
             panic_threshold: upstream.panic_threshold.0,
+            overflow: self.overflow(&upstream.overflow),
             timeouts: timeouts(&upstream.timeouts),
             protocol: *upstream.protocol,
             tls: self.upstream_tls(&upstream.tls),
@@ -45,6 +46,22 @@ impl Check<'_> {
             let help = "choose from 0% (never use backends that are not ready) to 100%";
             self.problems.error(&upstream.panic_threshold.at, "more than all cannot be ready", help);
         }
+    }
+
+    fn overflow(&mut self, overflow: &Marked<file::Share>) -> f64 {
+        if overflow.0 < 1.0 {
+            let help = "100% hands over what the missing backends would have taken; 140% expects some reserve";
+            self.problems.error(&overflow.at, "below 100% a whole tier would not have enough either", help);
+        }
+        overflow.0
+    }
+
+    fn tier(&mut self, backend: &file::BackendSection) -> u32 {
+        if *backend.backup && backend.tier.written {
+            let help = "`backup: true` is the same as `tier: 1`: leave one of the two out";
+            self.problems.error(&backend.backup.at, "this backend has a tier already", help);
+        }
+        if *backend.backup { 1 } else { backend.tier.0 }
     }
 
     fn balance(&mut self, balance: &Marked<file::Balance>) -> Balance {
@@ -85,7 +102,7 @@ impl Check<'_> {
                 target: self.files.joined_target(&section.url.target),
                 tls: section.url.tls,
                 weight: section.weight.0,
-                backup: *section.backup,
+                tier: self.tier(section),
             });
         }
         checked

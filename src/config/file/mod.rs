@@ -15,9 +15,9 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-pub(crate) use backend::{Backend, BackendUrl};
+pub(crate) use backend::{Backend, BackendSection, BackendUrl};
 pub(crate) use decode::{Decode, Map, Marked};
-pub(crate) use leaves::{FilePath, JsonLines, PathOr, Size, Threads, Timeout};
+pub(crate) use leaves::{FilePath, JsonLines, PathOr, Share, Size, Threads, Timeout};
 pub(crate) use route::{Edits, Exposed, Match, Redirect, Respond, Rewrite, Route, Statuses};
 pub(crate) use upstream::{Balance, HealthCheck, Upstream, UpstreamTimeouts, UpstreamTls};
 

@@ -25,6 +25,8 @@ section! {
         health_check: Option<HealthCheck> = "{}",
         /// With strictly fewer ready than this share, all are used rather than none.
         panic_threshold: Share = "50%",
+        /// The next tier takes the rest when the share of fit backends of a tier, times this, is under 100%.
+        overflow: Share = "140%",
         /// How long a backend may take.
         timeouts: UpstreamTimeouts = "{}",
         /// What is spoken to the backends: `http1`, `http2` or `auto` (by ALPN).
@@ -32,7 +34,7 @@ section! {
         /// TLS towards the backends whose URL is `https`.
         tls: UpstreamTls = "{}",
     }
-    later { discover, passive_health, breaker, obey, overflow, slow_start, sticky, queue, concurrency }
+    later { discover, passive_health, breaker, obey, slow_start, sticky, queue, concurrency }
 }
 
 /// How a backend is chosen.
