@@ -25,6 +25,8 @@ pub struct Upstream {
     pub panic_threshold: f64,
     /// What the share of fit backends of a tier is multiplied with to see whether it has enough; 1.4 for 140%.
     pub overflow: f64,
+    /// How long a backend that has just come takes less than its share; zero is not at all.
+    pub slow_start: Duration,
     /// How long a backend may take.
     pub timeouts: UpstreamTimeouts,
     /// What is spoken to the backends.

@@ -2,9 +2,12 @@
 //!
 //! It is built when a state has changed, and never changes itself: a request sees one choice, whole.
 
+use std::sync::MutexGuard;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
 
 use super::Upstream;
+use super::slow_start::SlowStart;
 use super::tiers::Tier;
 use crate::backend::{Loads, Seat};
 use crate::balance::{self, Ask, Members, Policy, Ready};
@@ -70,10 +73,19 @@ impl Choice {
 
 impl Upstream {
     /// The members of a tier, with their weights.
-    pub(super) fn with_members(&self, tier: Tier) -> Option<(Tier, Members)> {
+    pub(super) fn with_members(
+        &self,
+        tier: Tier,
+        slow_start: Option<&(MutexGuard<'_, SlowStart>, Instant)>,
+    ) -> Option<(Tier, Members)> {
         let chosen = tier.places.iter().filter_map(|&place| self.members.get(place));
-        let members = Members::new(chosen.map(|member| (member.backend.seat, member.weight)))?;
-        Some((tier, members))
+        let mut members: Vec<_> = chosen.map(|member| (member.backend.seat, member.weight)).collect();
+        // In a panic some of them are out: to spare those that are back would be to overload the others.
+        if let Some((slow_start, now)) = slow_start.filter(|_| !tier.in_panic) {
+            let weights = slow_start.weights(&members, *now);
+            members.iter_mut().zip(weights).for_each(|((_, weight), grown)| *weight = grown);
+        }
+        Some((tier, Members::new(members)?))
     }
 
     /// A tier with a policy for these members.

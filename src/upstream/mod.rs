@@ -11,6 +11,7 @@ pub mod discovery;
 pub mod eligible;
 mod lesson;
 mod peer;
+mod slow_start;
 pub mod tiers;
 
 use std::collections::HashMap;
@@ -21,6 +22,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwapOption;
 use pingora::upstreams::peer::HttpPeer;
 use tokio::sync::Notify;
+use tokio::time::timeout;
 
 use crate::backend::{Backend, Lease, Loads, Moment, PeerTls, PeerTlsError, Seat, State, Task};
 use crate::balance::Ask;
@@ -32,6 +34,7 @@ use self::choice::Choice;
 use self::discovery::dns;
 use self::eligible::Candidate;
 use self::peer::PeerTemplate;
+use self::slow_start::{SlowStart, slow_start};
 use self::tiers::{Rule, tiers};
 
 pub use self::lesson::Lesson;
@@ -54,6 +57,8 @@ pub struct Upstream {
     loads: Loads,
     choice: ArcSwapOption<Choice>,
     turns: AtomicU64,
+    /// Who has just come, if that matters; for the task that chooses and for a reload.
+    slow_start: Option<Mutex<SlowStart>>,
     /// Whether too few are alive, as the log was last told.
     in_panic: AtomicBool,
     /// The probes and look-ups, which end when the upstream is dropped.
@@ -114,6 +119,7 @@ impl Upstream {
         }
         Ok(Arc::new(Self {
             loads: loads(config, old, seats, &newcomers),
+            slow_start: slow_start(config, old, &newcomers),
             config: config.clone(),
             members,
             tls,
@@ -146,8 +152,8 @@ impl Upstream {
             tasks.extend(dns::resolve_forever(backend, resolver.clone()));
         }
         // Before the task that chooses from now on: what changes meanwhile waits for it.
-        self.choose_again();
-        tasks.push(Task::spawn(keep_choosing(Arc::downgrade(self), changes, on_change.clone())));
+        let look_again = self.choose_again();
+        tasks.push(Task::spawn(keep_choosing(Arc::downgrade(self), look_again, changes, on_change.clone())));
         *self.tasks.lock().unwrap_or_else(PoisonError::into_inner) = tasks;
     }
 
@@ -201,21 +207,25 @@ impl Upstream {
         best.map(|member| member.backend.seat)
     }
 
-    /// Works out anew who may be chosen; for one task at a time, or an older choice might replace a newer one.
-    fn choose_again(&self) {
+    /// Works out anew who may be chosen; for one task at a time, or an older choice might replace a newer one. Says when
+    /// it has to be done again even if no state changes.
+    fn choose_again(&self) -> Option<Duration> {
+        let slow_start = self.note_states();
         let candidate = |member: &Member| Candidate { state: member.backend.state(), weight: member.weight };
         let candidates: Vec<_> = self.members.iter().map(|member| (member.tier, candidate(member))).collect();
         let rule = Rule { overflow: self.config.overflow, panic_threshold: self.config.panic_threshold };
         let tiers = tiers(&candidates, rule);
         self.tell_panic(tiers.iter().any(|tier| tier.in_panic));
-        let tiers: Vec<_> = tiers.into_iter().filter_map(|tier| self.with_members(tier)).collect();
+        let tiers: Vec<_> = tiers.into_iter().filter_map(|tier| self.with_members(tier, slow_start.as_ref())).collect();
         let old = self.choice.load();
+        let look_again = slow_start.and_then(|(slow_start, _)| slow_start.next_look());
         if old.as_ref().is_some_and(|old| old.is(&tiers)) {
-            return;
+            return look_again;
         }
         let choice = Choice::new(tiers.into_iter().map(|(tier, members)| self.serving(&tier, members)));
         self.tell_shares(old.as_deref(), choice.as_ref());
         self.choice.store(choice.map(Arc::new));
+        look_again
     }
 
     /// Says when a panic begins and when it ends.
@@ -289,13 +299,27 @@ fn loads(config: &config::Upstream, old: Option<&Upstream>, seats: usize, newcom
     loads
 }
 
-/// Chooses again whenever a state has changed: once for many changes that come at once.
-async fn keep_choosing(upstream: Weak<Upstream>, changes: Arc<Notify>, on_change: OnChange) {
+/// Chooses again whenever a state has changed (once for many changes that come at once), and while somebody's share
+/// grows.
+async fn keep_choosing(
+    upstream: Weak<Upstream>,
+    mut look_again: Option<Duration>,
+    changes: Arc<Notify>,
+    on_change: OnChange,
+) {
     loop {
-        changes.notified().await;
+        let changed = match look_again {
+            Some(within) => timeout(within, changes.notified()).await.is_ok(),
+            None => {
+                changes.notified().await;
+                true
+            }
+        };
         let Some(upstream) = upstream.upgrade() else { return };
-        upstream.choose_again();
-        on_change();
+        look_again = upstream.choose_again();
+        if changed {
+            on_change();
+        }
     }
 }
 

@@ -35,6 +35,7 @@ impl Check<'_> {
             health_check: self.health_check(upstream.health_check.as_ref()),
             panic_threshold: upstream.panic_threshold.0,
             overflow: self.overflow(&upstream.overflow),
+            slow_start: *upstream.slow_start,
             timeouts: timeouts(&upstream.timeouts),
             protocol: *upstream.protocol,
             tls: self.upstream_tls(&upstream.tls),

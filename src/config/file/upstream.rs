@@ -1,6 +1,7 @@
 //! What may be written about a group of backends? The shape of `upstreams`.
 
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use http::HeaderName;
 use serde_json::{Value as Json, json};
@@ -27,6 +28,8 @@ section! {
         panic_threshold: Share = "50%",
         /// The next tier takes the rest when the share of fit backends of a tier, times this, is under 100%.
         overflow: Share = "140%",
+        /// How long a backend that joins or is back takes less than its share: a tenth at first, then more and more.
+        slow_start: Duration = "0s",
         /// How long a backend may take.
         timeouts: UpstreamTimeouts = "{}",
         /// What is spoken to the backends: `http1`, `http2` or `auto` (by ALPN).
@@ -34,7 +37,7 @@ section! {
         /// TLS towards the backends whose URL is `https`.
         tls: UpstreamTls = "{}",
     }
-    later { discover, passive_health, breaker, obey, slow_start, sticky, queue, concurrency }
+    later { discover, passive_health, breaker, obey, sticky, queue, concurrency }
 }
 
 /// How a backend is chosen.
