@@ -10,6 +10,7 @@ mod file;
 mod listener;
 pub mod problem;
 mod route;
+mod secret;
 pub mod surroundings;
 mod tree;
 pub mod units;
@@ -29,9 +30,11 @@ pub use listener::{
 };
 pub use problem::{Place, Problem, Severity};
 pub use route::{Action, Expose, HeaderEdits, HostPattern, Match, PathPattern, Rewrite, Route};
+pub use secret::Secret;
 pub use surroundings::{Surroundings, load};
 pub use upstream::{
-    Backend, Balance, HashKey, HealthCheck, Protocol, Schedule, Target, Upstream, UpstreamTimeouts, UpstreamTls,
+    Backend, Balance, HashKey, HealthCheck, Protocol, SameSite, Schedule, Sticky, Target, Upstream, UpstreamTimeouts,
+    UpstreamTls,
 };
 
 /// A whole configuration, checked.
@@ -64,6 +67,8 @@ pub struct Server {
     pub drain_delay: Duration,
     /// Peers whose forwarding fields are believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// Signs the cookies of sessions; `None` is one that is made at start.
+    pub secret: Option<Secret>,
     /// When the file is read again.
     pub reload: Reload,
 }

@@ -27,6 +27,8 @@ pub struct Upstream {
     pub overflow: f64,
     /// How long a backend that has just come takes less than its share; zero is not at all.
     pub slow_start: Duration,
+    /// How clients come back to the backend that they have been with.
+    pub sticky: Option<Sticky>,
     /// How long a backend may take.
     pub timeouts: UpstreamTimeouts,
     /// What is spoken to the backends.
@@ -99,6 +101,28 @@ pub enum HashKey {
     Header(HeaderName),
     /// The value of a cookie.
     Cookie(String),
+}
+
+/// How clients come back to the backend that they have been with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sticky {
+    /// The name of the cookie.
+    pub cookie: String,
+    /// How long it is good for.
+    pub ttl: Duration,
+    /// With which requests from other sites it is sent.
+    pub same_site: SameSite,
+}
+
+/// With which requests from other sites a cookie is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SameSite {
+    /// With links that are followed.
+    Lax,
+    /// With none.
+    Strict,
+    /// With all, over TLS.
+    None,
 }
 
 /// How the health of an upstream's backends is found out.

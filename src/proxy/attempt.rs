@@ -67,7 +67,8 @@ impl Exchange {
         let random = fastrand::u64(..);
         // Who has no key yet goes anywhere: as one key, all of them would drown one backend.
         let hash = plan.hash_key.as_ref().and_then(|key| self.hash(key, head)).unwrap_or(random);
-        let pick = upstream.pick(&Ask { hash, random, now: Moment::of(now) }, &self.tried);
+        let ask = Ask { hash, random, now: Moment::of(now) };
+        let pick = self.pick_of_session(plan, head).or_else(|| upstream.pick(&ask, &self.tried));
         // What the last attempt failed with tells more than that there is nobody left.
         let pick = pick.ok_or(self.refusal.unwrap_or(Refusal::NoBackend))?;
         Ok(Again { pick, fresh: false })
@@ -234,7 +235,7 @@ impl Exchange {
 }
 
 /// The value of a cookie (RFC 6265, section 5.4).
-fn cookie<'a>(head: &'a RequestHeader, name: &str) -> Option<&'a str> {
+pub(super) fn cookie<'a>(head: &'a RequestHeader, name: &str) -> Option<&'a str> {
     let fields = head.headers.get_all(http::header::COOKIE).iter().filter_map(|field| field.to_str().ok());
     let mut pairs = fields.flat_map(|field| field.split(';')).filter_map(|pair| pair.trim().split_once('='));
     pairs.find(|(key, _)| *key == name).map(|(_, value)| value)

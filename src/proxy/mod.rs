@@ -16,6 +16,7 @@ mod lesson;
 mod record;
 mod reply;
 mod snapshot;
+mod sticky;
 mod timer;
 mod watch;
 
@@ -200,6 +201,7 @@ impl ProxyHttp for Gateway {
             forward::end_with_the_connection(session, head);
         }
         reply::expose(head, exchange)?;
+        exchange.remember_session(head)?;
         if let Some(plan) = &exchange.plan {
             plan.filters.on_response(head);
         }

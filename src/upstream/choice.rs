@@ -39,6 +39,11 @@ impl Choice {
         self.tiers.get(own).and_then(choose).or_else(|| self.tiers.iter().find_map(choose))
     }
 
+    /// Whether this one may be chosen.
+    pub(super) fn contains(&self, seat: Seat) -> bool {
+        self.tiers.iter().any(|tier| tier.members.seats().contains(&seat))
+    }
+
     /// The numbers of the tiers, and what each takes of all requests.
     pub(super) fn shares(&self) -> impl Iterator<Item = (u32, f64)> + '_ {
         self.tiers.iter().map(|tier| (tier.number, tier.share))

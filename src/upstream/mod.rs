@@ -12,6 +12,7 @@ pub mod eligible;
 mod lesson;
 mod peer;
 mod slow_start;
+pub mod sticky;
 pub mod tiers;
 
 use std::collections::HashMap;

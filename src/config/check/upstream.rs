@@ -8,7 +8,7 @@ use rustls::pki_types::ServerName;
 use super::files::given;
 use super::{Check, Names};
 use crate::config::file::{self, Map, Marked};
-use crate::config::{Backend, Balance, HealthCheck, Schedule, Target, Upstream, UpstreamTimeouts, UpstreamTls};
+use crate::config::{Backend, Balance, HealthCheck, Schedule, Sticky, Target, Upstream, UpstreamTimeouts, UpstreamTls};
 
 impl Check<'_> {
     pub(super) fn upstreams(&mut self, upstreams: &Map<file::Upstream>) -> Vec<Upstream> {
@@ -36,6 +36,7 @@ impl Check<'_> {
             panic_threshold: upstream.panic_threshold.0,
             overflow: self.overflow(&upstream.overflow),
             slow_start: *upstream.slow_start,
+            sticky: upstream.sticky.as_ref().map(|sticky| self.sticky(sticky)),
             timeouts: timeouts(&upstream.timeouts),
             protocol: *upstream.protocol,
             tls: self.upstream_tls(&upstream.tls),
@@ -80,6 +81,13 @@ impl Check<'_> {
                 Balance::ConsistentHash { key: hash.key.value.clone(), bounded_load: hash.bounded_load.0 }
             }
         }
+    }
+
+    fn sticky(&mut self, sticky: &file::Sticky) -> Sticky {
+        if sticky.ttl.0.as_secs() == 0 {
+            self.problems.error(&sticky.ttl.at, "a cookie counts in seconds", "give it 1s at least; 1h suits most");
+        }
+        Sticky { cookie: sticky.cookie.0.clone(), ttl: sticky.ttl.0, same_site: *sticky.same_site }
     }
 
     fn backends(&mut self, upstream: &file::Upstream) -> Vec<Backend> {

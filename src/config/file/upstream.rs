@@ -8,11 +8,11 @@ use serde_json::{Value as Json, json};
 
 use super::backend::Backend;
 use super::decode::{Decode, Marked, refuse, scalar, written};
-use super::leaves::{FilePath, Share, Timeout};
+use super::leaves::{CookieName, FilePath, Share, Timeout};
 use super::section::section;
 use crate::config::problem::{Problems, Spot, suggest};
 use crate::config::tree::{Node, Value};
-use crate::config::{HashKey, Protocol};
+use crate::config::{HashKey, Protocol, SameSite};
 
 section! {
     /// A named group of backends.
@@ -30,6 +30,8 @@ section! {
         overflow: Share = "140%",
         /// How long a backend that joins or is back takes less than its share: a tenth at first, then more and more.
         slow_start: Duration = "0s",
+        /// Clients come back to the backend that they have been with, by a signed cookie.
+        sticky: Option<Sticky> = "null",
         /// How long a backend may take.
         timeouts: UpstreamTimeouts = "{}",
         /// What is spoken to the backends: `http1`, `http2` or `auto` (by ALPN).
@@ -37,7 +39,7 @@ section! {
         /// TLS towards the backends whose URL is `https`.
         tls: UpstreamTls = "{}",
     }
-    later { discover, passive_health, breaker, obey, sticky, queue, concurrency }
+    later { discover, passive_health, breaker, obey, queue, concurrency }
 }
 
 /// How a backend is chosen.
@@ -144,6 +146,19 @@ section! {
         fall: std::num::NonZeroU32 = "3",
         /// Successes in a row that make it healthy again.
         rise: std::num::NonZeroU32 = "2",
+    }
+    later {}
+}
+
+section! {
+    /// How clients come back to the backend that they have been with.
+    Sticky {
+        /// The name of the cookie.
+        cookie: CookieName,
+        /// How long it is good for; it is renewed when half of that is over.
+        ttl: Timeout = "1h",
+        /// With which requests from other sites it is sent: `lax`, `strict` or `none`.
+        same_site: SameSite = "lax",
     }
     later {}
 }

@@ -86,6 +86,7 @@ async fn open(hook: Hook) -> FrontDoor {
         timeout: Duration::from_secs(10),
         expose: Expose::default(),
         hash_key: None,
+        sticky: None,
     };
     let mut snapshot = Snapshot::new(&config, upstreams);
     snapshot.routes = Table::new(vec![(Match::default(), Arc::new(plan))]);
