@@ -8,7 +8,7 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use portcullis::backend::{Lease, Loads, Seat};
+use portcullis::backend::{Lease, Loads, Moment, Seat};
 use portcullis::balance::{Ask, Members, Policy, Ready, build};
 use portcullis::config::{Balance, HashKey};
 
@@ -25,6 +25,7 @@ fn main() {
         ("least_connections", Balance::LeastConnections),
         ("random", Balance::Random),
         ("two_choices", Balance::TwoChoices),
+        ("peak_ewma", Balance::PeakEwma),
         ("consistent_hash", consistent_hash),
     ] {
         for count in [3, 100, 10_000] {
@@ -41,7 +42,7 @@ fn measure(name: &str, balance: &Balance, count: u32, weight: fn(u32) -> u32) {
     let policy = build(balance, &members, |seat| format!("10.0.{}.{}:8000", seat.0 / 250, seat.0 % 250), 0);
     let built = start.elapsed();
 
-    let loads = Loads::with_seats(count as usize);
+    let loads = Loads::with_seats(count as usize).with_estimates();
     let idle = per_pick(&*policy, &members, &loads, &[]);
     let _leases = busy(&loads, count);
     let busy = per_pick(&*policy, &members, &loads, &[]);
@@ -61,7 +62,7 @@ fn per_pick(policy: &dyn Policy, members: &Members, loads: &Loads, tried: &[Seat
         for _ in 0..100 {
             picks += 1;
             let random = picks.wrapping_mul(0x9E37_79B9_7F4A_7C15);
-            let ask = Ask { hash: random.rotate_left(29), random };
+            let ask = Ask { hash: random.rotate_left(29), random, now: Moment::default() };
             let ready = Ready::new(members, loads, tried).unwrap();
             black_box(policy.choose(black_box(ready), &ask));
         }

@@ -10,6 +10,15 @@ use support::{Act, Backend, Client, Lb, Script};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
+const POLICIES: [&str; 6] = [
+    "round_robin",
+    "least_connections",
+    "random",
+    "two_choices",
+    "peak_ewma",
+    "{ consistent_hash: { key: client_address } }",
+];
+
 /// One upstream with this policy; each backend with more keys of its own.
 fn app(balance: &str, backends: &[(&Backend, &str)]) -> support::front_door::Builder {
     let line = |(backend, more): &(&Backend, &str)| format!("      - {{ url: \"{}\"{more} }}\n", backend.url());
@@ -117,6 +126,57 @@ async fn two_choices_keeps_what_is_in_flight_near_the_weights() {
 }
 
 #[tokio::test]
+async fn peak_ewma_leaves_a_slow_backend_alone() {
+    let (slow, quick) = (Backend::slow(Duration::from_millis(150), "slow"), Backend::named("quick"));
+    let lb = app("peak_ewma", &[(&slow, ""), (&quick, "")]).start().await;
+
+    in_turn(&lb, 60).await;
+
+    // What is unknown counts as 30 ms, so each may be asked first; 150 ms need many seconds to decay.
+    assert!(slow.requests() <= 2, "{} of 60 went to the slow one", slow.requests());
+}
+
+#[tokio::test]
+async fn peak_ewma_is_not_attracted_by_quick_failures_and_remembers_them_over_a_reload() {
+    let (failing, good) = (Backend::answering(503, "no"), Backend::slow(Duration::from_millis(20), "good"));
+    let backends = [(&failing, ""), (&good, "")];
+    let lb = app("peak_ewma", &backends).start().await;
+
+    while failing.requests() == 0 {
+        lb.get("/").await;
+    }
+    for _ in 0..20 {
+        assert_eq!(lb.get("/").await.body, "good");
+    }
+    lb.reload(app("peak_ewma", &backends).yaml_section("server: { drain_delay: 1s }")).await.unwrap();
+    for _ in 0..20 {
+        assert_eq!(lb.get("/").await.body, "good");
+    }
+
+    assert_eq!(failing.requests(), 1);
+}
+
+#[tokio::test]
+async fn peak_ewma_avoids_a_backend_that_outlasts_its_clients() {
+    let (hung, good) = (Backend::hanging(), Backend::slow(Duration::from_millis(20), "good"));
+    let lb = app("peak_ewma", &[(&hung, ""), (&good, "")]).start().await;
+    while hung.requests() == 0 {
+        let mut client = lb.raw().await;
+        client.send(GET).await;
+        lb.wait_until("answered or held", |lb| lb.in_flight() == hung.requests()).await;
+        // Longer than an unknown backend is expected to take.
+        let patience = std::time::Instant::now() + Duration::from_millis(200);
+        support::wait_until("the client should lose patience", || {
+            hung.requests() == 0 || std::time::Instant::now() > patience
+        })
+        .await;
+    }
+    lb.until_idle().await;
+
+    assert_eq!(shares(&in_turn(&lb, 20).await), HashMap::from([("good", 20)]));
+}
+
+#[tokio::test]
 async fn least_connections_rotates_an_idle_pool() {
     let [a, b, c] = ["a", "b", "c"].map(Backend::named);
     let lb = app("least_connections", &[(&a, ""), (&b, ""), (&c, "")]).start().await;
@@ -219,9 +279,7 @@ async fn a_popular_key_may_load_its_backend_only_so_far() {
 #[tokio::test]
 async fn weight_0_gets_nothing_whatever_the_policy() {
     let (none, some) = (Backend::named("none"), Backend::named("some"));
-    for policy in
-        ["round_robin", "least_connections", "random", "two_choices", "{ consistent_hash: { key: client_address } }"]
-    {
+    for policy in POLICIES {
         let lb = app(policy, &[(&none, ", weight: 0"), (&some, "")]).start().await;
         assert_eq!(shares(&in_turn(&lb, 20).await), HashMap::from([("some", 20)]), "{policy}");
     }
@@ -235,9 +293,7 @@ async fn weight_0_gets_nothing_whatever_the_policy() {
 #[tokio::test]
 async fn a_backup_serves_only_while_no_other_can() {
     let (main, backup) = (Backend::named("main"), Backend::named("backup"));
-    for policy in
-        ["round_robin", "least_connections", "random", "two_choices", "{ consistent_hash: { key: client_address } }"]
-    {
+    for policy in POLICIES {
         let lb = app(policy, &[(&main, ""), (&backup, ", backup: true")]).start().await;
         assert_eq!(shares(&in_turn(&lb, 10).await), HashMap::from([("main", 10)]), "{policy}");
         main.stop().await;

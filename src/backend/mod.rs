@@ -1,8 +1,9 @@
 //! One server: where it is, how it is, and what it has in hand.
 //!
-//! The living numbers are atomics behind an `Arc`, so they outlive a reload. What a reload may change (weight, backup)
+//! The living numbers are atomics behind an `Arc`, so they outlive a reload. What a reload may change (weight, tier)
 //! is not here. This room does not decide anything: states are set by `health`, addresses by discovery.
 
+mod estimate;
 mod histogram;
 mod numbers;
 mod peer_tls;
@@ -21,6 +22,7 @@ use crate::config::{self, Target};
 
 use self::numbers::Numbers;
 
+pub use self::estimate::{Estimates, Moment};
 pub use self::numbers::{LastError, Reading};
 pub use self::peer_tls::{PeerTls, PeerTlsError};
 pub use self::seat::{Block, Lease, Loads, SEATS_PER_BLOCK, Seat};

@@ -132,7 +132,7 @@ mod tests {
     }
 
     fn backend(target: Target) -> Backend {
-        let config = config::Backend { name: "b".into(), target, tls: true, weight: 1, backup: false };
+        let config = config::Backend { name: "b".into(), target, tls: true, weight: 1, tier: 0 };
         Backend::new(&"app".into(), &config, Seat(0))
     }
 

@@ -6,6 +6,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
+use super::estimate::Estimates;
+
 /// Seats in one block: one word of ready bits, and four cache lines of counts.
 pub const SEATS_PER_BLOCK: usize = 64;
 
@@ -37,10 +39,11 @@ impl Default for Block {
     }
 }
 
-/// The in-flight counts of an upstream, by seat.
+/// The in-flight counts of an upstream, by seat; and its estimates, if its policy asks for them.
 #[derive(Clone, Debug, Default)]
 pub struct Loads {
     blocks: Box<[Arc<Block>]>,
+    estimates: Option<Estimates>,
 }
 
 impl Loads {
@@ -54,7 +57,20 @@ impl Loads {
     pub fn grown(&self, seats: usize) -> Self {
         let mut blocks = self.blocks.to_vec();
         blocks.resize_with(seats.div_ceil(SEATS_PER_BLOCK).max(blocks.len()), Arc::default);
-        Self { blocks: blocks.into() }
+        let estimates = self.estimates.as_ref().map(|estimates| estimates.grown(seats));
+        Self { blocks: blocks.into(), estimates }
+    }
+
+    /// The same counts, with estimates beside them: those that there are, or unknown ones.
+    #[must_use]
+    pub fn with_estimates(self) -> Self {
+        let seats = self.blocks.len() * SEATS_PER_BLOCK;
+        Self { estimates: Some(self.estimates.unwrap_or_default().grown(seats)), ..self }
+    }
+
+    /// The estimates, if there are any.
+    pub fn estimates(&self) -> Option<&Estimates> {
+        self.estimates.as_ref()
     }
 
     /// Requests in flight on a seat; 0 for a seat beyond the last.

@@ -3,7 +3,7 @@
 use super::*;
 
 fn backend(target: Target) -> Backend {
-    let config = config::Backend { name: "b".into(), target, tls: false, weight: 1, backup: false };
+    let config = config::Backend { name: "b".into(), target, tls: false, weight: 1, tier: 0 };
     Backend::new(&"app".into(), &config, Seat(0))
 }
 

@@ -28,6 +28,11 @@ impl Cost {
         self.weight
     }
 
+    /// The cost itself, rounded.
+    pub(super) fn per_weight(self) -> f64 {
+        (f64::from(self.in_flight) + 1.0) / f64::from(self.weight)
+    }
+
     pub(super) fn is_idle(self) -> bool {
         self.in_flight == 0
     }

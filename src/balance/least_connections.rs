@@ -72,7 +72,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::backend::Loads;
+    use crate::backend::{Loads, Moment};
 
     /// The positions chosen by `requests` that each end before the next begins, while others stay in flight.
     fn check(weights: &[u32], in_flight: &[usize], requests: usize) -> String {
@@ -81,7 +81,7 @@ mod tests {
         let leases = (0..).map(Seat).zip(in_flight).flat_map(|(seat, &count)| (0..count).map(move |_| seat));
         let _held: Vec<_> = leases.map(|seat| loads.lease(seat)).collect();
         let policy = LeastConnections::new(&members, 0);
-        let ask = Ask { hash: 0, random: 0 };
+        let ask = Ask { hash: 0, random: 0, now: Moment::default() };
         let choose = |_| policy.choose(Ready::new(&members, &loads, &[]).unwrap(), &ask);
         (0..requests).map(choose).map(|seat| char::from(b'A' + seat.0 as u8)).collect()
     }
@@ -126,7 +126,7 @@ mod tests {
         let policy = LeastConnections::new(&members, 0);
         let ready = Ready::new(&members, &loads, &[]).unwrap();
         for _ in 0..10 {
-            let Seat(seat) = policy.choose(ready, &Ask { hash: 0, random: 0 });
+            let Seat(seat) = policy.choose(ready, &Ask { hash: 0, random: 0, now: Moment::default() });
             assert!([1_500, 1_700].contains(&seat), "{seat}");
         }
     }

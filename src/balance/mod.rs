@@ -9,6 +9,7 @@ mod cost;
 mod draw;
 mod keys;
 mod least_connections;
+mod peak_ewma;
 mod race;
 mod random;
 mod round_robin;
@@ -24,10 +25,11 @@ use self::consistent_hash::ConsistentHash;
 use self::cost::Cost;
 use self::keys::Keys;
 use self::least_connections::LeastConnections;
+use self::peak_ewma::PeakEwma;
 use self::random::Random;
 use self::round_robin::RoundRobin;
 use self::two_choices::TwoChoices;
-use crate::backend::{Loads, SEATS_PER_BLOCK, Seat};
+use crate::backend::{Estimates, Loads, Moment, SEATS_PER_BLOCK, Seat};
 use crate::config::Balance;
 
 /// Builds the policy that the operator asked for: the one list of them.
@@ -46,6 +48,7 @@ pub fn build<N: AsRef<str>>(
         Balance::LeastConnections => Box::new(LeastConnections::new(members, start)),
         Balance::Random => Box::new(Random::new(members)),
         Balance::TwoChoices => Box::new(TwoChoices::new(members)),
+        Balance::PeakEwma => Box::new(PeakEwma::new(members)),
         Balance::ConsistentHash { bounded_load, .. } => Box::new(ConsistentHash::new(members, name, bounded_load)),
     }
 }
@@ -65,6 +68,8 @@ pub struct Ask {
     pub hash: u64,
     /// A fresh random number.
     pub random: u64,
+    /// Now, for policies that look at estimates.
+    pub now: Moment,
 }
 
 /// The backends among which a policy chooses: never empty, and each with a weight of at least 1.
@@ -163,6 +168,12 @@ impl<'a> Ready<'a> {
     fn cost(&self, position: usize) -> Option<Cost> {
         let (seat, weight) = (self.members.seats.get(position)?, self.members.weights.get(position)?);
         Some(Cost::new(self.loads.in_flight(*seat), *weight))
+    }
+
+    /// How many seconds an answer of the member at a position takes.
+    fn estimate(&self, position: usize, now: Moment) -> f32 {
+        let estimates = self.members.seats.get(position).zip(self.loads.estimates());
+        estimates.map_or(Estimates::LEAST, |(&seat, estimates)| estimates.at(seat, now))
     }
 
     /// Shows members with their positions and costs: whoever has the lowest cost of all untried, or at least two of

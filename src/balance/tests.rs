@@ -9,9 +9,11 @@ use super::*;
 use crate::backend::Lease;
 use crate::config::HashKey;
 
-fn all_policies() -> [Balance; 5] {
+fn all_policies() -> [Balance; 6] {
     let consistent_hash = Balance::ConsistentHash { key: HashKey::Path, bounded_load: 1.25 };
-    [Balance::RoundRobin, Balance::LeastConnections, Balance::Random, Balance::TwoChoices, consistent_hash]
+    let by_loads = [Balance::LeastConnections, Balance::TwoChoices, Balance::PeakEwma];
+    let [least_connections, two_choices, peak_ewma] = by_loads;
+    [Balance::RoundRobin, least_connections, Balance::Random, two_choices, peak_ewma, consistent_hash]
 }
 
 /// An upstream whose requests end when the test says so.
@@ -26,18 +28,18 @@ impl Pool {
     fn new(balance: &Balance, weights: &[u32]) -> Self {
         let members = Members::new((0..).map(Seat).zip(weights.iter().copied())).unwrap();
         let policy = build(balance, &members, |Seat(seat)| format!("backend-{seat}"), 0);
-        Self { loads: Loads::with_seats(weights.len()), members, policy, random: 7 }
+        Self { loads: Loads::with_seats(weights.len()).with_estimates(), members, policy, random: 7 }
     }
 
     fn choose(&mut self, tried: &[Seat]) -> Option<Seat> {
         self.random = another(self.random);
-        let ask = Ask { hash: another(!self.random), random: self.random };
+        let ask = Ask { hash: another(!self.random), random: self.random, now: Moment::default() };
         Ready::new(&self.members, &self.loads, tried).map(|ready| self.policy.choose(ready, &ask))
     }
 
     fn choose_for(&self, hash: u64) -> Seat {
         let ready = Ready::new(&self.members, &self.loads, &[]).unwrap();
-        self.policy.choose(ready, &Ask { hash, random: 0 })
+        self.policy.choose(ready, &Ask { hash, random: 0, now: Moment::default() })
     }
 
     /// How often each seat is chosen by requests that end at once.
@@ -82,7 +84,7 @@ fn every_policy_honours_weights_among_those_not_tried() {
 
 #[test]
 fn a_slow_backend_gets_less_where_loads_count() {
-    for balance in [Balance::LeastConnections, Balance::TwoChoices] {
+    for balance in [Balance::LeastConnections, Balance::TwoChoices, Balance::PeakEwma] {
         let mut pool = Pool::new(&balance, &[1, 1, 1]);
         let _stuck = pool.hold(1, 20);
         let shares = pool.shares(300, &[]);
@@ -113,7 +115,7 @@ fn loads_are_read_across_blocks_and_gaps() {
         let _leases: Vec<_> = seats.into_iter().filter(|&seat| seat != free).map(|seat| loads.lease(seat)).collect();
         let policy = build(&Balance::LeastConnections, &members, |_| "", 0);
         let ready = Ready::new(&members, &loads, &[]).unwrap();
-        assert_eq!(policy.choose(ready, &Ask { hash: 0, random: 0 }), free);
+        assert_eq!(policy.choose(ready, &Ask { hash: 0, random: 0, now: Moment::default() }), free);
     }
 }
 
@@ -132,7 +134,7 @@ fn threads_go_through_one_sequence_together() {
 /// Caddy's least requests: the first idle one got everything while the load was low.
 #[test]
 fn low_load_does_not_all_go_to_the_first() {
-    for balance in [Balance::LeastConnections, Balance::TwoChoices] {
+    for balance in [Balance::LeastConnections, Balance::TwoChoices, Balance::PeakEwma] {
         let shares = Pool::new(&balance, &[1; 4]).shares(4_000, &[]);
         assert_near(&shares, &[1; 4], 0.03);
     }
@@ -148,19 +150,23 @@ fn a_missing_member_does_not_shift_weights_to_others() {
 /// Caddy's random choice: with two members it was plain random.
 #[test]
 fn two_choices_of_two_always_take_the_less_loaded() {
-    let mut pool = Pool::new(&Balance::TwoChoices, &[1, 1]);
-    let _held = pool.hold(0, 1);
-    assert_eq!(pool.shares(200, &[]), [0, 200]);
+    for balance in [Balance::TwoChoices, Balance::PeakEwma] {
+        let mut pool = Pool::new(&balance, &[1, 1]);
+        let _held = pool.hold(0, 1);
+        assert_eq!(pool.shares(200, &[]), [0, 200], "{balance:?}");
+    }
 }
 
 /// Traefik's two choices: when both draws fell on one, its neighbour was taken, and weights were ignored.
 #[test]
 fn two_choices_draw_all_pairs_alike() {
-    let mut pool = Pool::new(&Balance::TwoChoices, &[1; 4]);
-    // Whoever is worst of all is never taken, so the shares of the others tell how often each pair was drawn.
-    let _held = [pool.hold(0, 4), pool.hold(1, 3), pool.hold(2, 2), pool.hold(3, 1)];
-    let shares = pool.shares(12_000, &[]);
-    assert_near(&shares, &[0, 1, 2, 3], 0.02);
+    for balance in [Balance::TwoChoices, Balance::PeakEwma] {
+        let mut pool = Pool::new(&balance, &[1; 4]);
+        // Whoever is worst of all is never taken, so the shares of the others tell how often each pair was drawn.
+        let _held = [pool.hold(0, 4), pool.hold(1, 3), pool.hold(2, 2), pool.hold(3, 1)];
+        let shares = pool.shares(12_000, &[]);
+        assert_near(&shares, &[0, 1, 2, 3], 0.02);
+    }
 }
 
 /// Envoy's schedule: front doors that started together all began with the same host.
@@ -171,7 +177,7 @@ fn the_start_moves_the_first_turn() {
     for balance in [Balance::RoundRobin, Balance::LeastConnections] {
         let first = |start| {
             let ready = Ready::new(&members, &loads, &[]).unwrap();
-            build(&balance, &members, |_| "", start).choose(ready, &Ask { hash: 0, random: 0 })
+            build(&balance, &members, |_| "", start).choose(ready, &Ask { hash: 0, random: 0, now: Moment::default() })
         };
         assert_eq!([0, 1, 2, 3, u64::MAX].map(first), [0, 1, 2, 0, 0].map(Seat), "2^64 - 1 is divisible by 3");
     }
@@ -219,7 +225,11 @@ fn the_same_names_make_the_same_table_in_any_order() {
         let name = |Seat(seat)| names[seat as usize];
         let policy = build(&hash, &members, name, 0);
         let ready = Ready::new(&members, &loads, &[]).unwrap();
-        (0..200).map(|key| name(policy.choose(ready, &Ask { hash: another(key), random: 0 })).to_owned()).collect()
+        (0..200)
+            .map(|key| {
+                name(policy.choose(ready, &Ask { hash: another(key), random: 0, now: Moment::default() })).to_owned()
+            })
+            .collect()
     };
     assert_eq!(owners([0, 1, 2]), owners([2, 0, 1]));
 }

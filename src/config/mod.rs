@@ -11,6 +11,7 @@ mod listener;
 pub mod problem;
 mod retry;
 mod route;
+mod secret;
 pub mod surroundings;
 mod tree;
 pub mod units;
@@ -31,9 +32,11 @@ pub use listener::{
 pub use problem::{Place, Problem, Severity};
 pub use retry::{Retry, RetryBudget, RetryWhen};
 pub use route::{Action, Expose, HeaderEdits, HostPattern, Match, PathPattern, Rewrite, Route};
+pub use secret::Secret;
 pub use surroundings::{Surroundings, load};
 pub use upstream::{
-    Backend, Balance, HashKey, HealthCheck, Protocol, Schedule, Target, Upstream, UpstreamTimeouts, UpstreamTls,
+    Backend, Balance, HashKey, HealthCheck, Protocol, SameSite, Schedule, Sticky, Target, Upstream, UpstreamTimeouts,
+    UpstreamTls,
 };
 
 /// A whole configuration, checked.
@@ -66,6 +69,8 @@ pub struct Server {
     pub drain_delay: Duration,
     /// Peers whose forwarding fields are believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// Signs the cookies of sessions; `None` is one that is made at start.
+    pub secret: Option<Secret>,
     /// When the file is read again.
     pub reload: Reload,
 }

@@ -23,6 +23,12 @@ pub struct Upstream {
     pub health_check: HealthCheck,
     /// With strictly fewer ready than this share (0 to 1), all are used.
     pub panic_threshold: f64,
+    /// What the share of fit backends of a tier is multiplied with to see whether it has enough; 1.4 for 140%.
+    pub overflow: f64,
+    /// How long a backend that has just come takes less than its share; zero is not at all.
+    pub slow_start: Duration,
+    /// How clients come back to the backend that they have been with.
+    pub sticky: Option<Sticky>,
     /// How long a backend may take.
     pub timeouts: UpstreamTimeouts,
     /// What is spoken to the backends.
@@ -42,8 +48,8 @@ pub struct Backend {
     pub tls: bool,
     /// Its share of the requests; 0 takes none.
     pub weight: u32,
-    /// Whether it serves only while no other backend can.
-    pub backup: bool,
+    /// Its tier: 0 serves first, and each other what the ones before it cannot carry.
+    pub tier: u32,
 }
 
 /// Where a backend is.
@@ -73,6 +79,8 @@ pub enum Balance {
     Random,
     /// The less loaded of two drawn by chance, weighted.
     TwoChoices,
+    /// The quicker of two drawn by chance, weighted.
+    PeakEwma,
     /// The same key to the same backend, while it is not overloaded.
     ConsistentHash {
         /// What is hashed.
@@ -93,6 +101,28 @@ pub enum HashKey {
     Header(HeaderName),
     /// The value of a cookie.
     Cookie(String),
+}
+
+/// How clients come back to the backend that they have been with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sticky {
+    /// The name of the cookie.
+    pub cookie: String,
+    /// How long it is good for.
+    pub ttl: Duration,
+    /// With which requests from other sites it is sent.
+    pub same_site: SameSite,
+}
+
+/// With which requests from other sites a cookie is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SameSite {
+    /// With links that are followed.
+    Lax,
+    /// With none.
+    Strict,
+    /// With all, over TLS.
+    None,
 }
 
 /// How the health of an upstream's backends is found out.

@@ -14,7 +14,7 @@ use pingora::{Error, ErrorType, Result};
 use super::exchange::{Again, Exchange};
 use super::reply;
 use super::snapshot::Plan;
-use crate::backend::Seat;
+use crate::backend::{Moment, Seat};
 use crate::balance::Ask;
 use crate::retry::{self, Circumstances, Failure, Reason, Verdict};
 
@@ -91,7 +91,7 @@ impl Exchange {
         }
         let upstream = plan.upstream.as_ref().ok_or(Reason::NotAsked)?;
         self.tried.push(seat);
-        let elsewhere = upstream.pick(&self.ask(&plan, session.req_header()), &self.tried);
+        let elsewhere = upstream.pick(&self.ask(&plan, session.req_header(), now), &self.tried);
         let pause = match elsewhere {
             Some(_) => None,
             None if retry::may_use_the_same(failure) => Some(self.next_pause(now)?),
@@ -120,9 +120,10 @@ impl Exchange {
         }
         let Some(plan) = self.plan.clone() else { return false };
         let Some(upstream) = &plan.upstream else { return false };
-        if let Some(pick) = upstream.pick(&self.ask(&plan, session.req_header()), &self.tried) {
+        let now = Instant::now();
+        if let Some(pick) = upstream.pick(&self.ask(&plan, session.req_header(), now), &self.tried) {
             self.again = Some(Again { pick, fresh: false });
-        } else if let Ok(pause) = self.next_pause(Instant::now()) {
+        } else if let Ok(pause) = self.next_pause(now) {
             self.begin_round(pause);
         } else {
             return false;
@@ -166,10 +167,10 @@ impl Exchange {
     }
 
     /// A request and what a policy may ask of it.
-    pub(super) fn ask(&self, plan: &Plan, head: &RequestHeader) -> Ask {
+    pub(super) fn ask(&self, plan: &Plan, head: &RequestHeader, now: Instant) -> Ask {
         let random = fastrand::u64(..);
         // Who has no key yet goes anywhere: as one key, all of them would drown one backend.
         let hash = plan.hash_key.as_ref().and_then(|key| self.hash(key, head)).unwrap_or(random);
-        Ask { hash, random }
+        Ask { hash, random, now: Moment::of(now) }
     }
 }

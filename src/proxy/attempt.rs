@@ -17,6 +17,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::again::Next;
 use super::cause;
 use super::exchange::{Again, Attempt, Exchange, Phase};
+use super::lesson;
 use super::snapshot::Plan;
 use super::watch::Late;
 use crate::answer::{self, Fault, Refusal};
@@ -43,7 +44,7 @@ impl Exchange {
                 return Err(Refusal::RouteTimeout);
             }
             let within = plan.retry.per_attempt.map_or(left, |limit| limit.min(left));
-            let Again { pick, fresh } = self.next_pick(&plan, head)?;
+            let Again { pick, fresh } = self.next_pick(&plan, head, now)?;
             let Some(peer) = pick.peer(Connect { fresh, within, upgrades: self.upgrades(head) }) else {
                 self.tried.push(pick.backend().seat);
                 continue;
@@ -62,12 +63,13 @@ impl Exchange {
         head.version == Version::HTTP_11 && head.headers.contains_key(UPGRADE)
     }
 
-    fn next_pick(&mut self, plan: &Plan, head: &RequestHeader) -> Result<Again, Refusal> {
+    fn next_pick(&mut self, plan: &Plan, head: &RequestHeader, now: Instant) -> Result<Again, Refusal> {
         if let Some(again) = self.again.take() {
             return Ok(again);
         }
         let upstream = plan.upstream.as_ref().ok_or(Refusal::NoRoute)?;
-        let pick = upstream.pick(&self.ask(plan, head), &self.tried);
+        let ask = self.ask(plan, head, now);
+        let pick = self.pick_of_session(plan, head).or_else(|| upstream.pick(&ask, &self.tried));
         // What the last attempt failed with tells more than that there is nobody left.
         let pick = pick.ok_or(self.refusal.unwrap_or(Refusal::NoBackend))?;
         Ok(Again { pick, fresh: false })
@@ -128,6 +130,7 @@ impl Exchange {
         let now = Instant::now();
         self.first_byte = Some(now.saturating_duration_since(self.began));
         let (backend, latency) = (attempt.pick.backend(), now.saturating_duration_since(attempt.sent));
+        attempt.pick.learn(lesson::of_answer(head, latency), now);
         match head.status.is_server_error() {
             true => backend.record_error_answer(latency, head.status.as_u16()),
             false => backend.record_answer(latency),
@@ -182,6 +185,7 @@ impl Exchange {
             return true;
         }
         pick.backend().record_failure(refusal.label());
+        pick.learn(lesson::FAILED, now);
         moves && self.move_on(session, pick.backend().seat)
     }
 
@@ -197,6 +201,7 @@ impl Exchange {
         }
         let refusal = self.cause(error);
         let Some(refusal) = refusal else {
+            self.learn_of_the_wait();
             self.end_attempt(answer::Ended::ClientGone.label());
             return false;
         };
@@ -214,6 +219,7 @@ impl Exchange {
         }
         if refusal.fault() == Fault::Backend {
             pick.backend().record_failure(refusal.label());
+            pick.learn(lesson::FAILED, Instant::now());
         }
         next.map_err(|reason| self.note_reason(reason)).is_ok()
     }
@@ -234,7 +240,7 @@ impl Exchange {
 }
 
 /// The value of a cookie (RFC 6265, section 5.4).
-fn cookie<'a>(head: &'a RequestHeader, name: &str) -> Option<&'a str> {
+pub(super) fn cookie<'a>(head: &'a RequestHeader, name: &str) -> Option<&'a str> {
     let fields = head.headers.get_all(http::header::COOKIE).iter().filter_map(|field| field.to_str().ok());
     let mut pairs = fields.flat_map(|field| field.split(';')).filter_map(|pair| pair.trim().split_once('='));
     pairs.find(|(key, _)| *key == name).map(|(_, value)| value)

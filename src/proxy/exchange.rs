@@ -15,6 +15,7 @@ use super::watch::Watch;
 use crate::answer::Refusal;
 use crate::backend::Seat;
 use crate::upstream::Pick;
+use crate::upstream::sticky::Session;
 
 /// One request and its answer.
 pub struct Exchange {
@@ -37,6 +38,8 @@ pub struct Exchange {
     /// The whole response has been read, so that an upload which breaks off afterwards spoils nothing.
     pub(super) response_read: bool,
     pub(super) tried: Vec<Seat>,
+    /// Where the client has been before, as its cookie says.
+    pub(super) session: Option<Session>,
     /// The next attempt goes to this backend again.
     pub(super) again: Option<Again>,
     pub(super) had_free_try: bool,
@@ -128,6 +131,7 @@ impl Exchange {
             attempts: Vec::new(),
             response_read: false,
             tried: Vec::new(),
+            session: None,
             again: None,
             had_free_try: false,
             retries: Retries::default(),

@@ -13,9 +13,11 @@ pub mod connection;
 mod exchange;
 mod forward;
 mod inspect;
+mod lesson;
 mod record;
 mod reply;
 mod snapshot;
+mod sticky;
 mod timer;
 mod watch;
 
@@ -201,6 +203,7 @@ impl ProxyHttp for Gateway {
             forward::end_with_the_connection(session, head);
         }
         reply::expose(head, exchange)?;
+        exchange.remember_session(head)?;
         if let Some(plan) = &exchange.plan {
             plan.filters.on_response(head);
         }

@@ -13,9 +13,13 @@ use crate::config::{self, Action, Config, Expose, HashKey};
 use crate::filter::Chain;
 use crate::route::Table;
 use crate::upstream::Upstream;
+use crate::upstream::sticky::Sticky;
 
 /// The upstreams by name.
 pub type Upstreams = HashMap<Arc<str>, Arc<Upstream>>;
+
+/// The sessions of upstreams by name.
+type Sessions = HashMap<Arc<str>, Arc<Sticky>>;
 
 /// Everything that a request may consult.
 pub struct Snapshot {
@@ -45,6 +49,8 @@ pub struct Plan {
     pub expose: Expose,
     /// What consistent hashing looks at.
     pub hash_key: Option<HashKey>,
+    /// How clients come back to the backend that they have been with.
+    pub sticky: Option<Arc<Sticky>>,
 }
 
 /// What a listener does besides routing.
@@ -62,7 +68,9 @@ pub struct ListenerPlan {
 impl Snapshot {
     /// Builds the snapshot of a checked configuration; `upstreams` holds each one that it names.
     pub fn new(config: &Config, upstreams: Upstreams) -> Self {
-        let plans = config.routes.iter().map(|route| (route.matches.clone(), Arc::new(Plan::new(route, &upstreams))));
+        let sticky = sticky(config, &upstreams);
+        let plan = |route| Arc::new(Plan::new(route, &upstreams, &sticky));
+        let plans = config.routes.iter().map(|route| (route.matches.clone(), plan(route)));
         let listeners = config.listeners.iter().map(|listener| ListenerPlan {
             redirect_to_https: listener.redirect_to_https,
             acme_challenges: listener.acme_challenges.clone(),
@@ -78,8 +86,16 @@ impl Snapshot {
     }
 }
 
+/// Nothing is sticky without a secret; whoever starts us sees to it that there is one.
+fn sticky(config: &Config, upstreams: &Upstreams) -> Sessions {
+    let Some(secret) = &config.server.secret else { return Sessions::new() };
+    let sticky =
+        |(name, upstream): (&Arc<str>, &Arc<Upstream>)| Some((name.clone(), Arc::new(Sticky::of(upstream, secret)?)));
+    upstreams.iter().filter_map(sticky).collect()
+}
+
 impl Plan {
-    fn new(route: &config::Route, upstreams: &Upstreams) -> Self {
+    fn new(route: &config::Route, upstreams: &Upstreams, sticky: &Sessions) -> Self {
         let upstream = match &route.action {
             Action::Upstream(name) => upstreams.get(name).cloned(),
             Action::Redirect { .. } | Action::Respond { .. } => None,
@@ -89,11 +105,14 @@ impl Plan {
             config::Balance::RoundRobin
             | config::Balance::LeastConnections
             | config::Balance::Random
-            | config::Balance::TwoChoices => None,
+            | config::Balance::TwoChoices
+            | config::Balance::PeakEwma => None,
         });
+        let sticky = upstream.as_ref().and_then(|upstream| sticky.get(upstream.name()).cloned());
         Self {
             name: route.name.clone(),
             upstream,
+            sticky,
             filters: Chain::new(route),
             timeout: route.timeout,
             retry: route.retry.clone(),

@@ -33,7 +33,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::backend::PeerTlsError;
-use crate::config::{Address, Config};
+use crate::config::{Address, Config, Secret};
 use crate::observe::access_log::AccessLog;
 use crate::observe::dashboard::{self, Report, Row, Table};
 use crate::proxy::{Gateway, Snapshot, Upstreams};
@@ -116,6 +116,8 @@ pub struct FrontDoor {
 /// What the tasks of a front door share.
 struct Inner {
     config: Mutex<Config>,
+    /// Where the configuration names none: cookies stay good over a reload, but not over a restart.
+    own_secret: Secret,
     snapshot: Arc<ArcSwap<Snapshot>>,
     fronts: Vec<Arc<Front<Gateway>>>,
     in_flight: Arc<InFlight>,
@@ -133,8 +135,10 @@ struct Inner {
 
 impl FrontDoor {
     /// Opens a front door: binds every address, starts the probes, then accepts.
-    pub async fn start(config: Config) -> Result<Self, StartError> {
+    pub async fn start(mut config: Config) -> Result<Self, StartError> {
         install_crypto();
+        let own_secret = own_secret();
+        config.server.secret.get_or_insert_with(|| own_secret.clone());
         let (listening, admin) = bind_all(&config).map_err(StartError::Bind)?;
         let addresses: Vec<_> = listening.iter().map(|it| it.local_address().clone()).collect();
         let access_log = AccessLog::open(&config.log.access).map_err(StartError::AccessLog)?;
@@ -155,6 +159,7 @@ impl FrontDoor {
         let fronts = fronts(&config, &addresses, &proxy, &shared)?;
         let inner = Arc::new(Inner {
             config: Mutex::new(config),
+            own_secret,
             snapshot,
             fronts,
             in_flight: shared.in_flight,
@@ -325,6 +330,12 @@ fn fronts(
         Ok(Front::new((index, listener.clone()), address, proxy.clone(), tls, shared.clone()))
     };
     listeners.map(front).collect()
+}
+
+fn own_secret() -> Secret {
+    let mut bytes = [0; 32];
+    aws_lc_rs::rand::fill(&mut bytes).expect("aws-lc ends the process rather than give no random bytes");
+    Secret::new(&bytes)
 }
 
 fn pingora_conf(config: &Config) -> ServerConf {

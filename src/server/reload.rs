@@ -28,7 +28,8 @@ impl Inner {
     pub(super) async fn reload(&self, config: Config) -> Result<Reloaded, StartError> {
         let _one_at_a_time = self.reloading.lock().await;
         let old_config = self.with_config(Config::clone);
-        let (config, needs_restart) = keep_what_is_fixed(config, &old_config)?;
+        let (mut config, needs_restart) = keep_what_is_fixed(config, &old_config)?;
+        config.server.secret.get_or_insert_with(|| self.own_secret.clone());
         let old = self.snapshot.load_full();
         let tls = self.prepare_tls(&config)?;
         let replacement = Replacement::prepare(&config, &old.upstreams).await?;

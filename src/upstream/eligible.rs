@@ -1,16 +1,16 @@
-//! Which backends may be chosen at all? By their states, before a policy looks at loads.
+//! Which backends of one tier may be chosen at all? By their states, before a policy looks at loads.
 //!
 //! The best group that has anyone serves, and only it:
 //!
-//! 1. HEALTHY primaries; 2. HEALTHY backups; 3. PENDING primaries; 4. PENDING backups.
+//! 1. HEALTHY; 2. PENDING.
 //!
-//! *Panic*: when strictly fewer of the primaries than the threshold are alive (1 of 2 is not fewer than 50%), the few
-//! would drown in the work of the many, or the probes are wrong rather than the backends. Then HEALTHY backups come to
-//! help the HEALTHY primaries; if there are none, all primaries are used whatever their state, because a request that
-//! fails on an UNREACHABLE one moves on to the next. A PENDING primary counts as alive: it has failed nothing yet, and
-//! a start must not look like a breakdown. With a threshold of 0 there is no panic, and nobody may be left.
+//! *Panic*: when strictly fewer of them are alive than the threshold (1 of 2 is not fewer than 50%), the few would
+//! drown in the work of the many, or the probes are wrong rather than the backends. Then all are used whatever their
+//! state, because a request that fails on an UNREACHABLE one moves on to the next. A PENDING one counts as alive: it
+//! has failed nothing yet, and a start must not look like a breakdown. With a threshold of 0 there is no panic, and
+//! nobody may be left.
 //!
-//! Backends of weight 0 take nothing and count for nothing. Without primaries, the backups are the primaries.
+//! Backends of weight 0 take nothing and count for nothing. Which tiers serve is the question of [`super::tiers`].
 
 use crate::backend::State;
 
@@ -21,8 +21,6 @@ pub struct Candidate {
     pub state: State,
     /// Its weight.
     pub weight: u32,
-    /// Whether it is a backup.
-    pub backup: bool,
 }
 
 /// The places of those who may be chosen, in their order; empty if nobody may.
@@ -30,38 +28,27 @@ pub struct Candidate {
 /// ```
 /// use portcullis::backend::State::{Healthy, Unreachable};
 /// use portcullis::upstream::eligible::{Candidate, eligible};
-/// let primary = |state| Candidate { state, weight: 1, backup: false };
-/// assert_eq!(eligible(&[primary(Unreachable), primary(Healthy)], 0.5), [1]);
-/// assert_eq!(eligible(&[primary(Unreachable), primary(Unreachable)], 0.5), [0, 1]);
+/// let backend = |state| Candidate { state, weight: 1 };
+/// assert_eq!(eligible(&[backend(Unreachable), backend(Healthy)], 0.5), [1]);
+/// assert_eq!(eligible(&[backend(Unreachable), backend(Unreachable)], 0.5), [0, 1]);
 /// ```
 pub fn eligible(backends: &[Candidate], panic_threshold: f64) -> Vec<usize> {
-    let weighty = || (0..).zip(backends).filter(|(_, backend)| backend.weight > 0);
-    let has_primaries = has_primaries(backends);
-    let is_primary = |backend: &Candidate| backend.backup != has_primaries;
     let places = |choose: &dyn Fn(&Candidate) -> bool| -> Vec<usize> {
-        weighty().filter(|(_, backend)| choose(backend)).map(|(place, _)| place).collect()
+        let weighty = (0..).zip(backends).filter(|(_, backend)| backend.weight > 0);
+        weighty.filter(|(_, backend)| choose(backend)).map(|(place, _)| place).collect()
     };
-    let group = |state, primary| places(&|backend| backend.state == state && is_primary(backend) == primary);
-
     if in_panic(backends, panic_threshold) {
-        let help = group(State::Healthy, false);
-        return if help.is_empty() { places(&is_primary) } else { places(&|backend| backend.state == State::Healthy) };
+        return places(&|_| true);
     }
-    let groups = [(State::Healthy, true), (State::Healthy, false), (State::Pending, true), (State::Pending, false)];
-    let best = groups.into_iter().map(|(state, primary)| group(state, primary)).find(|places| !places.is_empty());
-    best.unwrap_or_default()
+    let groups = [State::Healthy, State::Pending].into_iter().map(|state| places(&|backend| backend.state == state));
+    groups.into_iter().find(|places| !places.is_empty()).unwrap_or_default()
 }
 
-/// Whether fewer of the primaries are alive than the threshold asks for.
+/// Whether fewer are alive than the threshold asks for.
 pub fn in_panic(backends: &[Candidate], panic_threshold: f64) -> bool {
-    let has_primaries = has_primaries(backends);
-    let primaries = backends.iter().filter(|backend| backend.weight > 0 && backend.backup != has_primaries);
-    let alive = primaries.clone().filter(|backend| backend.state != State::Unreachable);
-    (alive.count() as f64) < panic_threshold * primaries.count() as f64
-}
-
-fn has_primaries(backends: &[Candidate]) -> bool {
-    backends.iter().any(|backend| backend.weight > 0 && !backend.backup)
+    let backends = backends.iter().filter(|backend| backend.weight > 0);
+    let alive = backends.clone().filter(|backend| backend.state != State::Unreachable);
+    (alive.count() as f64) < panic_threshold * backends.count() as f64
 }
 
 #[cfg(test)]
@@ -70,15 +57,15 @@ mod tests {
 
     use super::*;
 
-    /// Primaries and backups by letters: `H`, `P`, `U`, small for backups, `0` for a HEALTHY primary of weight 0.
+    /// By letters: `H`, `P`, `U`, and `0` for a HEALTHY one of weight 0.
     fn backends(states: &str) -> Vec<Candidate> {
         let backend = |letter: char| {
-            let state = match letter.to_ascii_uppercase() {
+            let state = match letter {
                 'H' | '0' => State::Healthy,
                 'P' => State::Pending,
                 _ => State::Unreachable,
             };
-            Candidate { state, weight: u32::from(letter != '0'), backup: letter.is_ascii_lowercase() }
+            Candidate { state, weight: u32::from(letter != '0') }
         };
         states.chars().map(backend).collect()
     }
@@ -89,24 +76,16 @@ mod tests {
     }
 
     #[test]
-    fn healthy_primaries_serve_alone() {
-        check("HHh", 0.5, &[0, 1]);
-        check("HUh", 0.5, &[0]);
-        check("HPp", 0.5, &[0]);
-    }
-
-    #[test]
-    fn a_backup_serves_when_no_primary_can() {
-        check("Uh", 0.5, &[1]);
-        check("UUhu", 0.0, &[2]);
-        check("Ph", 0.5, &[1]);
+    fn healthy_backends_serve_alone() {
+        check("HH", 0.5, &[0, 1]);
+        check("HU", 0.5, &[0]);
+        check("HPH", 0.5, &[0, 2]);
     }
 
     #[test]
     fn pending_backends_serve_only_while_no_healthy_one_is_ready() {
-        check("PPp", 0.5, &[0, 1]);
-        check("UPp", 0.5, &[1]);
-        check("Up", 0.0, &[1]);
+        check("PP", 0.5, &[0, 1]);
+        check("UP", 0.5, &[1]);
         check("HPP", 1.0, &[0]);
     }
 
@@ -120,19 +99,11 @@ mod tests {
     fn fewer_than_the_threshold_brings_in_everyone() {
         check("HUU", 0.5, &[0, 1, 2]);
         check("UUU", 0.5, &[0, 1, 2]);
-        check("UUUu", 0.5, &[0, 1, 2]);
-    }
-
-    #[test]
-    fn healthy_backups_are_preferred_to_panic() {
-        check("HUUh", 0.5, &[0, 3]);
-        check("UUUh", 0.5, &[3]);
     }
 
     #[test]
     fn without_a_threshold_nobody_may_be_left() {
         check("UUU", 0.0, &[]);
-        check("UUu", 0.0, &[]);
         check("", 0.5, &[]);
     }
 
@@ -141,27 +112,19 @@ mod tests {
         check("0H", 0.5, &[1]);
         check("0", 0.5, &[]);
         check("0U", 0.5, &[1]);
-        check("0h", 0.5, &[1]);
-    }
-
-    #[test]
-    fn backups_alone_are_primaries() {
-        check("hu", 0.5, &[0]);
-        check("uu", 0.5, &[0, 1]);
     }
 
     proptest! {
         #[test]
         fn nobody_of_weight_0_and_nobody_while_there_is_someone_better(
-            states in "[HPUhpu0]{0,10}", panic_threshold in 0.0..=1.0,
+            states in "[HPU0]{0,10}", panic_threshold in 0.0..=1.0,
         ) {
             let backends = backends(&states);
             let chosen = eligible(&backends, panic_threshold);
             prop_assert!(chosen.is_sorted_by(|a, b| a < b));
             prop_assert!(chosen.iter().all(|&place| backends[place].weight > 0));
             if let Some(place) = backends.iter().position(|one| one.state == State::Healthy && one.weight > 0) {
-                let healthy = |place: &usize| backends[*place].state == State::Healthy;
-                prop_assert!(chosen.iter().any(healthy), "{place} is HEALTHY");
+                prop_assert!(chosen.contains(&place), "{place} is HEALTHY");
             }
             let panics = chosen.iter().any(|&place| backends[place].state == State::Unreachable);
             prop_assert!(!panics || panic_threshold > 0.0);

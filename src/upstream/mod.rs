@@ -5,10 +5,15 @@
 //! request asks. This room does not know what a request is.
 
 mod addresses;
+mod choice;
 pub mod dial;
 pub mod discovery;
 pub mod eligible;
+mod lesson;
 mod peer;
+mod slow_start;
+pub mod sticky;
+pub mod tiers;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -18,18 +23,23 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwapOption;
 use pingora::upstreams::peer::HttpPeer;
 use tokio::sync::Notify;
+use tokio::time::timeout;
 
-use crate::backend::{Backend, Lease, Loads, PeerTls, PeerTlsError, Seat, State, Task};
-use crate::balance::{self, Ask, Members, Policy, Ready};
+use crate::backend::{Backend, Lease, Loads, Moment, PeerTls, PeerTlsError, Seat, State, Task};
+use crate::balance::Ask;
 use crate::config;
 use crate::health;
 use crate::retry::Budget;
 
 use self::addresses::Addresses;
+use self::choice::Choice;
 use self::discovery::dns;
-use self::eligible::{Candidate, eligible, in_panic};
+use self::eligible::Candidate;
 use self::peer::PeerTemplate;
+use self::slow_start::{SlowStart, slow_start};
+use self::tiers::{Rule, tiers};
 
+pub use self::lesson::Lesson;
 pub use self::peer::Connect;
 
 /// How long the first look-up of names may delay the start.
@@ -51,6 +61,8 @@ pub struct Upstream {
     loads: Loads,
     choice: ArcSwapOption<Choice>,
     turns: AtomicU64,
+    /// Who has just come, if that matters; for the task that chooses and for a reload.
+    slow_start: Option<Mutex<SlowStart>>,
     /// Whether too few are alive, as the log was last told.
     in_panic: AtomicBool,
     /// The probes and look-ups, which end when the upstream is dropped.
@@ -63,16 +75,10 @@ pub struct Member {
     pub backend: Arc<Backend>,
     /// Its share of the requests.
     pub weight: u32,
-    /// Whether it serves only while no other can.
-    pub backup: bool,
+    /// Which tier it is in: the next takes what one cannot carry.
+    pub tier: u32,
     addresses: Addresses,
     template: PeerTemplate,
-}
-
-/// The members that may be chosen now, and the policy that chooses among them.
-struct Choice {
-    members: Members,
-    policy: Box<dyn Policy>,
 }
 
 /// A backend chosen for one attempt.
@@ -90,15 +96,20 @@ impl Upstream {
         let tls = Arc::new(PeerTls::load(&config.tls)?);
         let mut known: HashMap<_, _> = old.map(Self::known_backends).unwrap_or_default();
         let mut free = FreeSeats::beside(known.values().map(|backend| backend.seat), old.map(|old| &old.loads));
+        let mut newcomers = Vec::new();
         let members: Box<[Member]> = config
             .backends
             .iter()
             .map(|entry| {
                 let kept = known.remove(&(entry.target.clone(), entry.tls, entry.name.clone()));
-                let backend = kept.unwrap_or_else(|| Arc::new(Backend::new(&config.name, entry, free.take())));
+                let backend = kept.unwrap_or_else(|| {
+                    let seat = free.take();
+                    newcomers.push(seat);
+                    Arc::new(Backend::new(&config.name, entry, seat))
+                });
                 Member {
                     weight: entry.weight,
-                    backup: entry.backup,
+                    tier: entry.tier,
                     addresses: Addresses::default(),
                     template: PeerTemplate::new(config, &backend, &tls),
                     backend,
@@ -111,7 +122,8 @@ impl Upstream {
             by_seat[member.backend.seat.0 as usize] = Some(index);
         }
         Ok(Arc::new(Self {
-            loads: old.map(|old| old.loads.grown(seats)).unwrap_or_else(|| Loads::with_seats(seats)),
+            loads: loads(config, old, seats, &newcomers),
+            slow_start: slow_start(config, old, &newcomers),
             config: config.clone(),
             retries: old.map_or_else(|| Arc::new(Budget::new(Instant::now())), |old| old.retries.clone()),
             members,
@@ -145,8 +157,8 @@ impl Upstream {
             tasks.extend(dns::resolve_forever(backend, resolver.clone()));
         }
         // Before the task that chooses from now on: what changes meanwhile waits for it.
-        self.choose_again();
-        tasks.push(Task::spawn(keep_choosing(Arc::downgrade(self), changes, on_change.clone())));
+        let look_again = self.choose_again();
+        tasks.push(Task::spawn(keep_choosing(Arc::downgrade(self), look_again, changes, on_change.clone())));
         *self.tasks.lock().unwrap_or_else(PoisonError::into_inner) = tasks;
     }
 
@@ -177,14 +189,11 @@ impl Upstream {
 
     /// Chooses a backend that is not among `tried`; `None` when there is none.
     ///
-    /// Once all that may be chosen have been tried, any other that is not UNREACHABLE gets its turn: a backup, while
-    /// the probes have not yet noticed that the others are gone.
+    /// Once all that may be chosen have been tried, any other that is not UNREACHABLE gets its turn: one of
+    /// another tier, while the probes have not yet noticed that the others are gone.
     pub fn pick(self: &Arc<Self>, ask: &Ask, tried: &[Seat]) -> Option<Pick> {
         let choice = self.choice.load();
-        let chosen = choice.as_ref().and_then(|choice| {
-            let ready = Ready::new(&choice.members, &self.loads, tried)?;
-            Some(choice.policy.choose(ready, ask))
-        });
+        let chosen = choice.as_ref().and_then(|choice| choice.choose(&self.loads, ask, tried));
         let seat = chosen.or_else(|| self.last_resort(tried))?;
         let member = self.place(seat)?;
         Some(Pick { upstream: self.clone(), member, _lease: self.loads.lease(seat) })
@@ -203,20 +212,25 @@ impl Upstream {
         best.map(|member| member.backend.seat)
     }
 
-    /// Works out anew who may be chosen; for one task at a time, or an older choice might replace a newer one.
-    fn choose_again(&self) {
-        let candidate =
-            |member: &Member| Candidate { state: member.backend.state(), weight: member.weight, backup: member.backup };
-        let candidates: Vec<_> = self.members.iter().map(candidate).collect();
-        self.tell_panic(in_panic(&candidates, self.config.panic_threshold));
-        let chosen = eligible(&candidates, self.config.panic_threshold);
-        let chosen = chosen.into_iter().filter_map(|place| self.members.get(place));
-        let choice = Members::new(chosen.map(|member| (member.backend.seat, member.weight))).map(|members| {
-            let start = self.turns.fetch_add(1, Relaxed);
-            let policy = balance::build(&self.config.balance, &members, |seat| self.name_of(seat), start);
-            Arc::new(Choice { members, policy })
-        });
-        self.choice.store(choice);
+    /// Works out anew who may be chosen; for one task at a time, or an older choice might replace a newer one. Says when
+    /// it has to be done again even if no state changes.
+    fn choose_again(&self) -> Option<Duration> {
+        let slow_start = self.note_states();
+        let candidate = |member: &Member| Candidate { state: member.backend.state(), weight: member.weight };
+        let candidates: Vec<_> = self.members.iter().map(|member| (member.tier, candidate(member))).collect();
+        let rule = Rule { overflow: self.config.overflow, panic_threshold: self.config.panic_threshold };
+        let tiers = tiers(&candidates, rule);
+        self.tell_panic(tiers.iter().any(|tier| tier.in_panic));
+        let tiers: Vec<_> = tiers.into_iter().filter_map(|tier| self.with_members(tier, slow_start.as_ref())).collect();
+        let old = self.choice.load();
+        let look_again = slow_start.and_then(|(slow_start, _)| slow_start.next_look());
+        if old.as_ref().is_some_and(|old| old.is(&tiers)) {
+            return look_again;
+        }
+        let choice = Choice::new(tiers.into_iter().map(|(tier, members)| self.serving(&tier, members)));
+        self.tell_shares(old.as_deref(), choice.as_ref());
+        self.choice.store(choice.map(Arc::new));
+        look_again
     }
 
     /// Says when a panic begins and when it ends.
@@ -225,8 +239,8 @@ impl Upstream {
         let threshold = self.config.panic_threshold * 100.0;
         match (before, now) {
             (false, true) => log::warn!(
-                "upstream {name}: panic: less than {threshold}% of its backends are alive, so HEALTHY backups help, or \
-                 else all are asked whatever their state"
+                "upstream {name}: panic: less than {threshold}% of its backends are alive and no other tier helps, so all \
+                 are asked whatever their state"
             ),
             (true, false) => log::info!("upstream {name}: the panic is over"),
             (true, true) | (false, false) => {}
@@ -280,13 +294,37 @@ impl Pick {
     }
 }
 
-/// Chooses again whenever a state has changed: once for many changes that come at once.
-async fn keep_choosing(upstream: Weak<Upstream>, changes: Arc<Notify>, on_change: OnChange) {
+/// The counts, and the estimates where the policy looks at them; who is new has none that another has left behind.
+fn loads(config: &config::Upstream, old: Option<&Upstream>, seats: usize, newcomers: &[Seat]) -> Loads {
+    let loads = old.map_or_else(|| Loads::with_seats(seats), |old| old.loads.grown(seats));
+    let config::Balance::PeakEwma = config.balance else { return loads };
+    let loads = loads.with_estimates();
+    let now = Moment::of(Instant::now());
+    newcomers.iter().filter_map(|&seat| Some((loads.estimates()?, seat))).for_each(|(all, seat)| all.forget(seat, now));
+    loads
+}
+
+/// Chooses again whenever a state has changed (once for many changes that come at once), and while somebody's share
+/// grows.
+async fn keep_choosing(
+    upstream: Weak<Upstream>,
+    mut look_again: Option<Duration>,
+    changes: Arc<Notify>,
+    on_change: OnChange,
+) {
     loop {
-        changes.notified().await;
+        let changed = match look_again {
+            Some(within) => timeout(within, changes.notified()).await.is_ok(),
+            None => {
+                changes.notified().await;
+                true
+            }
+        };
         let Some(upstream) = upstream.upgrade() else { return };
-        upstream.choose_again();
-        on_change();
+        look_again = upstream.choose_again();
+        if changed {
+            on_change();
+        }
     }
 }
 

@@ -78,6 +78,11 @@ impl<'a> Files<'a> {
         self.pem(crl, |pem| certificate::revocation_lists(pem).map(drop), problems)
     }
 
+    /// What is in a file.
+    pub(super) fn contents(&self, path: &Marked<FilePath>, problems: &mut Problems) -> Option<Vec<u8>> {
+        self.read(&self.joined(path), path, problems)
+    }
+
     fn pem(
         &self,
         path: &Marked<FilePath>,

@@ -15,7 +15,7 @@ use std::collections::HashMap;
 use super::file::{self, Decode, File, JsonLines, PathOr};
 use super::problem::{Problem, Problems, Spot};
 use super::surroundings::Surroundings;
-use super::{AccessLog, Address, Config, Log, Reload, Server, expand, tree};
+use super::{AccessLog, Address, Config, Log, Reload, Secret, Server, expand, tree};
 use files::Files;
 
 /// The system's structure for a socket's path holds 108 bytes, the last of which is zero.
@@ -94,8 +94,26 @@ impl Check<'_> {
             grace_period: *server.grace_period,
             drain_delay: *server.drain_delay,
             trusted_proxies: server.trusted_proxies.iter().map(|net| net.value.trunc()).collect(),
+            secret: server.secret.as_ref().and_then(|secret| self.secret(secret, &server.secret.at)),
             reload: Reload { watch: *server.reload.watch, debounce: *server.reload.debounce },
         }
+    }
+
+    fn secret(&mut self, secret: &file::SecretText, at: &Spot) -> Option<Secret> {
+        let bytes = match secret {
+            file::SecretText::Text(text) => text.clone().into_bytes(),
+            file::SecretText::File(path) => {
+                let path = file::Marked { value: path.clone(), at: at.clone(), written: true };
+                self.files.contents(&path, self.problems)?
+            }
+        };
+        let bytes = bytes.trim_ascii();
+        if bytes.len() < Secret::LEAST {
+            let help = "take what `openssl rand -hex 32` writes, and keep it in a file: `file:PATH`";
+            let what = format!("a secret of {} bytes can be guessed; it needs {} at least", bytes.len(), Secret::LEAST);
+            self.problems.error(at, what, help);
+        }
+        Some(Secret::new(bytes))
     }
 
     fn admin(&mut self, admin: &file::Admin, listeners: &[file::Marked<file::Listener>]) -> Option<Address> {

@@ -8,7 +8,7 @@ use rustls::pki_types::ServerName;
 use super::files::given;
 use super::{Check, Names};
 use crate::config::file::{self, Map, Marked};
-use crate::config::{Backend, Balance, HealthCheck, Schedule, Target, Upstream, UpstreamTimeouts, UpstreamTls};
+use crate::config::{Backend, Balance, HealthCheck, Schedule, Sticky, Target, Upstream, UpstreamTimeouts, UpstreamTls};
 
 impl Check<'_> {
     pub(super) fn upstreams(&mut self, upstreams: &Map<file::Upstream>) -> Vec<Upstream> {
@@ -34,6 +34,9 @@ impl Check<'_> {
             backends: self.backends(upstream),
             health_check: self.health_check(upstream.health_check.as_ref()),
             panic_threshold: upstream.panic_threshold.0,
+            overflow: self.overflow(&upstream.overflow),
+            slow_start: *upstream.slow_start,
+            sticky: upstream.sticky.as_ref().map(|sticky| self.sticky(sticky)),
             timeouts: timeouts(&upstream.timeouts),
             protocol: *upstream.protocol,
             tls: self.upstream_tls(&upstream.tls),
@@ -47,12 +50,29 @@ impl Check<'_> {
         }
     }
 
+    fn overflow(&mut self, overflow: &Marked<file::Share>) -> f64 {
+        if overflow.0 < 1.0 {
+            let help = "100% hands over what the missing backends would have taken; 140% expects some reserve";
+            self.problems.error(&overflow.at, "below 100% a whole tier would not have enough either", help);
+        }
+        overflow.0
+    }
+
+    fn tier(&mut self, backend: &file::BackendSection) -> u32 {
+        if *backend.backup && backend.tier.written {
+            let help = "`backup: true` is the same as `tier: 1`: leave one of the two out";
+            self.problems.error(&backend.backup.at, "this backend has a tier already", help);
+        }
+        if *backend.backup { 1 } else { backend.tier.0 }
+    }
+
     fn balance(&mut self, balance: &Marked<file::Balance>) -> Balance {
         match &balance.value {
             file::Balance::RoundRobin => Balance::RoundRobin,
             file::Balance::LeastConnections => Balance::LeastConnections,
             file::Balance::Random => Balance::Random,
             file::Balance::TwoChoices => Balance::TwoChoices,
+            file::Balance::PeakEwma => Balance::PeakEwma,
             file::Balance::ConsistentHash(hash) => {
                 if !(1.0..=10.0).contains(&hash.bounded_load.0) {
                     let what = "the bound lies between the average load (100%) and ten times of it (1000%)";
@@ -61,6 +81,13 @@ impl Check<'_> {
                 Balance::ConsistentHash { key: hash.key.value.clone(), bounded_load: hash.bounded_load.0 }
             }
         }
+    }
+
+    fn sticky(&mut self, sticky: &file::Sticky) -> Sticky {
+        if sticky.ttl.0.as_secs() == 0 {
+            self.problems.error(&sticky.ttl.at, "a cookie counts in seconds", "give it 1s at least; 1h suits most");
+        }
+        Sticky { cookie: sticky.cookie.0.clone(), ttl: sticky.ttl.0, same_site: *sticky.same_site }
     }
 
     fn backends(&mut self, upstream: &file::Upstream) -> Vec<Backend> {
@@ -84,7 +111,7 @@ impl Check<'_> {
                 target: self.files.joined_target(&section.url.target),
                 tls: section.url.tls,
                 weight: section.weight.0,
-                backup: *section.backup,
+                tier: self.tier(section),
             });
         }
         checked

@@ -21,10 +21,12 @@ section! {
         name: Option<String> = "null",
         /// Its share of the requests beside the others'; 0 takes none.
         weight: Weight = "1",
-        /// Whether it serves only while no other backend can.
+        /// Tier 0 serves first, and each other one what those before it cannot carry.
+        tier: Tier = "0",
+        /// The same as `tier: 1`.
         backup: bool = "false",
     }
-    later { max_connections, quota, tier, send_proxy }
+    later { max_connections, quota, send_proxy }
 }
 
 /// One server, written as a mapping or as its URL alone.
@@ -43,6 +45,7 @@ impl Decode for Backend {
             url,
             name: Marked { value: None, at: default("name"), written: false },
             weight: Marked { value: Weight(1), at: default("weight"), written: false },
+            tier: Marked { value: Tier(0), at: default("tier"), written: false },
             backup: Marked { value: false, at: default("backup"), written: false },
         }))
     }
@@ -77,6 +80,24 @@ impl Decode for Weight {
 
     fn schema() -> Json {
         json!({ "type": "integer", "minimum": 0, "maximum": 1000 })
+    }
+}
+
+/// The number of a tier: few are of use, and a large one is a slip.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tier(pub(crate) u32);
+
+impl Decode for Tier {
+    fn decode(node: &Node, at: &Spot, problems: &mut Problems) -> Option<Self> {
+        let tier = u32::decode(node, at, problems)?;
+        if tier > 9 {
+            return refuse(node, at, "a tier from 0 to 9", "0 serves first; most pools have two", problems);
+        }
+        Some(Self(tier))
+    }
+
+    fn schema() -> Json {
+        json!({ "type": "integer", "minimum": 0, "maximum": 9 })
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! A text with a form of its own is decoded into the checked type at once, so its grammar stands in one place.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -14,7 +15,7 @@ use super::decode::{Decode, describe, refuse, scalar, written};
 use crate::config::problem::{Problems, Spot, suggest};
 use crate::config::tree::{Kind, Node};
 use crate::config::units::{self, UnitError};
-use crate::config::{Address, ClientAuthMode, Dashboard, Http2, Protocol, TlsVersion};
+use crate::config::{Address, ClientAuthMode, Dashboard, Http2, Protocol, SameSite, TlsVersion};
 
 /// A duration of more than nothing.
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +32,17 @@ pub(crate) struct Share(pub(crate) f64);
 /// A path as written; `check` joins it with the file's folder.
 #[derive(Clone, Debug)]
 pub(crate) struct FilePath(pub(crate) String);
+
+/// A secret as it is written, or where it is. No message shows it.
+#[derive(Clone)]
+pub(crate) enum SecretText {
+    Text(String),
+    File(FilePath),
+}
+
+/// The name of a cookie.
+#[derive(Clone, Debug)]
+pub(crate) struct CookieName(pub(crate) String);
 
 /// `auto` or a number.
 #[derive(Clone, Copy, Debug)]
@@ -133,6 +145,65 @@ impl Decode for FilePath {
 
     fn schema() -> Json {
         json!({ "type": "string" })
+    }
+}
+
+impl fmt::Debug for SecretText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretText(..)")
+    }
+}
+
+impl Decode for SecretText {
+    fn decode(node: &Node, at: &Spot, problems: &mut Problems) -> Option<Self> {
+        let text = written(node);
+        if text.trim().is_empty() {
+            problems.error(at, "this must be a text", "write a text of 16 bytes or more, or file:PATH");
+            return None;
+        }
+        match text.strip_prefix("file:") {
+            Some("") => {
+                problems.error(at, "`file:` names no file", "write file:PATH");
+                None
+            }
+            Some(path) => Some(Self::File(FilePath(path.to_owned()))),
+            None => Some(Self::Text(text.to_owned())),
+        }
+    }
+
+    fn schema() -> Json {
+        json!({ "type": "string" })
+    }
+}
+
+impl Decode for CookieName {
+    fn decode(node: &Node, at: &Spot, problems: &mut Problems) -> Option<Self> {
+        let name = String::decode(node, at, problems)?;
+        // A token, as a field's name is (RFC 6265, 4.1.1), but its case counts.
+        if name.parse::<http::HeaderName>().is_err() {
+            return refuse(node, at, "the name of a cookie", "write letters, digits, `-` and `_`", problems);
+        }
+        Some(Self(name))
+    }
+
+    fn schema() -> Json {
+        json!({ "type": "string" })
+    }
+}
+
+impl Decode for SameSite {
+    fn decode(node: &Node, at: &Spot, problems: &mut Problems) -> Option<Self> {
+        let (wanted, help) = ("`lax`, `strict` or `none`", "`lax` suits nearly every site");
+        match scalar(node, at, wanted, help, problems)?.text.as_str() {
+            "lax" => Some(Self::Lax),
+            "strict" => Some(Self::Strict),
+            "none" => Some(Self::None),
+            _ => refuse(node, at, wanted, help, problems),
+        }
+    }
+
+    fn schema() -> Json {
+        json!({ "enum": ["lax", "strict", "none"] })
     }
 }
 

@@ -16,12 +16,12 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-pub(crate) use backend::{Backend, BackendUrl};
+pub(crate) use backend::{Backend, BackendSection, BackendUrl};
 pub(crate) use decode::{Decode, Map, Marked};
-pub(crate) use leaves::{FilePath, JsonLines, PathOr, Size, Threads, Timeout};
+pub(crate) use leaves::{FilePath, JsonLines, PathOr, SecretText, Share, Size, Threads, Timeout};
 pub(crate) use retry::{Cause as RetryCause, RetryBudget};
 pub(crate) use route::{Edits, Exposed, Match, Redirect, Respond, Rewrite, Route, Statuses};
-pub(crate) use upstream::{Balance, HealthCheck, Upstream, UpstreamTimeouts, UpstreamTls};
+pub(crate) use upstream::{Balance, HealthCheck, Sticky, Upstream, UpstreamTimeouts, UpstreamTls};
 
 use super::{Address, ClientAuthMode, Dashboard, Http2, TlsVersion};
 use section::section;
@@ -58,10 +58,12 @@ section! {
         drain_delay: Duration = "0s",
         /// Networks (CIDR) whose forwarding header fields are believed.
         trusted_proxies: Vec<Marked<IpNet>> = "[]",
+        /// Signs the cookies of sessions: a text of 16 bytes or more, or `file:` and a path. Left out one is made at start.
+        secret: Option<SecretText> = "null",
         /// When this file is read again.
         reload: Reload = "{}",
     }
-    later { secret, upgrade_socket, retry_buffers }
+    later { upgrade_socket, retry_buffers }
 }
 
 section! {

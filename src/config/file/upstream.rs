@@ -1,22 +1,24 @@
 //! What may be written about a group of backends? The shape of `upstreams`.
 
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use http::HeaderName;
 use serde_json::{Value as Json, json};
 
 use super::backend::Backend;
 use super::decode::{Decode, Marked, refuse, scalar, written};
-use super::leaves::{FilePath, Share, Timeout};
+use super::leaves::{CookieName, FilePath, Share, Timeout};
 use super::section::section;
 use crate::config::problem::{Problems, Spot, suggest};
 use crate::config::tree::{Node, Value};
-use crate::config::{HashKey, Protocol};
+use crate::config::{HashKey, Protocol, SameSite};
 
 section! {
     /// A named group of backends.
     Upstream {
-        /// How a backend is chosen: `round_robin`, `least_connections`, `random`, `two_choices` or `consistent_hash`.
+        /// How a backend is chosen: `round_robin`, `least_connections`, `random`, `two_choices`, `peak_ewma` or
+        /// `consistent_hash`.
         balance: Balance = "round_robin",
         /// The servers: URLs, or mappings with a `url`.
         backends: Vec<Marked<Backend>>,
@@ -24,6 +26,12 @@ section! {
         health_check: Option<HealthCheck> = "{}",
         /// With strictly fewer ready than this share, all are used rather than none.
         panic_threshold: Share = "50%",
+        /// The next tier takes the rest when the share of fit backends of a tier, times this, is under 100%.
+        overflow: Share = "140%",
+        /// How long a backend that joins or is back takes less than its share: a tenth at first, then more and more.
+        slow_start: Duration = "0s",
+        /// Clients come back to the backend that they have been with, by a signed cookie.
+        sticky: Option<Sticky> = "null",
         /// How long a backend may take.
         timeouts: UpstreamTimeouts = "{}",
         /// What is spoken to the backends: `http1`, `http2` or `auto` (by ALPN).
@@ -31,7 +39,7 @@ section! {
         /// TLS towards the backends whose URL is `https`.
         tls: UpstreamTls = "{}",
     }
-    later { discover, passive_health, breaker, obey, overflow, slow_start, sticky, queue, concurrency }
+    later { discover, passive_health, breaker, obey, queue, concurrency }
 }
 
 /// How a backend is chosen.
@@ -41,6 +49,7 @@ pub(crate) enum Balance {
     LeastConnections,
     Random,
     TwoChoices,
+    PeakEwma,
     ConsistentHash(ConsistentHash),
 }
 
@@ -66,7 +75,8 @@ section! {
 
 impl Decode for Balance {
     fn decode(node: &Node, at: &Spot, problems: &mut Problems) -> Option<Self> {
-        const WORDS: &[&str] = &["round_robin", "least_connections", "random", "two_choices", "consistent_hash"];
+        const WORDS: &[&str] =
+            &["round_robin", "least_connections", "random", "two_choices", "peak_ewma", "consistent_hash"];
         if matches!(node.value, Value::Map(_)) {
             let section = BalanceSection::decode(node, at, problems)?;
             return Some(Self::ConsistentHash(section.consistent_hash.value));
@@ -77,20 +87,17 @@ impl Decode for Balance {
             "least_connections" => Some(Self::LeastConnections),
             "random" => Some(Self::Random),
             "two_choices" => Some(Self::TwoChoices),
+            "peak_ewma" => Some(Self::PeakEwma),
             "consistent_hash" => {
                 let help = "write { consistent_hash: { key: client_address } }";
                 refuse(node, at, "a mapping that names the key", help, problems)
-            }
-            "peak_ewma" => {
-                problems.error(at, "`peak_ewma` is not supported yet", "two_choices comes near to it");
-                None
             }
             _ => refuse(node, at, "a way to choose a backend", &help, problems),
         }
     }
 
     fn schema() -> Json {
-        let words = json!({ "enum": ["round_robin", "least_connections", "random", "two_choices"] });
+        let words = json!({ "enum": ["round_robin", "least_connections", "random", "two_choices", "peak_ewma"] });
         json!({ "anyOf": [words, BalanceSection::schema()] })
     }
 
@@ -139,6 +146,19 @@ section! {
         fall: std::num::NonZeroU32 = "3",
         /// Successes in a row that make it healthy again.
         rise: std::num::NonZeroU32 = "2",
+    }
+    later {}
+}
+
+section! {
+    /// How clients come back to the backend that they have been with.
+    Sticky {
+        /// The name of the cookie.
+        cookie: CookieName,
+        /// How long it is good for; it is renewed when half of that is over.
+        ttl: Timeout = "1h",
+        /// With which requests from other sites it is sent: `lax`, `strict` or `none`.
+        same_site: SameSite = "lax",
     }
     later {}
 }

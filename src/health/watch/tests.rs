@@ -68,7 +68,7 @@ fn no_files() -> UpstreamTls {
 }
 
 fn backend(target: Target, tls: bool) -> Arc<Backend> {
-    let config = config::Backend { name: "b".into(), target, tls, weight: 1, backup: false };
+    let config = config::Backend { name: "b".into(), target, tls, weight: 1, tier: 0 };
     Arc::new(Backend::new(&"app".into(), &config, Seat(0)))
 }
 

@@ -60,8 +60,8 @@ pub struct Row {
     pub state: State,
     /// Its weight.
     pub weight: u32,
-    /// Whether it serves only while no other can.
-    pub backup: bool,
+    /// Its tier.
+    pub tier: u32,
     /// Requests in flight.
     pub in_flight: u32,
     /// Attempts since it is known.
@@ -92,7 +92,7 @@ impl Row {
             backend: backend.name.clone(),
             state: backend.state(),
             weight: config.weight,
-            backup: config.backup,
+            tier: config.tier,
             in_flight,
             requests: reading.requests,
             rate: None,

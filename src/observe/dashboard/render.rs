@@ -85,11 +85,11 @@ fn summary<'a>(rows: impl Iterator<Item = &'a Row>, what: &str) -> String {
 }
 
 fn cells(row: &Row) -> [String; 11] {
-    let backup = if row.backup { " backup" } else { "" };
+    let tier = if row.tier > 0 { format!(" tier {}", row.tier) } else { String::new() };
     [
         clip(&escape(&row.backend), LONGEST_NAME),
         row.state.as_str().to_owned(),
-        format!("{}{backup}", row.weight),
+        format!("{}{tier}", row.weight),
         row.in_flight.to_string(),
         row.rate.map_or("-".to_owned(), rate),
         row.errors.to_string(),

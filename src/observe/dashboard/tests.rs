@@ -10,7 +10,7 @@ fn row(backend: &str, state: State) -> Row {
         backend: backend.into(),
         state,
         weight: 1,
-        backup: false,
+        tier: 0,
         in_flight: 0,
         requests: 0,
         rate: None,
@@ -46,7 +46,7 @@ fn three() -> Report {
             last_error: Some(("connection refused".into(), Duration::from_secs(3))),
             ..row("127.0.0.1:8002", State::Unreachable)
         },
-        Row { backup: true, ..row("spare", State::Pending) },
+        Row { tier: 1, ..row("spare", State::Pending) },
     ])
 }
 
@@ -57,7 +57,7 @@ app: 3 backends, 1 HEALTHY, 1 PENDING, 1 UNREACHABLE
 BACKEND         STATE          WEIGHT  IN-FLIGHT  REQ/S  ERRORS    P50   P99  FAILS  HEALTHY  LAST ERROR
 127.0.0.1:8001  HEALTHY             3         12    140       0  1.2ms  35ms      0      now  -
 127.0.0.1:8002  UNREACHABLE         1          0    0.0      17      -     -      5   1m ago  connection refused (3s ago)
-spare           PENDING      1 backup          0      -       0      -     -      0    never  -
+spare           PENDING      1 tier 1          0      -       0      -     -      0    never  -
 ";
     assert_eq!(render(&three(), None, false), expected);
 }
@@ -70,7 +70,7 @@ BACKEND         STATE          WEIGHT  IN-FLIGHT  REQ/S  ERRORS    P50   P99
 127.0.0.1:8001  HEALTHY             3         12    140       0  1.2ms  35ms
 127.0.0.1:8002  UNREACHABLE         1          0    0.0      17      -     -
     last error: connection refused (3s ago)
-spare           PENDING      1 backup          0      -       0      -     -
+spare           PENDING      1 tier 1          0      -       0      -     -
 ";
     assert_eq!(render(&three(), Some(80), false), expected);
 }

@@ -87,6 +87,7 @@ async fn open(hook: Hook) -> FrontDoor {
         retry: Retry::none(),
         expose: Expose::default(),
         hash_key: None,
+        sticky: None,
     };
     let mut snapshot = Snapshot::new(&config, upstreams);
     snapshot.routes = Table::new(vec![(Match::default(), Arc::new(plan))]);
