@@ -1,6 +1,6 @@
 //! A bare proxy on the same Pingora: an empty `ProxyHttp`, to measure what Portcullis adds. Not for use.
 //!
-//! `bare ORIGIN PLAIN_PORT TLS_PORT CERT KEY`; one thread, no work stealing.
+//! `bare ORIGIN PLAIN_PORT TLS_PORT CERT KEY`; one thread, and Pingora's own settings for the rest.
 #![allow(clippy::unwrap_used, reason = "a measuring tool: any mistake may end it")]
 
 use async_trait::async_trait;
@@ -30,8 +30,7 @@ fn main() {
     let args: Vec<String> = std::env::args().collect();
     let [_, origin, plain, secure, cert, key] = &args[..] else { panic!("bare ORIGIN PLAIN_PORT TLS_PORT CERT KEY") };
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let conf =
-        ServerConf { threads: 1, work_stealing: false, upstream_keepalive_pool_size: 4096, ..ServerConf::default() };
+    let conf = ServerConf { threads: 1, ..ServerConf::default() };
     let mut server = Server::new_with_opt_and_conf(None, conf);
     server.bootstrap();
     let origin: std::net::SocketAddr = origin.parse().unwrap();

@@ -67,22 +67,23 @@ impl Gateway {
 
 #[async_trait]
 impl ProxyHttp for Gateway {
-    type CTX = Exchange;
+    /// Boxed: Pingora moves it from future to future, and each of them is moved too.
+    type CTX = Box<Exchange>;
 
-    fn new_ctx(&self) -> Exchange {
-        Exchange::begin(self.snapshot.load_full())
+    fn new_ctx(&self) -> Box<Exchange> {
+        Box::new(Exchange::begin(self.snapshot.load_full()))
     }
 
     /// No modules: Pingora's own compression is not used.
     fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
 
-    async fn early_request_filter(&self, session: &mut Session, exchange: &mut Exchange) -> Result<()> {
+    async fn early_request_filter(&self, session: &mut Session, exchange: &mut Self::CTX) -> Result<()> {
         exchange.set_limits(session);
         exchange.meet(session.req_header());
         Ok(())
     }
 
-    async fn request_filter(&self, session: &mut Session, exchange: &mut Exchange) -> Result<bool> {
+    async fn request_filter(&self, session: &mut Session, exchange: &mut Self::CTX) -> Result<bool> {
         self.close_if_leaving(session);
         let answer = match exchange.find_plan(session.req_header()) {
             Ok(()) => exchange.pass_filters(session).await,
@@ -94,7 +95,7 @@ impl ProxyHttp for Gateway {
         }
     }
 
-    async fn upstream_peer(&self, session: &mut Session, exchange: &mut Exchange) -> Result<Box<HttpPeer>> {
+    async fn upstream_peer(&self, session: &mut Session, exchange: &mut Self::CTX) -> Result<Box<HttpPeer>> {
         exchange.back_off().await;
         exchange.next_peer(session.req_header()).map_err(|refusal| {
             exchange.refusal = Some(refusal);
@@ -106,7 +107,7 @@ impl ProxyHttp for Gateway {
         &self,
         session: &mut Session,
         peer: &HttpPeer,
-        exchange: &mut Exchange,
+        exchange: &mut Self::CTX,
         mut error: Box<Error>,
     ) -> Box<Error> {
         error.set_retry(exchange.not_connected(session, peer, &error));
@@ -120,7 +121,7 @@ impl ProxyHttp for Gateway {
         _peer: &HttpPeer,
         _fd: std::os::unix::io::RawFd,
         digest: Option<&Digest>,
-        exchange: &mut Exchange,
+        exchange: &mut Self::CTX,
     ) -> Result<()> {
         exchange.connected(reused, digest);
         Ok(())
@@ -130,7 +131,7 @@ impl ProxyHttp for Gateway {
         &self,
         session: &mut Session,
         head: &mut RequestHeader,
-        exchange: &mut Exchange,
+        exchange: &mut Self::CTX,
     ) -> Result<()> {
         let connection = exchange.connection.as_deref();
         forward::request(head, session.req_header(), (&exchange.request, exchange.sender), connection);
@@ -142,7 +143,7 @@ impl ProxyHttp for Gateway {
         _session: &mut Session,
         body: &mut Option<Bytes>,
         end_of_stream: bool,
-        exchange: &mut Exchange,
+        exchange: &mut Self::CTX,
     ) -> Result<()> {
         exchange.take_body(body.as_ref().map_or(0, Bytes::len), end_of_stream)
     }
@@ -151,7 +152,7 @@ impl ProxyHttp for Gateway {
         &self,
         session: &mut Session,
         head: &mut ResponseHeader,
-        exchange: &mut Exchange,
+        exchange: &mut Self::CTX,
     ) -> Result<()> {
         inspect::response(head, session.as_downstream().is_upgrade_req())?;
         exchange.answered(head);
@@ -163,7 +164,7 @@ impl ProxyHttp for Gateway {
         _session: &mut Session,
         _body: &mut Option<Bytes>,
         end_of_stream: bool,
-        exchange: &mut Exchange,
+        exchange: &mut Self::CTX,
     ) -> Result<Option<Duration>> {
         if end_of_stream {
             exchange.response_ended()?;
@@ -178,7 +179,7 @@ impl ProxyHttp for Gateway {
         _peer: &HttpPeer,
         session: &mut Session,
         mut error: Box<Error>,
-        exchange: &mut Exchange,
+        exchange: &mut Self::CTX,
         reused: bool,
     ) -> Box<Error> {
         error.set_retry(exchange.failed(session, &error, reused));
@@ -189,7 +190,7 @@ impl ProxyHttp for Gateway {
         &self,
         session: &mut Session,
         head: &mut ResponseHeader,
-        exchange: &mut Exchange,
+        exchange: &mut Self::CTX,
     ) -> Result<()> {
         self.close_if_leaving(session);
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
@@ -210,7 +211,7 @@ impl ProxyHttp for Gateway {
         Ok(())
     }
 
-    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, exchange: &mut Exchange) -> FailToProxy {
+    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, exchange: &mut Self::CTX) -> FailToProxy {
         let ended = record::ending(exchange, Some(error));
         let error_code = match ended {
             Ended::Refused(refusal) if !reply::has_begun(session) => {
@@ -225,14 +226,15 @@ impl ProxyHttp for Gateway {
     }
 
     /// Each request has its line in the access log, so Pingora's own would be a second one.
-    fn suppress_error_log(&self, _session: &Session, _exchange: &Exchange, _error: &Error) -> bool {
+    fn suppress_error_log(&self, _session: &Session, _exchange: &Self::CTX, _error: &Error) -> bool {
         true
     }
 
-    async fn logging(&self, session: &mut Session, error: Option<&Error>, exchange: &mut Exchange) {
-        let ended = record::ending(exchange, error);
-        exchange.end_attempt(ended.label());
+    async fn logging(&self, session: &mut Session, error: Option<&Error>, exchange: &mut Self::CTX) {
+        // Whatever the exchange holds is given back when it is dropped, which is next.
         if self.access_log.is_on() {
+            let ended = record::ending(exchange, error);
+            exchange.end_attempt(ended.label());
             self.access_log.record(record::entry(session, exchange, ended));
         }
     }
