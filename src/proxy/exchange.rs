@@ -143,11 +143,16 @@ impl Exchange {
 
     /// Ends the attempt that is under way, if there is one, and gives its lease back.
     pub(super) fn end_attempt(&mut self, outcome: impl Into<Cow<'static, str>>) -> Option<Pick> {
-        self.watch.rest();
-        let Attempt { pick, began, no_retry, .. } = self.attempt.take()?;
+        let Attempt { pick, began, no_retry, .. } = self.let_go()?;
         let backend = pick.backend().name.clone();
         self.attempts.push(Ended { backend, outcome: outcome.into(), took: began.elapsed(), no_retry });
         Some(pick)
+    }
+
+    /// Lets go of the attempt that is under way, if there is one: its lease, its connection and its deadline.
+    pub(super) fn let_go(&mut self) -> Option<Attempt> {
+        self.watch.rest();
+        self.attempt.take()
     }
 
     /// What is left of the route's time; all of it while the request is still arriving.

@@ -231,11 +231,11 @@ impl ProxyHttp for Gateway {
     }
 
     async fn logging(&self, session: &mut Session, error: Option<&Error>, exchange: &mut Self::CTX) {
-        // Whatever the exchange holds is given back when it is dropped, which is next.
         if self.access_log.is_on() {
             let ended = record::ending(exchange, error);
             exchange.end_attempt(ended.label());
             self.access_log.record(record::entry(session, exchange, ended));
         }
+        exchange.let_go();
     }
 }
