@@ -11,7 +11,7 @@ pub mod discovery;
 pub mod eligible;
 mod lesson;
 mod peer;
-mod slow_start;
+pub mod slow_start;
 pub mod sticky;
 pub mod tiers;
 
