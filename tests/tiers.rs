@@ -105,13 +105,18 @@ async fn tiers_without_anybody_are_passed_over_in_their_order() {
 }
 
 #[tokio::test]
-async fn who_fails_before_probes_notice_is_replaced_from_another_tier() {
-    let (dying, spare) = (Backend::named("dying"), Backend::named("spare"));
+async fn who_fails_before_probes_notice_is_replaced_from_the_next_tier() {
+    let [dying, far, spare] = ["dying", "far", "spare"].map(Backend::named);
     let slow_probes = "    health_check: { interval: 1h }\n";
-    let lines = format!("      - \"{}\"\n      - {{ url: \"{}\", backup: true }}\n", dying.url(), spare.url());
+    let lines = format!(
+        "      - \"{}\"\n      - {{ url: \"{}\", tier: 2 }}\n      - {{ url: \"{}\", backup: true }}\n",
+        dying.url(),
+        far.url(),
+        spare.url()
+    );
     let whole = format!("upstreams:\n  app:\n    backends:\n{lines}{slow_probes}routes: [{{ upstream: app }}]\n");
     let lb = Lb::yaml(whole).start().await;
-    until(&lb, &[Healthy; 2]).await;
+    until(&lb, &[Healthy; 3]).await;
 
     dying.stop().await;
 

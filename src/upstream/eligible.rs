@@ -10,7 +10,7 @@
 //! has failed nothing yet, and a start must not look like a breakdown. With a threshold of 0 there is no panic, and
 //! nobody may be left.
 //!
-//! Backends of weight 0 take nothing and count for nothing. Which tiers serve is the question of [`super::tiers`].
+//! Backends of weight 0 take nothing and count for nothing. Which tiers serve is the question of [`tiers`](mod@super::tiers).
 
 use crate::backend::State;
 

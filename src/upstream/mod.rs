@@ -11,7 +11,7 @@ pub mod discovery;
 pub mod eligible;
 mod lesson;
 mod peer;
-mod slow_start;
+pub mod slow_start;
 pub mod sticky;
 pub mod tiers;
 
@@ -208,7 +208,8 @@ impl Upstream {
         if tried.is_empty() {
             return None;
         }
-        let best = self.members.iter().filter(untried).min_by_key(|member| member.backend.state() != State::Healthy);
+        let order = |member: &&Member| (member.backend.state() != State::Healthy, member.tier);
+        let best = self.members.iter().filter(untried).min_by_key(order);
         best.map(|member| member.backend.seat)
     }
 

@@ -29,7 +29,7 @@ const AT_ONCE: Duration = Duration::from_secs(1);
 
 /// Who has just come to an upstream.
 #[derive(Clone, Debug)]
-pub(super) struct SlowStart {
+pub struct SlowStart {
     window: Duration,
     /// Those that are not warm.
     cold: HashMap<Seat, Cold>,
@@ -45,14 +45,14 @@ enum Cold {
 
 impl SlowStart {
     /// Everybody is warm but those that join, and those that were not warm before.
-    pub(super) fn new(window: Duration, old: Option<&Self>, joining: &[Seat]) -> Self {
+    pub fn new(window: Duration, old: Option<&Self>, joining: &[Seat]) -> Self {
         let mut cold = old.map(|old| old.cold.clone()).unwrap_or_default();
         cold.extend(joining.iter().map(|&seat| (seat, Cold::Out)));
         Self { window, cold }
     }
 
     /// Takes note of a state.
-    pub(super) fn note(&mut self, seat: Seat, state: State, now: Instant) {
+    pub fn note(&mut self, seat: Seat, state: State, now: Instant) {
         match (state, self.cold.get(&seat)) {
             (State::Unreachable, _) => {
                 self.cold.insert(seat, Cold::Out);
@@ -68,7 +68,7 @@ impl SlowStart {
     }
 
     /// The weights of those who serve together, in whole numbers that may all be larger than they were.
-    pub(super) fn weights(&self, members: &[(Seat, u32)], now: Instant) -> Vec<u32> {
+    pub fn weights(&self, members: &[(Seat, u32)], now: Instant) -> Vec<u32> {
         let steps: Vec<_> = members.iter().map(|&(seat, _)| self.steps(seat, now)).collect();
         let alike = steps.iter().all(|one| steps.first() == Some(one));
         let weight = |(&(_, weight), steps): (&(Seat, u32), u32)| if alike { weight } else { weight * steps };
@@ -76,7 +76,7 @@ impl SlowStart {
     }
 
     /// When to look again; `None` while nobody's share grows.
-    pub(super) fn next_look(&self) -> Option<Duration> {
+    pub fn next_look(&self) -> Option<Duration> {
         let grows = self.cold.values().any(|cold| *cold != Cold::Out);
         grows.then(|| (self.window / STEPS).max(OFTEN))
     }

@@ -46,7 +46,7 @@ pub struct Tier {
 /// let backend = |tier, state| (tier, Candidate { state, weight: 1 });
 /// let backends = [backend(0, Healthy), backend(0, Unreachable), backend(1, Healthy)];
 /// let serving = tiers(&backends, Rule { overflow: 1.4, panic_threshold: 0.5 });
-/// assert_eq!(serving.iter().map(|tier| tier.share).collect::<Vec<_>>(), [0.7, 0.3]);
+/// assert_eq!(serving.iter().map(|tier| format!("{:.1}", tier.share)).collect::<Vec<_>>(), ["0.7", "0.3"]);
 /// ```
 pub fn tiers(backends: &[(u32, Candidate)], rule: Rule) -> Vec<Tier> {
     let groups = groups(backends);

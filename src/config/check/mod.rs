@@ -109,7 +109,7 @@ impl Check<'_> {
         };
         let bytes = bytes.trim_ascii();
         if bytes.len() < Secret::LEAST {
-            let help = "take what `openssl rand -hex 32` writes, and keep it in a file: `file:PATH`";
+            let help = "take what `head -c 24 /dev/urandom | base64` writes, and keep it in a file: `file:PATH`";
             let what = format!("a secret of {} bytes can be guessed; it needs {} at least", bytes.len(), Secret::LEAST);
             self.problems.error(at, what, help);
         }

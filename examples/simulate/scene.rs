@@ -1,0 +1,147 @@
+//! What goes wrong? Each scene says how its backends are at any moment.
+
+use std::time::Duration;
+
+/// How a backend is at one moment.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Mood {
+    /// It answers; a request takes this many times as long as usual.
+    Serves(f64),
+    /// It answers 503 at once, and its probes pass.
+    FailsFast,
+    /// It refuses connections.
+    Down,
+}
+
+/// One scene.
+pub(crate) struct Scene {
+    pub(crate) file: &'static str,
+    pub(crate) title: &'static str,
+    pub(crate) what: &'static str,
+    pub(crate) backends: usize,
+    /// Requests a second.
+    pub(crate) rate: f64,
+    pub(crate) seconds: u64,
+    pub(crate) slow_start: Duration,
+    /// Who is odd: the first so many.
+    pub(crate) odd: usize,
+    /// How the odd ones are after so many seconds.
+    pub(crate) mood: fn(f64) -> Mood,
+}
+
+/// Ten backends, each of which could answer 400 requests a second, at 60% of what they can.
+const TEN: Scene = Scene {
+    file: "",
+    title: "",
+    what: "",
+    backends: 10,
+    rate: 2_400.0,
+    seconds: 60,
+    slow_start: Duration::ZERO,
+    odd: 1,
+    mood: |_| Mood::Serves(1.0),
+};
+
+/// A server that has just come takes eight times as long at first, and as long as usual after 20 s.
+fn warming(secs: f64) -> Mood {
+    Mood::Serves((8.0 - 7.0 * secs / 20.0).max(1.0))
+}
+
+fn from(secs: f64, begin: f64, end: f64, within: Mood) -> Mood {
+    if (begin..end).contains(&secs) { within } else { Mood::Serves(1.0) }
+}
+
+/// A restart after 20 s that takes 5 s.
+fn restart(secs: f64) -> Mood {
+    if secs < 25.0 { from(secs, 20.0, 25.0, Mood::Down) } else { warming(secs - 25.0) }
+}
+
+/// All scenes.
+pub(crate) fn scenes() -> Vec<Scene> {
+    one_odd().into_iter().chain(many_odd()).collect()
+}
+
+fn one_odd() -> [Scene; 5] {
+    [
+        Scene {
+            file: "one-slow",
+            title: "One slow",
+            what: "One of ten takes ten times as long as the others, which no probe notices.",
+            mood: |_| Mood::Serves(10.0),
+            ..TEN
+        },
+        Scene {
+            file: "one-flapping",
+            title: "One flapping",
+            what: "One of ten refuses connections for 3 s out of every 6 s.",
+            mood: |secs| if secs % 6.0 < 3.0 { Mood::Serves(1.0) } else { Mood::Down },
+            ..TEN
+        },
+        Scene {
+            file: "one-failing-fast",
+            title: "One failing fast",
+            what: "One of ten answers 503 within a millisecond, and passes its probes: whoever looks at loads takes it \
+                   for the best of all.",
+            mood: |_| Mood::FailsFast,
+            ..TEN
+        },
+        Scene {
+            file: "cold-start",
+            title: "Cold start",
+            what: "One of ten is restarted after 20 s, is back after 25 s, and needs 20 s to warm up.",
+            mood: restart,
+            ..TEN
+        },
+        Scene {
+            file: "cold-start-slowly",
+            title: "Cold start with slow_start: 20s",
+            what: "The same, with slow start.",
+            slow_start: Duration::from_secs(20),
+            mood: restart,
+            ..TEN
+        },
+    ]
+}
+
+fn many_odd() -> [Scene; 4] {
+    [
+        Scene {
+            file: "all-down",
+            title: "All down",
+            what: "All ten refuse connections from the 20th to the 25th second.",
+            odd: 10,
+            mood: |secs| from(secs, 20.0, 25.0, Mood::Down),
+            ..TEN
+        },
+        Scene {
+            file: "half-down",
+            title: "Half down",
+            what: "Five of ten refuse connections from the 20th to the 30th second; the other five could answer 2000 of \
+                   the 2400 requests a second.",
+            odd: 5,
+            mood: |secs| from(secs, 20.0, 30.0, Mood::Down),
+            ..TEN
+        },
+        Scene {
+            file: "thundering-return",
+            title: "Thundering return",
+            what: "Five of ten are down from the start and come back together, cold, after 20 s. The load is what the \
+                   five others can just carry.",
+            odd: 5,
+            rate: 1_900.0,
+            mood: |secs| if secs < 20.0 { Mood::Down } else { warming(secs - 20.0) },
+            ..TEN
+        },
+        Scene {
+            file: "two-thousand",
+            title: "Two thousand backends",
+            what: "Of two thousand, a hundred take ten times as long as the others.",
+            backends: 2_000,
+            rate: 240_000.0,
+            seconds: 1,
+            odd: 100,
+            mood: |_| Mood::Serves(10.0),
+            ..TEN
+        },
+    ]
+}
