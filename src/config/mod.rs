@@ -31,7 +31,8 @@ pub use problem::{Place, Problem, Severity};
 pub use route::{Action, Expose, HeaderEdits, HostPattern, Match, PathPattern, Rewrite, Route};
 pub use surroundings::{Surroundings, load};
 pub use upstream::{
-    Backend, Balance, HashKey, HealthCheck, Protocol, Schedule, Target, Upstream, UpstreamTimeouts, UpstreamTls,
+    Backend, Balance, Breaker, HashKey, HealthCheck, LiveHealth, Protocol, Schedule, Target, Upstream,
+    UpstreamTimeouts, UpstreamTls,
 };
 
 /// A whole configuration, checked.

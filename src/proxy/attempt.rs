@@ -18,7 +18,7 @@ use super::cause;
 use super::exchange::{Again, Attempt, Exchange, Phase};
 use super::snapshot::Plan;
 use super::watch::Late;
-use crate::answer::{self, Fault, Refusal};
+use crate::answer::{self, Refusal};
 use crate::balance::Ask;
 use crate::config::{HashKey, UpstreamTimeouts};
 use crate::retry::{self, Circumstances, Failure, Verdict};
@@ -113,6 +113,7 @@ impl Exchange {
             true => backend.record_error_answer(latency, head.status.as_u16()),
             false => backend.record_answer(latency),
         }
+        attempt.pick.answered(head.status, now);
         self.response_moved(now);
     }
 
@@ -147,7 +148,7 @@ impl Exchange {
     pub(super) fn not_connected(&mut self, peer: &HttpPeer, error: &Error) -> bool {
         let refusal = cause::of_no_connection(error);
         self.refusal = Some(refusal);
-        let Some(pick) = self.end_attempt(refusal.label()) else { return false };
+        let Some(mut pick) = self.end_attempt(refusal.label()) else { return false };
         if self.time_left(Instant::now()).is_zero() {
             // It was the route's time that was short, not the backend that was slow.
             self.refusal = Some(Refusal::RouteTimeout);
@@ -160,6 +161,7 @@ impl Exchange {
             self.again = Some(Again { pick, fresh: false });
         } else {
             pick.backend().record_failure(refusal.label());
+            pick.failed(Instant::now());
             self.tried.push(pick.backend().seat);
         }
         verdict == Verdict::Elsewhere
@@ -178,7 +180,7 @@ impl Exchange {
         };
         self.refusal = Some(refusal);
         let answered = self.attempt.as_ref().is_some_and(|attempt| attempt.phase != Phase::Waiting);
-        let Some(pick) = self.end_attempt(refusal.label()) else { return false };
+        let Some(mut pick) = self.end_attempt(refusal.label()) else { return false };
         let stale = reused && !answered && refusal == Refusal::BackendClosed;
         let idempotent = session.req_header().method.is_idempotent();
         let mut now = self.circumstances(idempotent, !session.as_ref().retry_buffer_truncated());
@@ -196,8 +198,9 @@ impl Exchange {
             self.again = Some(Again { pick, fresh: failure == Failure::StaleConnection });
             return true;
         }
-        if refusal.fault() == Fault::Backend {
+        if refusal.fault().is_of_the_backend() {
             pick.backend().record_failure(refusal.label());
+            pick.failed(Instant::now());
         }
         false
     }

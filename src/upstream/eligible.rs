@@ -2,7 +2,11 @@
 //!
 //! The best group that has anyone serves, and only it:
 //!
-//! 1. HEALTHY primaries; 2. HEALTHY backups; 3. PENDING primaries; 4. PENDING backups.
+//! 1. HEALTHY primaries; 2. HEALTHY backups; 3. PENDING primaries; 4. PENDING backups; 5. EJECTED primaries; 6. EJECTED
+//! backups: that they fail was concluded from a few requests, and to refuse would be certain failure.
+//!
+//! One that is on trial counts as HEALTHY here; that only one request at a time tries it is seen to by `pick`. One that
+//! is THROTTLED or DRAINING is never chosen: it is alive, but it or the operator said no.
 //!
 //! *Panic*: when strictly fewer of the primaries than the threshold are alive (1 of 2 is not fewer than 50%), the few
 //! would drown in the work of the many, or the probes are wrong rather than the backends. Then HEALTHY backups come to
@@ -45,18 +49,27 @@ pub fn eligible(backends: &[Candidate], panic_threshold: f64) -> Vec<usize> {
 
     if in_panic(backends, panic_threshold) {
         let help = group(State::Healthy, false);
-        return if help.is_empty() { places(&is_primary) } else { places(&|backend| backend.state == State::Healthy) };
+        let all = places(&|backend| is_primary(backend) && may_be_asked(backend.state));
+        return if help.is_empty() { all } else { places(&|backend| backend.state == State::Healthy) };
     }
-    let groups = [(State::Healthy, true), (State::Healthy, false), (State::Pending, true), (State::Pending, false)];
-    let best = groups.into_iter().map(|(state, primary)| group(state, primary)).find(|places| !places.is_empty());
-    best.unwrap_or_default()
+    let states = [State::Healthy, State::Pending, State::Ejected];
+    let mut groups = states.into_iter().flat_map(|state| [group(state, true), group(state, false)]);
+    groups.find(|places| !places.is_empty()).unwrap_or_default()
+}
+
+/// Whether a backend in this state may get a request when nobody better can.
+fn may_be_asked(state: State) -> bool {
+    match state {
+        State::Healthy | State::Pending | State::Ejected | State::Unreachable => true,
+        State::Throttled | State::Draining => false,
+    }
 }
 
 /// Whether fewer of the primaries are alive than the threshold asks for.
 pub fn in_panic(backends: &[Candidate], panic_threshold: f64) -> bool {
     let has_primaries = has_primaries(backends);
     let primaries = backends.iter().filter(|backend| backend.weight > 0 && backend.backup != has_primaries);
-    let alive = primaries.clone().filter(|backend| backend.state != State::Unreachable);
+    let alive = primaries.clone().filter(|backend| !matches!(backend.state, State::Unreachable | State::Ejected));
     (alive.count() as f64) < panic_threshold * primaries.count() as f64
 }
 
@@ -70,12 +83,16 @@ mod tests {
 
     use super::*;
 
-    /// Primaries and backups by letters: `H`, `P`, `U`, small for backups, `0` for a HEALTHY primary of weight 0.
+    /// Primaries and backups by the first letters of their states, small for backups, `0` for a HEALTHY primary of
+    /// weight 0.
     fn backends(states: &str) -> Vec<Candidate> {
         let backend = |letter: char| {
             let state = match letter.to_ascii_uppercase() {
                 'H' | '0' => State::Healthy,
                 'P' => State::Pending,
+                'T' => State::Throttled,
+                'E' => State::Ejected,
+                'D' => State::Draining,
                 _ => State::Unreachable,
             };
             Candidate { state, weight: u32::from(letter != '0'), backup: letter.is_ascii_lowercase() }
@@ -130,6 +147,26 @@ mod tests {
     }
 
     #[test]
+    fn ejected_backends_serve_last_and_in_a_panic() {
+        check("EH", 0.5, &[1]);
+        check("EP", 0.5, &[1]);
+        check("ET", 0.5, &[0]);
+        check("Ee", 0.0, &[0]);
+        check("EEH", 0.5, &[0, 1, 2]);
+        check("EU", 0.0, &[0]);
+    }
+
+    #[test]
+    fn throttled_and_draining_backends_are_never_chosen() {
+        check("TD", 0.5, &[]);
+        check("TTH", 0.5, &[2]);
+        check("THU", 1.0, &[1, 2]);
+        check("TUU", 0.5, &[1, 2]);
+        check("Tt", 1.0, &[]);
+        check("Dh", 0.5, &[1]);
+    }
+
+    #[test]
     fn without_a_threshold_nobody_may_be_left() {
         check("UUU", 0.0, &[]);
         check("UUu", 0.0, &[]);
@@ -153,7 +190,7 @@ mod tests {
     proptest! {
         #[test]
         fn nobody_of_weight_0_and_nobody_while_there_is_someone_better(
-            states in "[HPUhpu0]{0,10}", panic_threshold in 0.0..=1.0,
+            states in "[HPUTEDhputed0]{0,10}", panic_threshold in 0.0..=1.0,
         ) {
             let backends = backends(&states);
             let chosen = eligible(&backends, panic_threshold);
@@ -165,9 +202,10 @@ mod tests {
             }
             let panics = chosen.iter().any(|&place| backends[place].state == State::Unreachable);
             prop_assert!(!panics || panic_threshold > 0.0);
-            let usable = backends.iter().any(|one| one.weight > 0);
-            prop_assert!(!chosen.is_empty() || !usable || panic_threshold == 0.0
-                || backends.iter().all(|one| one.weight == 0 || one.state == State::Unreachable));
+            prop_assert!(chosen.iter().all(|&place| may_be_asked(backends[place].state)));
+            let left = |one: &Candidate| one.weight > 0 && matches!(one.state,
+                State::Healthy | State::Pending | State::Ejected);
+            prop_assert!(!chosen.is_empty() || !backends.iter().any(left));
         }
     }
 }

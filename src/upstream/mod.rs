@@ -8,21 +8,23 @@ mod addresses;
 pub mod dial;
 pub mod discovery;
 pub mod eligible;
+mod live;
 mod peer;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use pingora::upstreams::peer::HttpPeer;
 use tokio::sync::Notify;
+use tokio::time::sleep_until;
 
 use crate::backend::{Backend, Lease, Loads, PeerTls, PeerTlsError, Seat, State, Task};
-use crate::balance::{self, Ask, Members, Policy, Ready};
+use crate::balance::{self, Ask, Members, Policy};
 use crate::config;
-use crate::health;
+use crate::health::{self, Keeper, Trial};
 
 use self::addresses::Addresses;
 use self::discovery::dns;
@@ -50,6 +52,8 @@ pub struct Upstream {
     turns: AtomicU64,
     /// Whether too few are alive, as the log was last told.
     in_panic: AtomicBool,
+    /// Held while it is decided whether a backend can be spared.
+    ejecting: Mutex<()>,
     /// The probes and look-ups, which end when the upstream is dropped.
     tasks: Mutex<Vec<Task>>,
 }
@@ -62,6 +66,8 @@ pub struct Member {
     pub weight: u32,
     /// Whether it serves only while no other can.
     pub backup: bool,
+    /// Owns its state, and outlives reloads too.
+    keeper: Arc<Keeper>,
     addresses: Addresses,
     template: PeerTemplate,
 }
@@ -70,6 +76,8 @@ pub struct Member {
 struct Choice {
     members: Members,
     policy: Box<dyn Policy>,
+    /// Those that one request at a time may try; nearly always none.
+    on_trial: Vec<Seat>,
 }
 
 /// A backend chosen for one attempt.
@@ -78,6 +86,10 @@ pub struct Pick {
     member: usize,
     /// One in-flight request on it, given back with the pick.
     _lease: Lease,
+    /// Given back with the pick too.
+    _trial: Option<Trial>,
+    /// How many requests had failed in a row before this one seemed to succeed.
+    row: Option<u32>,
 }
 
 impl Upstream {
@@ -86,19 +98,22 @@ impl Upstream {
     pub fn new(config: &config::Upstream, old: Option<&Self>) -> Result<Arc<Self>, PeerTlsError> {
         let tls = Arc::new(PeerTls::load(&config.tls)?);
         let mut known: HashMap<_, _> = old.map(Self::known_backends).unwrap_or_default();
-        let mut free = FreeSeats::beside(known.values().map(|backend| backend.seat), old.map(|old| &old.loads));
+        let mut free = FreeSeats::beside(known.values().map(|keeper| keeper.backend().seat), old.map(|old| &old.loads));
         let members: Box<[Member]> = config
             .backends
             .iter()
             .map(|entry| {
                 let kept = known.remove(&(entry.target.clone(), entry.tls, entry.name.clone()));
-                let backend = kept.unwrap_or_else(|| Arc::new(Backend::new(&config.name, entry, free.take())));
+                let new = || Arc::new(Keeper::new(Arc::new(Backend::new(&config.name, entry, free.take()))));
+                let keeper = kept.unwrap_or_else(new);
+                let backend = keeper.backend().clone();
                 Member {
                     weight: entry.weight,
                     backup: entry.backup,
                     addresses: Addresses::default(),
                     template: PeerTemplate::new(config, &backend, &tls),
                     backend,
+                    keeper,
                 }
             })
             .collect();
@@ -117,6 +132,7 @@ impl Upstream {
             // Front doors that start together shall not all begin with the first backend.
             turns: AtomicU64::new(fastrand::u64(..)),
             in_panic: AtomicBool::new(old.is_some_and(|old| old.in_panic.load(Relaxed))),
+            ejecting: Mutex::default(),
             tasks: Mutex::default(),
         }))
     }
@@ -134,11 +150,12 @@ impl Upstream {
         let (check, protocol) = (&self.config.health_check, self.config.protocol);
         let changes = Arc::new(Notify::new());
         let mut tasks = Vec::new();
-        for backend in self.members.iter().map(|member| member.backend.clone()) {
+        for member in &self.members {
             let changes = changes.clone();
-            let changed = Arc::new(move || changes.notify_one());
-            tasks.extend(health::watch(backend.clone(), check, protocol, self.tls.clone(), changed));
-            tasks.extend(dns::resolve_forever(backend, resolver.clone()));
+            member.keeper.tell(Arc::new(move || changes.notify_one()));
+            member.keeper.drain(member.weight == 0);
+            tasks.extend(health::watch(member.keeper.clone(), check, protocol, self.tls.clone()));
+            tasks.extend(dns::resolve_forever(member.backend.clone(), resolver.clone()));
         }
         // Before the task that chooses from now on: what changes meanwhile waits for it.
         self.choose_again();
@@ -173,44 +190,47 @@ impl Upstream {
 
     /// Chooses a backend that is not among `tried`; `None` when there is none.
     ///
-    /// Once all that may be chosen have been tried, any other that is not UNREACHABLE gets its turn: a backup, while
-    /// the probes have not yet noticed that the others are gone.
+    /// Once all that may be chosen have been tried, any other that is HEALTHY, PENDING or EJECTED gets its turn: a
+    /// backup, while the probes have not yet noticed that the others are gone.
     pub fn pick(self: &Arc<Self>, ask: &Ask, tried: &[Seat]) -> Option<Pick> {
         let choice = self.choice.load();
-        let chosen = choice.as_ref().and_then(|choice| {
-            let ready = Ready::new(&choice.members, &self.loads, tried)?;
-            Some(choice.policy.choose(ready, ask))
-        });
-        let seat = chosen.or_else(|| self.last_resort(tried))?;
+        let chosen = choice.as_ref().and_then(|choice| self.choose(choice, ask, tried));
+        let (seat, trial) = chosen.or_else(|| Some((self.last_resort(tried)?, None)))?;
         let member = self.place(seat)?;
-        Some(Pick { upstream: self.clone(), member, _lease: self.loads.lease(seat) })
+        Some(Pick { upstream: self.clone(), member, _lease: self.loads.lease(seat), _trial: trial, row: None })
     }
 
     fn last_resort(&self, tried: &[Seat]) -> Option<Seat> {
-        let untried = |member: &&Member| {
-            let fit = member.weight > 0 && member.backend.state() != State::Unreachable;
-            fit && !tried.contains(&member.backend.seat)
-        };
         // Nothing has been tried: the states alone have said that nobody may serve.
         if tried.is_empty() {
             return None;
         }
-        let best = self.members.iter().filter(untried).min_by_key(|member| member.backend.state() != State::Healthy);
-        best.map(|member| member.backend.seat)
+        let untried = |member: &&Member| member.weight > 0 && !tried.contains(&member.backend.seat);
+        let candidates = || self.members.iter().filter(untried).map(|member| (member.backend.state(), member));
+        let best = [State::Healthy, State::Pending, State::Ejected]
+            .into_iter()
+            .find_map(|wanted| candidates().find(|(state, _)| *state == wanted));
+        best.map(|(_, member)| member.backend.seat)
     }
 
     /// Works out anew who may be chosen; for one task at a time, or an older choice might replace a newer one.
     fn choose_again(&self) {
-        let candidate =
-            |member: &Member| Candidate { state: member.backend.state(), weight: member.weight, backup: member.backup };
+        let candidate = |member: &Member| {
+            let on_trial = member.backend.is_on_trial();
+            let state = if on_trial { State::Healthy } else { member.backend.state() };
+            Candidate { state, weight: member.weight, backup: member.backup }
+        };
         let candidates: Vec<_> = self.members.iter().map(candidate).collect();
         self.tell_panic(in_panic(&candidates, self.config.panic_threshold));
         let chosen = eligible(&candidates, self.config.panic_threshold);
-        let chosen = chosen.into_iter().filter_map(|place| self.members.get(place));
+        let chosen: Vec<_> = chosen.into_iter().filter_map(|place| self.members.get(place)).collect();
+        let on_trial = chosen.iter().map(|member| &member.backend).filter(|backend| backend.is_on_trial());
+        let on_trial: Vec<_> = on_trial.map(|backend| backend.seat).collect();
+        let chosen = chosen.into_iter();
         let choice = Members::new(chosen.map(|member| (member.backend.seat, member.weight))).map(|members| {
             let start = self.turns.fetch_add(1, Relaxed);
             let policy = balance::build(&self.config.balance, &members, |seat| self.name_of(seat), start);
-            Arc::new(Choice { members, policy })
+            Arc::new(Choice { members, policy, on_trial })
         });
         self.choice.store(choice);
     }
@@ -237,9 +257,9 @@ impl Upstream {
         self.place(seat).and_then(|place| self.members.get(place)).map_or("", |member| &member.backend.name)
     }
 
-    fn known_backends(&self) -> HashMap<(config::Target, bool, Arc<str>), Arc<Backend>> {
+    fn known_backends(&self) -> HashMap<(config::Target, bool, Arc<str>), Arc<Keeper>> {
         let key = |backend: &Backend| (backend.target.clone(), backend.tls, backend.name.clone());
-        self.members.iter().map(|member| (key(&member.backend), member.backend.clone())).collect()
+        self.members.iter().map(|member| (key(&member.backend), member.keeper.clone())).collect()
     }
 }
 
@@ -276,13 +296,32 @@ impl Pick {
     }
 }
 
-/// Chooses again whenever a state has changed: once for many changes that come at once.
+/// Chooses again whenever a state has changed or ends by itself: once for many changes that come at once.
 async fn keep_choosing(upstream: Weak<Upstream>, changes: Arc<Notify>, on_change: OnChange) {
+    let mut told = Vec::new();
     loop {
-        changes.notified().await;
+        let Some(end) = upstream.upgrade().map(|upstream| upstream.next_end()) else { return };
+        tokio::select! {
+            () = changes.notified() => {}
+            () = until(end) => {}
+        }
         let Some(upstream) = upstream.upgrade() else { return };
+        upstream.pass_time(Instant::now());
         upstream.choose_again();
-        on_change();
+        let states = upstream.members.iter().map(|member| (member.backend.state(), member.backend.is_on_trial()));
+        let states: Vec<_> = states.collect();
+        if told != states {
+            told = states;
+            on_change();
+        }
+    }
+}
+
+/// At this moment, or never.
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment.into()).await,
+        None => std::future::pending().await,
     }
 }
 

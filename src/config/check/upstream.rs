@@ -33,6 +33,7 @@ impl Check<'_> {
             balance: self.balance(&upstream.balance),
             backends: self.backends(upstream),
             health_check: self.health_check(upstream.health_check.as_ref()),
+            live_health: self.live_health(upstream),
             panic_threshold: upstream.panic_threshold.0,
             timeouts: timeouts(&upstream.timeouts),
             protocol: *upstream.protocol,

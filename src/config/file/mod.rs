@@ -6,6 +6,7 @@
 mod backend;
 mod decode;
 mod leaves;
+mod live;
 mod route;
 mod section;
 mod upstream;
@@ -17,7 +18,8 @@ use ipnet::IpNet;
 
 pub(crate) use backend::{Backend, BackendUrl};
 pub(crate) use decode::{Decode, Map, Marked};
-pub(crate) use leaves::{FilePath, JsonLines, PathOr, Size, Threads, Timeout};
+pub(crate) use leaves::{FilePath, JsonLines, PathOr, Share, Size, Threads, Timeout};
+pub(crate) use live::Breaker;
 pub(crate) use route::{Edits, Exposed, Match, Redirect, Respond, Rewrite, Route, Statuses};
 pub(crate) use upstream::{Balance, HealthCheck, Upstream, UpstreamTimeouts, UpstreamTls};
 

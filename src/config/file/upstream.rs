@@ -8,6 +8,7 @@ use serde_json::{Value as Json, json};
 use super::backend::Backend;
 use super::decode::{Decode, Marked, refuse, scalar, written};
 use super::leaves::{FilePath, Share, Timeout};
+use super::live::{Breaker, PassiveHealth};
 use super::section::section;
 use crate::config::problem::{Problems, Spot, suggest};
 use crate::config::tree::{Node, Value};
@@ -22,6 +23,10 @@ section! {
         backends: Vec<Marked<Backend>>,
         /// How their health is found out. Left out it is a TCP connect; `none` is no check, they are always healthy.
         health_check: Option<HealthCheck> = "{}",
+        /// What live requests do to their state. `none` is nothing.
+        passive_health: Option<PassiveHealth> = "{}",
+        /// Ejects a backend when too large a share of its requests fails, also when they do not fail in a row.
+        breaker: Option<Breaker> = "null",
         /// With strictly fewer ready than this share, all are used rather than none.
         panic_threshold: Share = "50%",
         /// How long a backend may take.
@@ -31,7 +36,7 @@ section! {
         /// TLS towards the backends whose URL is `https`.
         tls: UpstreamTls = "{}",
     }
-    later { discover, passive_health, breaker, obey, overflow, slow_start, sticky, queue, concurrency }
+    later { discover, obey, overflow, slow_start, sticky, queue, concurrency }
 }
 
 /// How a backend is chosen.

@@ -9,6 +9,8 @@ fn row(backend: &str, state: State) -> Row {
     Row {
         backend: backend.into(),
         state,
+        state_left: None,
+        on_trial: false,
         weight: 1,
         backup: false,
         in_flight: 0,

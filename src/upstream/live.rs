@@ -1,0 +1,105 @@
+//! What do live requests tell of a backend? Passes outcomes to the owner of its state, and decides what needs a look at
+//! all backends: whether one of them can be spared, and who gets the one request that tries a backend on trial.
+
+use std::time::Instant;
+
+use http::StatusCode;
+
+use super::{Choice, Pick, Upstream};
+use crate::backend::{Seat, State};
+use crate::balance::{Ask, Ready};
+use crate::health::Trial;
+
+impl Pick {
+    /// The head of its response is there.
+    ///
+    /// A status of 500 or more counts against the backend, but for 501 and 505: those say that this request cannot be
+    /// served, so any client could have a backend ejected by asking for what it does not do. A 429 counts neither way.
+    pub fn answered(&mut self, status: StatusCode, now: Instant) {
+        match status {
+            StatusCode::TOO_MANY_REQUESTS => {}
+            StatusCode::NOT_IMPLEMENTED | StatusCode::HTTP_VERSION_NOT_SUPPORTED => self.succeeded(now),
+            status if status.is_server_error() => self.failed(now),
+            _ => self.succeeded(now),
+        }
+    }
+
+    /// It failed, or broke off, through the fault of the backend or of the network on the way to it.
+    pub fn failed(&mut self, now: Instant) {
+        let (row, settings) = (self.row.take(), &self.upstream.config.live_health);
+        if settings.is_off() {
+            return;
+        }
+        if let Some(why) = self.member().keeper.failed(now, row, settings) {
+            self.upstream.eject_if_spared(self.member, why, now);
+        }
+    }
+
+    fn succeeded(&mut self, now: Instant) {
+        let settings = &self.upstream.config.live_health;
+        if !settings.is_off() {
+            self.row = Some(self.member().keeper.succeeded(now, settings));
+        }
+    }
+}
+
+impl Upstream {
+    /// Ejects a member, unless its upstream needs it.
+    fn eject_if_spared(&self, member: usize, why: &str, now: Instant) {
+        let Some(keeper) = self.members.get(member).map(|member| &member.keeper) else { return };
+        // One at a time, or two that are the last would each count on the other.
+        let _turn = self.ejecting.lock();
+        match self.may_eject(member) {
+            true => keeper.eject(now, why, &self.config.live_health),
+            false => keeper.spare(now, why),
+        }
+    }
+
+    /// Whether one more may be ejected: never the last that is ready, always one, and no more than `max_ejected`.
+    fn may_eject(&self, member: usize) -> bool {
+        let weighty = || self.members.iter().enumerate().filter(|(_, member)| member.weight > 0);
+        let others = || weighty().filter(|(place, _)| *place != member).map(|(_, member)| &member.backend);
+        let ejected = others().filter(|other| other.state() == State::Ejected && !other.is_on_trial()).count();
+        let most = ((weighty().count() as f64 * self.config.live_health.max_ejected) as usize).max(1);
+        ejected < most && others().any(|other| other.state() == State::Healthy)
+    }
+
+    /// Lets the policy choose. Only one request at a time goes to a backend on trial, unless nobody else is left.
+    pub(super) fn choose(&self, choice: &Choice, ask: &Ask, tried: &[Seat]) -> Option<(Seat, Option<Trial>)> {
+        let seat = choice.policy.choose(Ready::new(&choice.members, &self.loads, tried)?, ask);
+        if choice.on_trial.is_empty() || !choice.on_trial.contains(&seat) {
+            return Some((seat, None));
+        }
+        Some(self.choose_with_trials(choice, ask, tried, seat))
+    }
+
+    #[cold]
+    fn choose_with_trials(&self, choice: &Choice, ask: &Ask, tried: &[Seat], first: Seat) -> (Seat, Option<Trial>) {
+        let (mut seat, mut passed) = (first, tried.to_vec());
+        loop {
+            let member = self.place(seat).and_then(|place| self.members.get(place));
+            let free = !choice.on_trial.contains(&seat) || !member.is_some_and(|member| member.backend.is_on_trial());
+            if free {
+                return (seat, None);
+            }
+            if let Some(trial) = member.and_then(|member| member.keeper.claim_trial()) {
+                return (seat, Some(trial));
+            }
+            passed.push(seat);
+            let Some(ready) = Ready::new(&choice.members, &self.loads, &passed) else { return (first, None) };
+            seat = choice.policy.choose(ready, ask);
+        }
+    }
+
+    /// Ends the states whose time is over.
+    pub(super) fn pass_time(&self, now: Instant) {
+        for member in &self.members {
+            member.keeper.tick(now, &self.config.live_health);
+        }
+    }
+
+    /// When the next state ends by itself.
+    pub(super) fn next_end(&self) -> Option<Instant> {
+        self.members.iter().filter_map(|member| member.keeper.deadline()).min()
+    }
+}
