@@ -36,6 +36,11 @@ pub enum Refusal {
     NoRoute,
     /// The route's upstream has no backend that may be used.
     NoBackend,
+    /// All backends that could serve have asked to be left alone.
+    Throttled {
+        /// The seconds until the first of them may be asked again.
+        retry_after: u32,
+    },
     /// No backend accepted the connection.
     ConnectRefused,
     /// No backend accepted the connection in time.
@@ -67,6 +72,8 @@ pub enum Fault {
     Backend,
     /// The way to the backend, or its host: there was no connection, or it broke.
     Network,
+    /// Nobody: what may be asked of the backends is used up.
+    Quota,
     /// Portcullis itself.
     Us,
 }
@@ -77,7 +84,7 @@ impl Fault {
     pub fn is_of_the_backend(self) -> bool {
         match self {
             Self::Backend | Self::Network => true,
-            Self::Client | Self::Us => false,
+            Self::Client | Self::Quota | Self::Us => false,
         }
     }
 }
@@ -141,6 +148,11 @@ impl Refusal {
         self.facts().fault
     }
 
+    /// The value of the `Retry-After` field, if it has one: in seconds.
+    pub fn retry_after(self) -> Option<u32> {
+        if let Self::Throttled { retry_after } = self { Some(retry_after) } else { None }
+    }
+
     /// The value of the `Proxy-Status` field (RFC 9209).
     pub fn proxy_status(self) -> String {
         format!("portcullis; error={}", self.facts().error)
@@ -169,7 +181,7 @@ impl Refusal {
 
     #[rustfmt::skip]
     fn facts(self) -> Facts {
-        use Fault::{Backend, Client, Network, Us};
+        use Fault::{Backend, Client, Network, Quota, Us};
         match self {
             Self::MalformedRequest   => facts(400, "malformed_request", "the request is malformed", "http_request_error", Client),
             Self::BadHost            => facts(400, "bad_host", "the Host field is missing or malformed", "http_request_error", Client),
@@ -184,6 +196,7 @@ impl Refusal {
             Self::MethodNotSupported => facts(405, "method_not_supported", "the method is not supported", "http_request_denied", Client),
             Self::NoRoute            => facts(404, "no_route", "nothing is served here", "destination_not_found", Client),
             Self::NoBackend          => facts(503, "no_backend", "the service is not available at the moment", "destination_unavailable", Backend),
+            Self::Throttled { .. }   => facts(503, "throttled", "the service asks for some patience", "destination_unavailable", Quota),
             Self::ConnectRefused     => facts(502, "connect_refused", "the service could not be reached", "connection_refused", Network),
             Self::ConnectTimeout     => facts(504, "connect_timeout", "the service could not be reached in time", "connection_timeout", Network),
             Self::BackendTls         => facts(502, "backend_tls", "the service could not be reached", "tls_protocol_error", Backend),
@@ -226,6 +239,7 @@ mod tests {
         Refusal::MethodNotSupported,
         Refusal::NoRoute,
         Refusal::NoBackend,
+        Refusal::Throttled { retry_after: 1 },
         Refusal::ConnectRefused,
         Refusal::ConnectTimeout,
         Refusal::BackendTls,

@@ -31,7 +31,7 @@ pub use problem::{Place, Problem, Severity};
 pub use route::{Action, Expose, HeaderEdits, HostPattern, Match, PathPattern, Rewrite, Route};
 pub use surroundings::{Surroundings, load};
 pub use upstream::{
-    Backend, Balance, Breaker, HashKey, HealthCheck, LiveHealth, Protocol, Schedule, Target, Upstream,
+    Backend, Balance, Breaker, HashKey, HealthCheck, LiveHealth, Obey, Protocol, Schedule, Target, Upstream,
     UpstreamTimeouts, UpstreamTls,
 };
 

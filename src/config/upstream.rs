@@ -23,6 +23,8 @@ pub struct Upstream {
     pub health_check: HealthCheck,
     /// What live requests do to their state.
     pub live_health: LiveHealth,
+    /// What they may ask of us.
+    pub obey: Obey,
     /// With strictly fewer ready than this share (0 to 1), all are used.
     pub panic_threshold: f64,
     /// How long a backend may take.
@@ -163,6 +165,17 @@ pub struct Breaker {
     pub of_at_least: u32,
     /// The requests that it is a share of: those of this last while.
     pub window: Duration,
+}
+
+/// What backends may ask of us.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Obey {
+    /// To wait, with `Retry-After` on a 429 or a 503.
+    pub retry_after: bool,
+    /// To wait, with fields that say that a quota is used up.
+    pub rate_limit_fields: bool,
+    /// How long at most.
+    pub max: Duration,
 }
 
 /// How long a backend may take.

@@ -9,9 +9,13 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::Notify;
 
+use super::obey::Advice;
 use super::{Ladder, Machine, Moment, Window};
 use crate::backend::{Backend, Standing, State};
 use crate::config::{LiveHealth, Schedule};
+
+/// So much of a field's value is shown in the log, whatever a backend makes of it.
+const LONGEST_VALUE: usize = 60;
 
 /// Told after a state has changed, or when the next timer is due at another time.
 pub type OnChange = Arc<dyn Fn() + Send + Sync>;
@@ -25,6 +29,8 @@ pub struct Keeper {
     window: Window,
     /// Wakes the probes when a live request failed.
     doubt: Notify,
+    /// Whether the operator has been told of an answer that could not be obeyed.
+    odd_told: AtomicBool,
 }
 
 struct Kept {
@@ -77,6 +83,7 @@ impl Keeper {
             awaits_success: AtomicBool::new(false),
             window: Window::default(),
             doubt: Notify::new(),
+            odd_told: AtomicBool::new(false),
         }
     }
 
@@ -190,12 +197,24 @@ impl Keeper {
         log::debug!(target: "portcullis::health", "upstream {upstream}: backend {name} is needed and not ejected: {why}");
     }
 
-    /// It asked to be left alone for this long.
-    pub fn throttle(&self, now: Instant, wait: Duration, why: &str) {
+    /// It said something of how long it wants to be left alone, in a field of this value. Says whether it now is.
+    pub fn advised(&self, now: Instant, advice: &Advice, value: &[u8]) -> bool {
+        if let Some(odd) = advice.odd
+            && !self.odd_told.swap(true, Relaxed)
+        {
+            let (upstream, name, field, odd) = (&self.backend.upstream, &self.backend.name, advice.field, odd.as_str());
+            let value: String = String::from_utf8_lossy(value).chars().take(LONGEST_VALUE).collect();
+            log::warn!(
+                target: "portcullis::health",
+                "upstream {upstream}: backend {name} sent {field} {value:?}: {odd} (told once)"
+            );
+        }
+        let Some(wait) = advice.wait else { return false };
         self.change(now, |machine, now| {
             machine.throttle(now.saturating_add(wait));
-            Some(why)
+            Some(advice.field)
         });
+        true
     }
 
     /// Takes the right to the one request that may try it, if it is on trial and nobody else tries it.

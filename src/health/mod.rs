@@ -3,6 +3,7 @@
 mod keeper;
 mod ladder;
 mod machine;
+pub mod obey;
 mod probe;
 mod watch;
 mod window;

@@ -67,7 +67,7 @@ impl Exchange {
         let hash = plan.hash_key.as_ref().and_then(|key| self.hash(key, head)).unwrap_or(random);
         let pick = upstream.pick(&Ask { hash, random }, &self.tried);
         // What the last attempt failed with tells more than that there is nobody left.
-        let pick = pick.ok_or(self.refusal.unwrap_or(Refusal::NoBackend))?;
+        let pick = pick.ok_or_else(|| self.refusal.unwrap_or_else(|| cause::of_no_pick(upstream)))?;
         Ok(Again { pick, fresh: false })
     }
 
@@ -113,7 +113,7 @@ impl Exchange {
             true => backend.record_error_answer(latency, head.status.as_u16()),
             false => backend.record_answer(latency),
         }
-        attempt.pick.answered(head.status, now);
+        attempt.pick.answered(head.status, &head.headers, now);
         self.response_moved(now);
     }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, DATE, LOCATION};
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, DATE, LOCATION, RETRY_AFTER};
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use pingora::Result;
 use pingora::http::ResponseHeader;
@@ -41,6 +41,9 @@ pub(super) async fn refuse(session: &mut Session, exchange: &mut Exchange, refus
     head.insert_header(CONTENT_TYPE, "text/plain; charset=utf-8")?;
     head.insert_header("proxy-status", refusal.proxy_status())?;
     head.insert_header(CACHE_CONTROL, "no-store")?;
+    if let Some(seconds) = refusal.retry_after() {
+        head.insert_header(RETRY_AFTER, seconds)?;
+    }
     if refusal == Refusal::MethodNotSupported {
         head.insert_header("allow", "GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH")?;
     }

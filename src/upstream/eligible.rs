@@ -2,9 +2,9 @@
 //!
 //! The best group that has anyone serves, and only it:
 //!
-//! 1. HEALTHY primaries; 2. HEALTHY backups; 3. PENDING primaries; 4. PENDING backups; 5. EJECTED primaries; 6. EJECTED
-//! backups: that they fail was concluded from a few requests, and to refuse would be certain failure.
+//! 1. HEALTHY primaries; 2. HEALTHY backups; 3. PENDING primaries; 4. PENDING backups; 5. EJECTED ones, in this order.
 //!
+//! That those of the last group fail was concluded from a few requests, and to refuse would be certain failure.
 //! One that is on trial counts as HEALTHY here; that only one request at a time tries it is seen to by `pick`. One that
 //! is THROTTLED or DRAINING is never chosen: it is alive, but it or the operator said no.
 //!

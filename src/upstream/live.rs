@@ -1,27 +1,46 @@
 //! What do live requests tell of a backend? Passes outcomes to the owner of its state, and decides what needs a look at
 //! all backends: whether one of them can be spared, and who gets the one request that tries a backend on trial.
 
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime};
 
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 
 use super::{Choice, Pick, Upstream};
 use crate::backend::{Seat, State};
 use crate::balance::{Ask, Ready};
 use crate::health::Trial;
+use crate::health::obey::{self, Advice};
 
 impl Pick {
     /// The head of its response is there.
     ///
     /// A status of 500 or more counts against the backend, but for 501 and 505: those say that this request cannot be
-    /// served, so any client could have a backend ejected by asking for what it does not do. A 429 counts neither way.
-    pub fn answered(&mut self, status: StatusCode, now: Instant) {
+    /// served, so any client could have a backend ejected by asking for what it does not do. A 429, and a 503 that says
+    /// for how long, count neither way: there the backend is well, and has said what it wants.
+    pub fn answered(&mut self, status: StatusCode, fields: &HeaderMap, now: Instant) {
+        let waits = self.obey(status, fields, now);
         match status {
             StatusCode::TOO_MANY_REQUESTS => {}
+            StatusCode::SERVICE_UNAVAILABLE if waits => {}
             StatusCode::NOT_IMPLEMENTED | StatusCode::HTTP_VERSION_NOT_SUPPORTED => self.succeeded(now),
             status if status.is_server_error() => self.failed(now),
             _ => self.succeeded(now),
         }
+    }
+
+    /// Leaves the backend alone if it asks for that; says whether it does.
+    fn obey(&self, status: StatusCode, fields: &HeaderMap, now: Instant) -> bool {
+        let advice = obey::read(status, fields, &self.upstream.config.obey, SystemTime::now);
+        if advice == Advice::default() {
+            return false;
+        }
+        let value = fields.get(advice.field).map_or(&b""[..], |value| value.as_bytes());
+        let before = self.backend().state();
+        let waits = self.member().keeper.advised(now, &advice, value);
+        if waits && before != self.backend().state() {
+            self.upstream.choose_again();
+        }
+        waits
     }
 
     /// It failed, or broke off, through the fault of the backend or of the network on the way to it.
@@ -50,7 +69,10 @@ impl Upstream {
         // One at a time, or two that are the last would each count on the other.
         let _turn = self.ejecting.lock();
         match self.may_eject(member) {
-            true => keeper.eject(now, why, &self.config.live_health),
+            true => {
+                keeper.eject(now, why, &self.config.live_health);
+                self.choose_again();
+            }
             false => keeper.spare(now, why),
         }
     }
@@ -96,6 +118,13 @@ impl Upstream {
         for member in &self.members {
             member.keeper.tick(now, &self.config.live_health);
         }
+    }
+
+    /// How long until the first of those that asked to be left alone may be asked again; `None` if there are none.
+    pub fn back_in(&self) -> Option<Duration> {
+        let weighty = self.members.iter().filter(|member| member.weight > 0).map(|member| &member.backend);
+        let throttled = weighty.filter(|backend| backend.state() == State::Throttled);
+        throttled.filter_map(|backend| backend.state_left()).min()
     }
 
     /// When the next state ends by itself.

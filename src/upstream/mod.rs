@@ -54,6 +54,8 @@ pub struct Upstream {
     in_panic: AtomicBool,
     /// Held while it is decided whether a backend can be spared.
     ejecting: Mutex<()>,
+    /// Held while it is worked out who may be chosen.
+    choosing: Mutex<()>,
     /// The probes and look-ups, which end when the upstream is dropped.
     tasks: Mutex<Vec<Task>>,
 }
@@ -133,6 +135,7 @@ impl Upstream {
             turns: AtomicU64::new(fastrand::u64(..)),
             in_panic: AtomicBool::new(old.is_some_and(|old| old.in_panic.load(Relaxed))),
             ejecting: Mutex::default(),
+            choosing: Mutex::default(),
             tasks: Mutex::default(),
         }))
     }
@@ -213,8 +216,9 @@ impl Upstream {
         best.map(|(_, member)| member.backend.seat)
     }
 
-    /// Works out anew who may be chosen; for one task at a time, or an older choice might replace a newer one.
+    /// Works out anew who may be chosen; one at a time, or an older choice might replace a newer one.
     fn choose_again(&self) {
+        let _turn = self.choosing.lock();
         let candidate = |member: &Member| {
             let on_trial = member.backend.is_on_trial();
             let state = if on_trial { State::Healthy } else { member.backend.state() };

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Check;
 use crate::config::file::{self, Marked};
-use crate::config::{Breaker, LiveHealth};
+use crate::config::{Breaker, LiveHealth, Obey};
 
 /// A window has ten steps, and a step in which hardly a request comes tells nothing.
 const SHORTEST_WINDOW: Duration = Duration::from_secs(1);
@@ -45,4 +45,10 @@ impl Check<'_> {
             self.problems.error(&share.at, "this share lies between 1% and 100%", help);
         }
     }
+}
+
+/// Everything that can be written makes sense.
+pub(super) fn obey(upstream: &file::Upstream) -> Obey {
+    let obey = &upstream.obey;
+    Obey { retry_after: *obey.retry_after, rate_limit_fields: *obey.rate_limit_fields, max: obey.max.0 }
 }

@@ -32,3 +32,16 @@ section! {
     }
     later {}
 }
+
+section! {
+    /// What backends may ask of us.
+    Obey {
+        /// To wait, with `Retry-After` on a 429 or a 503.
+        retry_after: bool = "true",
+        /// To wait, with `RateLimit` or `X-RateLimit-*` fields that say that a quota is used up.
+        rate_limit_fields: bool = "true",
+        /// How long at most.
+        max: Timeout = "10m",
+    }
+    later {}
+}

@@ -8,7 +8,7 @@ use serde_json::{Value as Json, json};
 use super::backend::Backend;
 use super::decode::{Decode, Marked, refuse, scalar, written};
 use super::leaves::{FilePath, Share, Timeout};
-use super::live::{Breaker, PassiveHealth};
+use super::live::{Breaker, Obey, PassiveHealth};
 use super::section::section;
 use crate::config::problem::{Problems, Spot, suggest};
 use crate::config::tree::{Node, Value};
@@ -27,6 +27,8 @@ section! {
         passive_health: Option<PassiveHealth> = "{}",
         /// Ejects a backend when too large a share of its requests fails, also when they do not fail in a row.
         breaker: Option<Breaker> = "null",
+        /// When a backend that asks to be left alone is left alone.
+        obey: Obey = "{}",
         /// With strictly fewer ready than this share, all are used rather than none.
         panic_threshold: Share = "50%",
         /// How long a backend may take.
@@ -36,7 +38,7 @@ section! {
         /// TLS towards the backends whose URL is `https`.
         tls: UpstreamTls = "{}",
     }
-    later { discover, obey, overflow, slow_start, sticky, queue, concurrency }
+    later { discover, overflow, slow_start, sticky, queue, concurrency }
 }
 
 /// How a backend is chosen.

@@ -4,8 +4,11 @@
 //! alone, whether live requests failed, and whether the operator drains it. The state is the first of these that
 //! holds:
 //!
-//! 1. DRAINING, while the operator says so. 2. THROTTLED until a moment. 3. UNREACHABLE by its probes. 4. EJECTED until
-//! a moment, then on trial. 5. PENDING or HEALTHY, as its probes say.
+//! 1. DRAINING, while the operator says so;
+//! 2. THROTTLED until a moment;
+//! 3. UNREACHABLE by its probes;
+//! 4. EJECTED until a moment, then on trial;
+//! 5. PENDING or HEALTHY, as its probes say.
 //!
 //! So nothing is forgotten behind something else, and nothing gets stuck: what ends by itself has a moment at which
 //! [`Machine::tick`] ends it, and `tests` walks through every state that can be reached.

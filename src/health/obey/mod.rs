@@ -1,0 +1,140 @@
+//! Does it ask to be left alone, and for how long? What the fields of one response say.
+//!
+//! Understood are `Retry-After` (RFC 9110, section 10.2.3) on a 429 or a 503, and on any response the fields that tell
+//! of a quota that is used up: `RateLimit` in the forms of the drafts up to 06, 07, and from 08 on, and the older
+//! `X-RateLimit-*`. `Retry-After` goes before the others, as the drafts ask. All of it comes from outside: what is
+//! malformed is ignored, what is too long is clamped, and both are told, so that the operator hears of it once.
+//!
+//! Pure: a clock is only read by the closure that is given, and only when there is a date to compare.
+
+mod fields;
+
+use std::time::{Duration, SystemTime};
+
+use http::header::{DATE, RETRY_AFTER};
+use http::{HeaderMap, HeaderName, StatusCode};
+
+use self::fields::{http_date, items, reset, seconds};
+use crate::config::Obey;
+
+/// https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/
+const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
+const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+const RATELIMIT_REMAINING: HeaderName = HeaderName::from_static("ratelimit-remaining");
+const RATELIMIT_RESET: HeaderName = HeaderName::from_static("ratelimit-reset");
+const X_RATELIMIT_REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
+const X_RATELIMIT_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
+
+/// What a response asks for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Advice {
+    /// To be left alone for so long, which is more than nothing and no more than `obey.max`.
+    pub wait: Option<Duration>,
+    /// The field that said so, or that could not be obeyed to the letter.
+    pub field: &'static str,
+    /// What is wrong with the field, if it is.
+    pub odd: Option<Odd>,
+}
+
+/// What is wrong with a field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Odd {
+    /// It does not say how long, in any form that we know.
+    Malformed,
+    /// It asks for more than `obey.max`.
+    TooLong,
+}
+
+impl Odd {
+    /// A few words for the operator.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Malformed => "it is not understood, and ignored",
+            Self::TooLong => "it is longer than obey.max, which holds",
+        }
+    }
+}
+
+/// Reads a response.
+pub fn read(status: StatusCode, fields: &HeaderMap, rules: &Obey, now: impl Fn() -> SystemTime) -> Advice {
+    let refused = matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
+    let mut advice = Advice::default();
+    if rules.retry_after && refused && fields.contains_key(RETRY_AFTER) {
+        advice = advise("Retry-After", retry_after(fields, &now), rules.max);
+    }
+    if advice.wait.is_none() && rules.rate_limit_fields {
+        let quota = quota(fields, &now).map(|(field, wait)| advise(field, wait, rules.max));
+        // What was wrong with the first field is told, unless the second can be obeyed.
+        advice = quota.filter(|quota| quota.wait.is_some() || advice.odd.is_none()).unwrap_or(advice);
+    }
+    advice
+}
+
+fn advise(field: &'static str, wait: Option<Duration>, max: Duration) -> Advice {
+    match wait {
+        None => Advice { wait: None, field, odd: Some(Odd::Malformed) },
+        Some(Duration::ZERO) => Advice::default(),
+        Some(wait) => Advice { wait: Some(wait.min(max)), field, odd: (wait > max).then_some(Odd::TooLong) },
+    }
+}
+
+/// The wait that `Retry-After` asks for; `None` if it is malformed. A date in the past is no wait.
+fn retry_after(fields: &HeaderMap, now: &impl Fn() -> SystemTime) -> Option<Duration> {
+    let text = fields.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    if text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return seconds(text);
+    }
+    let until = http_date(text)?;
+    // A clock that is wrong is wrong in both fields.
+    let date = fields.get(DATE).and_then(|date| date.to_str().ok()).and_then(http_date);
+    Some(until.duration_since(date.unwrap_or_else(now)).unwrap_or_default())
+}
+
+/// The wait until there is a quota again, and the field that says so; the wait is `None` if that is malformed. Nothing
+/// if there is a quota, or nothing is said of one.
+fn quota(fields: &HeaderMap, now: &impl Fn() -> SystemTime) -> Option<(&'static str, Option<Duration>)> {
+    let text = |name: &HeaderName| fields.get(name).and_then(|value| value.to_str().ok());
+    if let Some(value) = fields.get(RATELIMIT) {
+        return Some(("RateLimit", value.to_str().ok().and_then(|text| of_items(text, fields))));
+    }
+    if let Some(remaining) = fields.get(RATELIMIT_REMAINING) {
+        let remaining = remaining.to_str().ok().and_then(seconds);
+        return Some(("RateLimit-Reset", until_reset(remaining, || seconds(text(&RATELIMIT_RESET)?))));
+    }
+    let remaining = fields.get(X_RATELIMIT_REMAINING)?.to_str().ok().and_then(seconds);
+    Some(("X-RateLimit-Reset", until_reset(remaining, || reset(text(&X_RATELIMIT_RESET)?, now))))
+}
+
+/// No wait while something remains.
+fn until_reset(remaining: Option<Duration>, reset: impl FnOnce() -> Option<Duration>) -> Option<Duration> {
+    if remaining?.is_zero() { reset() } else { Some(Duration::ZERO) }
+}
+
+/// `limit=100, remaining=0, reset=5` is draft 07; `"burst";r=0;t=30, "day";r=7` is draft 08 and later. Of several
+/// quotas that are used up, the one that comes back last counts.
+fn of_items(text: &str, fields: &HeaderMap) -> Option<Duration> {
+    let listed: Vec<_> = items(text).collect();
+    let draft_07 = |wanted: &str| listed.iter().find_map(|item| item.name.strip_prefix(wanted)?.strip_prefix('='));
+    if let Some(remaining) = draft_07("remaining") {
+        return until_reset(seconds(remaining), || seconds(draft_07("reset")?));
+    }
+    let mut longest = None;
+    for item in &listed {
+        let wait = until_reset(seconds(item.parameter("r")?), || {
+            let window = || window_of(item.name, fields);
+            item.parameter("t").and_then(seconds).or_else(window)
+        });
+        longest = longest.max(Some(wait?));
+    }
+    longest
+}
+
+/// The window of a policy with this name, in which its quota comes back at the latest.
+fn window_of(name: &str, fields: &HeaderMap) -> Option<Duration> {
+    let policies = fields.get(RATELIMIT_POLICY)?.to_str().ok()?;
+    let policy = items(policies).find(|policy| policy.name == name)?;
+    seconds(policy.parameter("w")?)
+}
+
+#[cfg(test)]
+mod tests;
