@@ -3,6 +3,8 @@
 
 mod support;
 
+use std::sync::Arc;
+
 use portcullis::backend::State;
 use support::backend::response;
 use support::front_door::Builder;
@@ -203,6 +205,27 @@ async fn no_more_than_max_ejected_are_ejected() {
     }
 
     assert_eq!((0..5).filter(|&number| state(&lb, number) == State::Ejected).count(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_that_fail_at_the_same_moment_do_not_both_count_on_the_other() {
+    for _ in 0..10 {
+        let sick = [Backend::answering(500, "sick"), Backend::answering(500, "sick")];
+        let settings = "passive_health: { consecutive_failures: 1, ejection: 1h, max_ejection: 1h, max_ejected: 100% }";
+        let lb = Arc::new(app(&[&sick[0], &sick[1]], settings).start().await);
+        let clients = (0..8).map(|_| {
+            let lb = lb.clone();
+            tokio::spawn(async move {
+                for _ in 0..4 {
+                    assert_eq!(lb.get("/").await.status, 500);
+                }
+            })
+        });
+        for client in clients.collect::<Vec<_>>() {
+            client.await.unwrap();
+        }
+        assert_eq!((0..2).filter(|&number| state(&lb, number) == State::Healthy).count(), 1);
+    }
 }
 
 #[tokio::test]

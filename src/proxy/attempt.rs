@@ -200,7 +200,10 @@ impl Exchange {
         }
         if refusal.fault().is_of_the_backend() {
             pick.backend().record_failure(refusal.label());
-            pick.failed(Instant::now());
+            // What another backend has left of the route's time may be too little for anybody.
+            if refusal != Refusal::RouteTimeout || self.attempts.len() == 1 {
+                pick.failed(Instant::now());
+            }
         }
         false
     }

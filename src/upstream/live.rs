@@ -1,11 +1,14 @@
 //! What do live requests tell of a backend? Passes outcomes to the owner of its state, and decides what needs a look at
 //! all backends: whether one of them can be spared, and who gets the one request that tries a backend on trial.
 
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
 use http::{HeaderMap, StatusCode};
+use tokio::sync::Notify;
+use tokio::time::sleep_until;
 
-use super::{Choice, Pick, Upstream};
+use super::{Choice, OnChange, Pick, Upstream};
 use crate::backend::{Seat, State};
 use crate::balance::{Ask, Ready};
 use crate::health::Trial;
@@ -114,7 +117,7 @@ impl Upstream {
     }
 
     /// Ends the states whose time is over.
-    pub(super) fn pass_time(&self, now: Instant) {
+    fn pass_time(&self, now: Instant) {
         for member in &self.members {
             member.keeper.tick(now, &self.config.live_health);
         }
@@ -128,7 +131,36 @@ impl Upstream {
     }
 
     /// When the next state ends by itself.
-    pub(super) fn next_end(&self) -> Option<Instant> {
+    fn next_end(&self) -> Option<Instant> {
         self.members.iter().filter_map(|member| member.keeper.deadline()).min()
+    }
+}
+
+/// Chooses again whenever a state has changed or ends by itself: once for many changes that come at once.
+pub(super) async fn keep_choosing(upstream: Weak<Upstream>, changes: Arc<Notify>, on_change: OnChange) {
+    let mut told = Vec::new();
+    loop {
+        let Some(end) = upstream.upgrade().map(|upstream| upstream.next_end()) else { return };
+        tokio::select! {
+            () = changes.notified() => {}
+            () = until(end) => {}
+        }
+        let Some(upstream) = upstream.upgrade() else { return };
+        upstream.pass_time(Instant::now());
+        upstream.choose_again();
+        let states = upstream.members.iter().map(|member| (member.backend.state(), member.backend.is_on_trial()));
+        let states: Vec<_> = states.collect();
+        if told != states {
+            told = states;
+            on_change();
+        }
+    }
+}
+
+/// At this moment, or never.
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment.into()).await,
+        None => std::future::pending().await,
     }
 }

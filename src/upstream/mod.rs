@@ -13,13 +13,12 @@ mod peer;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use pingora::upstreams::peer::HttpPeer;
 use tokio::sync::Notify;
-use tokio::time::sleep_until;
 
 use crate::backend::{Backend, Lease, Loads, PeerTls, PeerTlsError, Seat, State, Task};
 use crate::balance::{self, Ask, Members, Policy};
@@ -162,7 +161,7 @@ impl Upstream {
         }
         // Before the task that chooses from now on: what changes meanwhile waits for it.
         self.choose_again();
-        tasks.push(Task::spawn(keep_choosing(Arc::downgrade(self), changes, on_change.clone())));
+        tasks.push(Task::spawn(live::keep_choosing(Arc::downgrade(self), changes, on_change.clone())));
         *self.tasks.lock().unwrap_or_else(PoisonError::into_inner) = tasks;
     }
 
@@ -297,35 +296,6 @@ impl Pick {
 
     fn member(&self) -> &Member {
         &self.upstream.members[self.member]
-    }
-}
-
-/// Chooses again whenever a state has changed or ends by itself: once for many changes that come at once.
-async fn keep_choosing(upstream: Weak<Upstream>, changes: Arc<Notify>, on_change: OnChange) {
-    let mut told = Vec::new();
-    loop {
-        let Some(end) = upstream.upgrade().map(|upstream| upstream.next_end()) else { return };
-        tokio::select! {
-            () = changes.notified() => {}
-            () = until(end) => {}
-        }
-        let Some(upstream) = upstream.upgrade() else { return };
-        upstream.pass_time(Instant::now());
-        upstream.choose_again();
-        let states = upstream.members.iter().map(|member| (member.backend.state(), member.backend.is_on_trial()));
-        let states: Vec<_> = states.collect();
-        if told != states {
-            told = states;
-            on_change();
-        }
-    }
-}
-
-/// At this moment, or never.
-async fn until(moment: Option<Instant>) {
-    match moment {
-        Some(moment) => sleep_until(moment.into()).await,
-        None => std::future::pending().await,
     }
 }
 
