@@ -161,6 +161,9 @@ async fn a_503_that_does_not_say_for_how_long_is_a_failure() {
     let lb = app(&[&polite, &well], &settings.replace("failures: 2", "failures: 1")).start().await;
     one_each(&lb).await;
     assert_eq!(state(&lb, 0), State::Throttled);
+    // Were it ejected too, that would now come to light.
+    wait_until("its wait should be over", || state(&lb, 0) != State::Throttled).await;
+    assert_eq!(state(&lb, 0), State::Healthy);
 }
 
 #[tokio::test]
