@@ -128,6 +128,30 @@ async fn a_quota_with_something_left_parks_nobody() {
 }
 
 #[tokio::test]
+async fn a_quota_nearly_used_up_steers_requests_to_the_others() {
+    for policy in ["round_robin", "least_connections", "random", "{ consistent_hash: { key: path } }"] {
+        let (low, well) = (asking(200, &[("RateLimit", "limit=100, remaining=3, reset=60")]), Backend::named("well"));
+        let lb = app(&[&low, &well], &format!("balance: {policy}")).start().await;
+        for number in 0..200 {
+            lb.get(&format!("/{number}")).await;
+        }
+        // Half of them would be its share, and an eighth is.
+        assert!((5..55).contains(&low.requests()), "{policy}: {}", low.requests());
+        assert_eq!(state(&lb, 0), State::Healthy);
+    }
+}
+
+#[tokio::test]
+async fn a_quota_nearly_used_up_is_used_while_there_is_no_other() {
+    let low = asking(200, &[("RateLimit", "limit=100, remaining=3, reset=60")]);
+    let lb = app(&[&low], "balance: round_robin").start().await;
+    for _ in 0..10 {
+        assert_eq!(lb.get("/").await.status, 200);
+    }
+    assert_eq!(low.requests(), 10);
+}
+
+#[tokio::test]
 async fn lies_are_clamped_or_ignored() {
     for (value, seconds) in [
         ("-5", None),

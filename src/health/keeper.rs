@@ -26,6 +26,7 @@ pub struct Keeper {
     born: Instant,
     kept: Mutex<Kept>,
     awaits_success: AtomicBool,
+    is_low: AtomicBool,
     window: Window,
     /// Wakes the probes when a live request failed.
     doubt: Notify,
@@ -81,6 +82,7 @@ impl Keeper {
             born: Instant::now(),
             kept: Mutex::new(Kept { machine, shown, on_change: None }),
             awaits_success: AtomicBool::new(false),
+            is_low: AtomicBool::new(false),
             window: Window::default(),
             doubt: Notify::new(),
             odd_told: AtomicBool::new(false),
@@ -209,12 +211,24 @@ impl Keeper {
                 "upstream {upstream}: backend {name} sent {field} {value:?}: {odd} (told once)"
             );
         }
+        // It says so with every response; the first is enough.
+        if let Some(low) = advice.low.filter(|_| !self.is_low()) {
+            self.change(now, |machine, now| {
+                machine.run_low(now.saturating_add(low));
+                None
+            });
+        }
         let Some(wait) = advice.wait else { return false };
         self.change(now, |machine, now| {
             machine.throttle(now.saturating_add(wait));
             Some(advice.field)
         });
         true
+    }
+
+    /// Whether its quota is nearly used up, so that others shall be asked rather.
+    pub fn is_low(&self) -> bool {
+        self.is_low.load(Relaxed)
     }
 
     /// Takes the right to the one request that may try it, if it is on trial and nobody else tries it.
@@ -247,6 +261,7 @@ impl Keeper {
         let mut kept = self.lock();
         let why = happen(&mut kept.machine, now);
         self.awaits_success.store(kept.machine.awaits_success(), Relaxed);
+        self.is_low.store(kept.machine.is_low(), Relaxed);
         let (before, after) = (kept.shown, Seen::of(&kept.machine));
         if before == after {
             return;

@@ -14,6 +14,9 @@ use crate::balance::{Ask, Ready};
 use crate::health::Trial;
 use crate::health::obey::{self, Advice};
 
+/// Of so many requests that would go to a backend whose quota is nearly used up, one does.
+const PASSED_OVER: u64 = 4;
+
 impl Pick {
     /// The head of its response is there.
     ///
@@ -89,29 +92,34 @@ impl Upstream {
         ejected < most && others().any(|other| other.state() == State::Healthy)
     }
 
-    /// Lets the policy choose. Only one request at a time goes to a backend on trial, unless nobody else is left.
+    /// Lets the policy choose. Only one request at a time goes to a backend on trial, and one in [`PASSED_OVER`] of its
+    /// share to one whose quota is nearly used up, unless nobody else is left.
     pub(super) fn choose(&self, choice: &Choice, ask: &Ask, tried: &[Seat]) -> Option<(Seat, Option<Trial>)> {
         let seat = choice.policy.choose(Ready::new(&choice.members, &self.loads, tried)?, ask);
-        if choice.on_trial.is_empty() || !choice.on_trial.contains(&seat) {
+        if !choice.on_trial.contains(&seat) && !choice.low.contains(&seat) {
             return Some((seat, None));
         }
-        Some(self.choose_with_trials(choice, ask, tried, seat))
+        Some(self.choose_with_care(choice, ask, tried, seat))
     }
 
     #[cold]
-    fn choose_with_trials(&self, choice: &Choice, ask: &Ask, tried: &[Seat], first: Seat) -> (Seat, Option<Trial>) {
-        let (mut seat, mut passed) = (first, tried.to_vec());
+    fn choose_with_care(&self, choice: &Choice, ask: &Ask, tried: &[Seat], first: Seat) -> (Seat, Option<Trial>) {
+        let (mut seat, mut passed, mut rather) = (first, tried.to_vec(), first);
+        let passes_low = !ask.random.rotate_right(32).is_multiple_of(PASSED_OVER);
         loop {
             let member = self.place(seat).and_then(|place| self.members.get(place));
-            let free = !choice.on_trial.contains(&seat) || !member.is_some_and(|member| member.backend.is_on_trial());
-            if free {
+            let on_trial = choice.on_trial.contains(&seat) && member.is_some_and(|it| it.backend.is_on_trial());
+            let low = passes_low && choice.low.contains(&seat) && member.is_some_and(|it| it.keeper.is_low());
+            if !on_trial && !low {
                 return (seat, None);
             }
-            if let Some(trial) = member.and_then(|member| member.keeper.claim_trial()) {
+            if let Some(trial) = member.filter(|_| on_trial).and_then(|member| member.keeper.claim_trial()) {
                 return (seat, Some(trial));
             }
+            // One that has little left is a better last choice than one that may fail.
+            rather = if on_trial { rather } else { seat };
             passed.push(seat);
-            let Some(ready) = Ready::new(&choice.members, &self.loads, &passed) else { return (first, None) };
+            let Some(ready) = Ready::new(&choice.members, &self.loads, &passed) else { return (rather, None) };
             seat = choice.policy.choose(ready, ask);
         }
     }

@@ -79,6 +79,8 @@ struct Choice {
     policy: Box<dyn Policy>,
     /// Those that one request at a time may try; nearly always none.
     on_trial: Vec<Seat>,
+    /// Those whose quota is nearly used up, who are passed over most of the time; nearly always none.
+    low: Vec<Seat>,
 }
 
 /// A backend chosen for one attempt.
@@ -229,11 +231,12 @@ impl Upstream {
         let chosen: Vec<_> = chosen.into_iter().filter_map(|place| self.members.get(place)).collect();
         let on_trial = chosen.iter().map(|member| &member.backend).filter(|backend| backend.is_on_trial());
         let on_trial: Vec<_> = on_trial.map(|backend| backend.seat).collect();
+        let low = chosen.iter().filter(|member| member.keeper.is_low()).map(|member| member.backend.seat).collect();
         let chosen = chosen.into_iter();
         let choice = Members::new(chosen.map(|member| (member.backend.seat, member.weight))).map(|members| {
             let start = self.turns.fetch_add(1, Relaxed);
             let policy = balance::build(&self.config.balance, &members, |seat| self.name_of(seat), start);
-            Arc::new(Choice { members, policy, on_trial })
+            Arc::new(Choice { members, policy, on_trial, low })
         });
         self.choice.store(choice);
     }

@@ -34,6 +34,8 @@ pub struct Machine {
     drained: bool,
     throttled: Option<Moment>,
     ejection: Ejection,
+    /// Until when its quota is nearly used up. This is no state: it takes requests, only fewer.
+    low: Option<Moment>,
     /// Live failures without a success in between.
     row: u32,
     /// How many ejections in the past still make the next one longer.
@@ -66,6 +68,7 @@ impl Machine {
             drained: false,
             throttled: None,
             ejection: Ejection::None,
+            low: None,
             row: 0,
             times: 0,
             well_since: Moment::ZERO,
@@ -105,7 +108,7 @@ impl Machine {
             Ejection::Until(until) | Ejection::Trial { taken: false, until, .. } => Some(until),
             Ejection::None | Ejection::Trial { taken: true, .. } => None,
         };
-        [self.throttled, ejection].into_iter().flatten().min()
+        [self.throttled, self.low, ejection].into_iter().flatten().min()
     }
 
     /// Whether a success would change anything. Nearly always it would not.
@@ -141,6 +144,16 @@ impl Machine {
     /// It asked to be left alone until a moment. Answers overtake each other, so the longest wait holds.
     pub fn throttle(&mut self, until: Moment) {
         self.throttled = self.throttled.max(Some(until));
+    }
+
+    /// Its quota is nearly used up, until a moment.
+    pub fn run_low(&mut self, until: Moment) {
+        self.low = self.low.max(Some(until));
+    }
+
+    /// Whether its quota is nearly used up.
+    pub fn is_low(&self) -> bool {
+        self.low.is_some()
     }
 
     /// A live request succeeded. Says why that changes its state, if it does.
@@ -216,6 +229,7 @@ impl Machine {
     /// Time has passed. Says why that changes its state, if it does.
     pub fn tick(&mut self, now: Moment, settings: &LiveHealth) -> Option<&'static str> {
         let mut why = None;
+        self.low = self.low.filter(|until| *until > now);
         if self.throttled.is_some_and(|until| until <= now) {
             self.throttled = None;
             why = Some("its wait is over");

@@ -50,6 +50,7 @@ enum Event {
     FailsAndIsSpared,
     Trips,
     Throttles,
+    RunsLow,
     TimePasses,
     TrialIsClaimed,
     TrialIsReleased,
@@ -57,7 +58,7 @@ enum Event {
     IsNotDrained,
 }
 
-const EVENTS: [Event; 12] = [
+const EVENTS: [Event; 13] = [
     Event::ProbePasses,
     Event::ProbeFails,
     Event::Succeeds,
@@ -65,6 +66,7 @@ const EVENTS: [Event; 12] = [
     Event::FailsAndIsSpared,
     Event::Trips,
     Event::Throttles,
+    Event::RunsLow,
     Event::TimePasses,
     Event::TrialIsClaimed,
     Event::TrialIsReleased,
@@ -92,6 +94,7 @@ fn happen(machine: &mut Machine, event: Event, now: &mut Moment) {
             }
         }
         Event::Throttles => machine.throttle(*now + seconds(2)),
+        Event::RunsLow => machine.run_low(*now + seconds(1)),
         Event::TimePasses => {
             *now += seconds(1);
             machine.tick(*now, &settings);
@@ -110,6 +113,7 @@ fn at_ten(machine: &Machine, now: Moment) -> Machine {
     let shift = |moment: Moment| (seconds(10) + moment).saturating_sub(now);
     let mut machine = machine.clone();
     machine.throttled = machine.throttled.map(shift);
+    machine.low = machine.low.map(shift);
     machine.ejection = match machine.ejection {
         Ejection::None => Ejection::None,
         Ejection::Until(until) => Ejection::Until(shift(until)),

@@ -66,7 +66,7 @@ fn nothing_and_the_past_are_no_wait_and_nothing_odd() {
 #[test]
 fn what_is_malformed_is_ignored_and_told() {
     for value in ["", "-5", "+5", "5s", "soon", "1e3", "0x10", "5, 6", "Sun, 99 Nov 1994 08:49:37 GMT", "\t", "1."] {
-        let expected = Advice { wait: None, field: "Retry-After", odd: Some(Odd::Malformed) };
+        let expected = Advice { field: "Retry-After", odd: Some(Odd::Malformed), ..Advice::default() };
         assert_eq!(advice(503, &[("retry-after", value)]), expected, "{value:?}");
     }
     let mut bytes = HeaderMap::new();
@@ -146,6 +146,31 @@ fn the_older_fields_give_seconds_or_a_moment() {
 }
 
 #[test]
+fn a_quota_of_which_less_than_a_tenth_remains_is_low() {
+    let low = |lines: &[(&str, &str)]| advice(200, lines).low.map_or(0, |low| low.as_secs());
+    for (remaining, expected) in [("1", 30), ("9", 30), ("10", 0), ("100", 0), ("0", 0)] {
+        for dialect in [
+            ("ratelimit-limit", "ratelimit-remaining", "ratelimit-reset"),
+            ("x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"),
+        ] {
+            let (limit, left, reset) = dialect;
+            assert_eq!(low(&[(limit, "100"), (left, remaining), (reset, "30")]), expected, "{dialect:?} {remaining}");
+        }
+        let draft_07 = format!("limit=100, remaining={remaining}, reset=30");
+        assert_eq!(low(&[("ratelimit", &draft_07)]), expected, "{draft_07}");
+        let draft_08 = format!("\"a\";r={remaining};t=30, \"b\";r=500;t=60");
+        let policy = ("ratelimit-policy", "\"a\";q=100;w=60, \"b\";q=1000;w=60");
+        assert_eq!(low(&[("ratelimit", &draft_08), policy]), expected, "{draft_08}");
+    }
+    assert_eq!(low(&[("ratelimit", "remaining=1, reset=30")]), 0, "of how many?");
+    assert_eq!(low(&[("ratelimit", "limit=100, remaining=1")]), 0, "until when?");
+    assert_eq!(
+        low(&[("ratelimit-limit", "100, 100;w=60"), ("ratelimit-remaining", "1"), ("ratelimit-reset", "9000")]),
+        600
+    );
+}
+
+#[test]
 fn retry_after_goes_first_and_what_is_wrong_with_it_leaves_room_for_the_others() {
     let quota = ("ratelimit", "limit=1, remaining=0, reset=30");
     assert_eq!(wait(429, &[("retry-after", "7"), quota]), 7);
@@ -176,7 +201,9 @@ proptest! {
             let some: Vec<_> = lines.iter().copied().skip(skipped).chain([("x-ratelimit-remaining", "0")]).collect();
             let advice = advice(status, &some);
             prop_assert!(advice.wait.is_none_or(|wait| !wait.is_zero() && wait <= rules().max));
-            prop_assert_eq!(advice == Advice::default(), advice.wait.is_none() && advice.odd.is_none());
+            prop_assert!(advice.low.is_none_or(|low| low <= rules().max && advice.wait.is_none()));
+            let nothing = advice.wait.is_none() && advice.low.is_none() && advice.odd.is_none();
+            prop_assert_eq!(advice == Advice::default(), nothing);
         }
     }
 
