@@ -36,6 +36,11 @@ pub enum Refusal {
     NoRoute,
     /// The route's upstream has no backend that may be used.
     NoBackend,
+    /// All backends that could serve have asked to be left alone.
+    Throttled {
+        /// The seconds until the first of them may be asked again.
+        retry_after: u32,
+    },
     /// No backend accepted the connection.
     ConnectRefused,
     /// No backend accepted the connection in time.
@@ -65,10 +70,25 @@ pub enum Refusal {
 pub enum Fault {
     /// The client: it sent what may not be sent, or too slowly, or too much.
     Client,
-    /// The backends: none could be reached, or none answered well.
+    /// The backends: none is ready, or none answered well.
     Backend,
+    /// The way to the backend, or its host: there was no connection, or it broke.
+    Network,
+    /// Nobody: what may be asked of the backends is used up.
+    Quota,
     /// Portcullis itself.
     Us,
+}
+
+impl Fault {
+    /// Whether it counts against the backend that had the request. The network does: a backend that cannot be reached
+    /// is of as little use as one that does not answer.
+    pub fn is_of_the_backend(self) -> bool {
+        match self {
+            Self::Backend | Self::Network => true,
+            Self::Client | Self::Quota | Self::Us => false,
+        }
+    }
 }
 
 /// How a request ended: the `reason` of its access log line.
@@ -130,6 +150,11 @@ impl Refusal {
         self.facts().fault
     }
 
+    /// The value of the `Retry-After` field, if it has one: in seconds.
+    pub fn retry_after(self) -> Option<u32> {
+        if let Self::Throttled { retry_after } = self { Some(retry_after) } else { None }
+    }
+
     /// The value of the `Proxy-Status` field (RFC 9209).
     pub fn proxy_status(self) -> String {
         format!("portcullis; error={}", self.facts().error)
@@ -162,7 +187,7 @@ impl Refusal {
 
     #[rustfmt::skip]
     fn facts(self) -> Facts {
-        use Fault::{Backend, Client, Us};
+        use Fault::{Backend, Client, Network, Quota, Us};
         match self {
             Self::MalformedRequest   => facts(400, "malformed_request", "the request is malformed", "http_request_error", Client),
             Self::BadHost            => facts(400, "bad_host", "the Host field is missing or malformed", "http_request_error", Client),
@@ -177,10 +202,11 @@ impl Refusal {
             Self::MethodNotSupported => facts(405, "method_not_supported", "the method is not supported", "http_request_denied", Client),
             Self::NoRoute            => facts(404, "no_route", "nothing is served here", "destination_not_found", Client),
             Self::NoBackend          => facts(503, "no_backend", "the service is not available at the moment", "destination_unavailable", Backend),
-            Self::ConnectRefused     => facts(502, "connect_refused", "the service could not be reached", "connection_refused", Backend),
-            Self::ConnectTimeout     => facts(504, "connect_timeout", "the service could not be reached in time", "connection_timeout", Backend),
+            Self::Throttled { .. }   => facts(503, "throttled", "the service asks for some patience", "destination_unavailable", Quota),
+            Self::ConnectRefused     => facts(502, "connect_refused", "the service could not be reached", "connection_refused", Network),
+            Self::ConnectTimeout     => facts(504, "connect_timeout", "the service could not be reached in time", "connection_timeout", Network),
             Self::BackendTls         => facts(502, "backend_tls", "the service could not be reached", "tls_protocol_error", Backend),
-            Self::BackendClosed      => facts(502, "backend_closed", "the service gave no complete answer", "connection_terminated", Backend),
+            Self::BackendClosed      => facts(502, "backend_closed", "the service gave no complete answer", "connection_terminated", Network),
             Self::BackendProtocol    => facts(502, "backend_protocol", "the service gave no valid answer", "http_protocol_error", Backend),
             Self::FirstByteTimeout   => facts(504, "first_byte_timeout", "the service took too long to answer", "http_response_timeout", Backend),
             Self::AttemptTimeout     => facts(504, "attempt_timeout", "the service took too long to answer", "http_response_timeout", Backend),
@@ -231,6 +257,7 @@ mod tests {
         Refusal::MethodNotSupported,
         Refusal::NoRoute,
         Refusal::NoBackend,
+        Refusal::Throttled { retry_after: 1 },
         Refusal::ConnectRefused,
         Refusal::ConnectTimeout,
         Refusal::BackendTls,

@@ -23,9 +23,10 @@ const POLICIES: [&str; 6] = [
 fn app(balance: &str, backends: &[(&Backend, &str)]) -> support::front_door::Builder {
     let line = |(backend, more): &(&Backend, &str)| format!("      - {{ url: \"{}\"{more} }}\n", backend.url());
     let list = backends.iter().map(line).collect::<String>();
+    // Nor ejections: who was stopped shall be chosen again as soon as it is back.
     Lb::yaml(format!(
-        "upstreams:\n  app:\n    balance: {balance}\n    health_check: none\n    backends:\n{list}\
-         routes: [{{ upstream: app }}]\n"
+        "upstreams:\n  app:\n    balance: {balance}\n    health_check: none\n    passive_health: none\n    backends:\n\
+         {list}routes: [{{ upstream: app }}]\n"
     ))
 }
 

@@ -164,3 +164,23 @@ async fn a_terminal_gets_colours_and_no_line_that_is_wider() {
     let wide = wide.map(|line| line.trim_end().chars().count()).collect::<Vec<_>>();
     assert!(wide.len() >= 3 && wide.iter().all(|&width| width <= 60), "{lines:#?}");
 }
+
+#[tokio::test]
+async fn the_operator_sees_who_is_left_alone_and_hears_of_a_lie_once() {
+    let answer = |status, field| Backend::writing(support::backend::response(status, &[field], ""));
+    let liar = answer(429, ("Retry-After", "-5 soon"));
+    let (busy, sick) = (answer(429, ("Retry-After", "90")), Backend::answering(500, "sick"));
+    let program = program(&[&liar, &busy, &sick], "on_change");
+    let address = program.line_with("listening on").await.rsplit(' ').next().unwrap().parse().unwrap();
+    program.line_with("app: 3 backends, 3 HEALTHY").await;
+    for _ in 0..20 {
+        Client::tcp(address).await.exchange("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
+    }
+
+    assert!(row(&program, &busy, "THROTTLED").await[2].ends_with('s'));
+    assert!(row(&program, &sick, "EJECTED").await[2].ends_with('s'));
+    program.line_with(&format!("backend {} is THROTTLED for 90.0s: Retry-After", busy.address())).await;
+    program.line_with(&format!("backend {} is EJECTED for 30.0s: requests fail in a row", sick.address())).await;
+    let lies = program.lines_with("it is not understood", 1).await;
+    assert!(lies.len() == 1 && lies[0].contains("sent Retry-After \"-5 soon\""), "{lies:?}");
+}

@@ -25,11 +25,12 @@ fn attempts(line: &Value, backends: &[&Backend]) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
-/// Requests go to the first backend, and to the second only once the first has failed.
+/// Requests go to the first backend, and to the second only once the first has failed; however often it does.
 fn first_then(first: &Backend, second: &Backend, retry: &str) -> Builder {
     Lb::yaml(format!(
         "upstreams:\n  app:\n    backends:\n      - \"{}\"\n      - {{ url: \"{}\", backup: true }}\n    \
-         health_check: none\n    timeouts: {{ first_byte: 400ms }}\n\
+         health_check: none\n    passive_health: none\n    obey: {{ retry_after: false }}\n    \
+         timeouts: {{ first_byte: 400ms }}\n\
          routes:\n  - upstream: app\n    retry: {retry}\n",
         first.url(),
         second.url()
@@ -214,6 +215,25 @@ async fn the_budget_is_spent_to_its_last_retry_and_no_further() {
             assert_eq!(attempts(line, &[&bad, &good]), format!("a={last}!retry_budget_exhausted"));
         }
     }
+}
+
+#[tokio::test]
+async fn who_asks_to_be_left_alone_is_and_its_request_goes_elsewhere_whatever_its_method() {
+    let first = Backend::scripted(Script::each([vec![
+        Act::ReadBody,
+        Act::Write(response(429, &[("Retry-After", "60")], "slow down")),
+    ]]));
+    let second = Backend::answering(200, "hello");
+    let text = first_then(&first, &second, "{}").text().replace("obey: { retry_after: false }", "obey: {}");
+    let lb = Lb::yaml(text).start().await;
+
+    for _ in 0..2 {
+        let answer = send(&lb, "POST", "body").await;
+        assert_eq!((answer.status, answer.text().as_str()), (200, "hello"));
+    }
+
+    assert_eq!(first.requests(), 1, "it is left alone for a minute");
+    assert_eq!(attempts(&lb.access_log(2).await[0], &[&first, &second]), "a=status_429 b=ok");
 }
 
 #[tokio::test]

@@ -8,12 +8,12 @@ mod histogram;
 mod numbers;
 mod peer_tls;
 mod seat;
+mod standing;
 mod task;
 
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use std::time::{Duration, SystemTime};
 
 use arc_swap::{ArcSwap, Guard};
@@ -21,40 +21,14 @@ use arc_swap::{ArcSwap, Guard};
 use crate::config::{self, Target};
 
 use self::numbers::Numbers;
+use self::standing::Shown;
 
 pub use self::estimate::{Estimates, Moment};
 pub use self::numbers::{LastError, Reading};
 pub use self::peer_tls::{PeerTls, PeerTlsError};
 pub use self::seat::{Block, Lease, Loads, SEATS_PER_BLOCK, Seat};
+pub use self::standing::{Standing, State};
 pub use self::task::Task;
-
-/// How a backend is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum State {
-    /// Not probed yet.
-    Pending,
-    /// Takes requests.
-    Healthy,
-    /// Fails its probes.
-    Unreachable,
-}
-
-impl State {
-    /// The word for logs, metrics and tables.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Pending => "PENDING",
-            Self::Healthy => "HEALTHY",
-            Self::Unreachable => "UNREACHABLE",
-        }
-    }
-}
-
-impl std::fmt::Display for State {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.pad(self.as_str())
-    }
-}
 
 /// One server of an upstream, with its living numbers.
 #[derive(Debug)]
@@ -69,7 +43,7 @@ pub struct Backend {
     pub tls: bool,
     /// Its place among the in-flight counts of its upstream.
     pub seat: Seat,
-    state: AtomicU8,
+    standing: Shown,
     addresses: ArcSwap<Vec<SocketAddr>>,
     numbers: Numbers,
 }
@@ -87,7 +61,7 @@ impl Backend {
             target: config.target.clone(),
             tls: config.tls,
             seat,
-            state: AtomicU8::new(State::Pending as u8),
+            standing: Shown::default(),
             addresses: ArcSwap::from_pointee(addresses),
             numbers: Numbers::default(),
         }
@@ -95,17 +69,23 @@ impl Backend {
 
     /// Its state.
     pub fn state(&self) -> State {
-        match self.state.load(Relaxed) {
-            healthy if healthy == State::Healthy as u8 => State::Healthy,
-            unreachable if unreachable == State::Unreachable as u8 => State::Unreachable,
-            _ => State::Pending,
-        }
+        self.standing.state()
+    }
+
+    /// Whether it is EJECTED and single requests try it.
+    pub fn is_on_trial(&self) -> bool {
+        self.standing.is_on_trial()
+    }
+
+    /// How long its state still lasts, if it ends by itself.
+    pub fn state_left(&self) -> Option<Duration> {
+        self.standing.left(SystemTime::now())
     }
 
     /// Sets its state; only `health` does.
-    pub fn set_state(&self, state: State) {
-        self.state.store(state as u8, Relaxed);
-        if state == State::Healthy {
+    pub fn set_standing(&self, standing: Standing) {
+        self.standing.set(standing);
+        if standing.state == State::Healthy {
             self.numbers.seen_healthy(SystemTime::now());
         }
     }

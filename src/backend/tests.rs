@@ -15,10 +15,26 @@ fn somewhere() -> Backend {
 fn every_state_is_read_back_as_it_was_set() {
     let backend = somewhere();
     assert_eq!(backend.state(), State::Pending);
-    for state in [State::Healthy, State::Unreachable, State::Pending] {
-        backend.set_state(state);
-        assert_eq!(backend.state(), state);
+    for state in State::ALL {
+        backend.set_standing(state.into());
+        assert_eq!((backend.state(), backend.is_on_trial(), backend.state_left()), (state, false, None));
     }
+    backend.set_standing(Standing { on_trial: true, ..State::Ejected.into() });
+    assert_eq!((backend.state(), backend.is_on_trial()), (State::Ejected, true));
+}
+
+#[test]
+fn a_state_that_ends_says_how_long_it_lasts() {
+    let backend = somewhere();
+    let until = Some(SystemTime::now() + Duration::from_secs(60));
+    backend.set_standing(Standing { until, ..State::Throttled.into() });
+    let left = backend.state_left().unwrap();
+    assert!(left > Duration::from_secs(50) && left <= Duration::from_secs(60), "{left:?}");
+    backend.set_standing(Standing {
+        until: Some(SystemTime::UNIX_EPOCH + Duration::from_secs(1)),
+        ..State::Ejected.into()
+    });
+    assert_eq!(backend.state_left(), Some(Duration::ZERO));
 }
 
 #[test]

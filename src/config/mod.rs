@@ -35,8 +35,8 @@ pub use route::{Action, Expose, HeaderEdits, HostPattern, Match, PathPattern, Re
 pub use secret::Secret;
 pub use surroundings::{Surroundings, load};
 pub use upstream::{
-    Backend, Balance, HashKey, HealthCheck, Protocol, SameSite, Schedule, Sticky, Target, Upstream, UpstreamTimeouts,
-    UpstreamTls,
+    Backend, Balance, Breaker, HashKey, HealthCheck, LiveHealth, Obey, Protocol, SameSite, Schedule, Sticky, Target,
+    Upstream, UpstreamTimeouts, UpstreamTls,
 };
 
 /// A whole configuration, checked.

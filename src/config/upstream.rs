@@ -21,6 +21,10 @@ pub struct Upstream {
     pub backends: Vec<Backend>,
     /// How their health is found out.
     pub health_check: HealthCheck,
+    /// What live requests do to their state.
+    pub live_health: LiveHealth,
+    /// What they may ask of us.
+    pub obey: Obey,
     /// With strictly fewer ready than this share (0 to 1), all are used.
     pub panic_threshold: f64,
     /// What the share of fit backends of a tier is multiplied with to see whether it has enough; 1.4 for 140%.
@@ -158,6 +162,50 @@ pub struct Schedule {
     pub fall: u32,
     /// Successes in a row that make it HEALTHY again.
     pub rise: u32,
+}
+
+/// What live requests do to the state of a backend.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LiveHealth {
+    /// Failures in a row that eject; `None` if a row alone does not.
+    pub consecutive_failures: Option<u32>,
+    /// The share of failures that ejects.
+    pub breaker: Option<Breaker>,
+    /// How long a first ejection lasts.
+    pub ejection: Duration,
+    /// How long one lasts at most.
+    pub max_ejection: Duration,
+    /// The share (0 to 1) of the backends that may be ejected at once; one always may.
+    pub max_ejected: f64,
+}
+
+impl LiveHealth {
+    /// Whether live requests count for nothing.
+    pub fn is_off(&self) -> bool {
+        self.consecutive_failures.is_none() && self.breaker.is_none()
+    }
+}
+
+/// The share of failures that is too much.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Breaker {
+    /// The share, 0 to 1.
+    pub trip_at: f64,
+    /// Of fewer requests than this it says nothing.
+    pub of_at_least: u32,
+    /// The requests that it is a share of: those of this last while.
+    pub window: Duration,
+}
+
+/// What backends may ask of us.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Obey {
+    /// To wait, with `Retry-After` on a 429 or a 503.
+    pub retry_after: bool,
+    /// To wait, with fields that say that a quota is used up.
+    pub rate_limit_fields: bool,
+    /// How long at most.
+    pub max: Duration,
 }
 
 /// How long a backend may take.

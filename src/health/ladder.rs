@@ -1,4 +1,4 @@
-//! Is it alive? The state of one backend from the results of its probes, and when the next probe is due.
+//! Is it alive? What the probes of one backend say, and when the next probe is due.
 //!
 //! PENDING until the first result, which decides at once. From HEALTHY, `fall` failures in a row lead to UNREACHABLE;
 //! from there `rise` successes in a row lead back. Every kind of failure counts the same: a wrong status is no worse
@@ -6,25 +6,35 @@
 
 use std::time::Duration;
 
-use crate::backend::State;
 use crate::config::Schedule;
 
 /// How far a pause strays from what was asked for, up or down: a tenth.
 const JITTER: f64 = 0.1;
 
-/// The health of one backend.
-#[derive(Clone, Copy, Debug)]
+/// What the probes of one backend say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Rung {
+    /// Nothing: it has not been probed yet.
+    Unknown,
+    /// It passes.
+    Up,
+    /// It fails.
+    Down,
+}
+
+/// The health of one backend by its probes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Ladder {
     fall: u32,
     rise: u32,
-    state: State,
+    rung: Rung,
     /// Results in a row that do not agree with the state.
     against: u32,
     results: Results,
 }
 
 /// How many results there have been, as far as it matters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Results {
     None,
     One,
@@ -35,33 +45,55 @@ impl Ladder {
     /// A backend of which nothing is known. At least one result is needed for each change, whatever the numbers.
     pub fn new(fall: u32, rise: u32) -> Self {
         let (fall, rise) = (fall.max(1), rise.max(1));
-        Self { fall, rise, state: State::Pending, against: 0, results: Results::None }
+        Self { fall, rise, rung: Rung::Unknown, against: 0, results: Results::None }
     }
 
-    /// How the backend is.
-    pub fn state(&self) -> State {
-        self.state
+    /// A backend that is not probed is taken to be up.
+    pub fn unprobed() -> Self {
+        Self { rung: Rung::Up, ..Self::new(1, 1) }
     }
 
-    /// Takes the result of a probe; answers the new state if it changes.
-    pub fn record(&mut self, success: bool) -> Option<State> {
+    /// The same with other numbers, as after a reload. What was known is kept until enough probes disagree.
+    #[must_use]
+    pub fn again(self, fall: u32, rise: u32) -> Self {
+        let results = if self.rung == Rung::Unknown { Results::None } else { Results::One };
+        Self { rung: self.rung, results, ..Self::new(fall, rise) }
+    }
+
+    /// What the probes say.
+    pub fn rung(&self) -> Rung {
+        self.rung
+    }
+
+    /// Takes the result of a probe; says whether that has moved it to another rung.
+    pub fn record(&mut self, success: bool) -> bool {
         self.results = if self.results == Results::None { Results::One } else { Results::Several };
-        let (speaks_for, needed) = match self.state {
-            State::Pending => (None, 1),
-            State::Healthy => (Some(true), self.fall),
-            State::Unreachable => (Some(false), self.rise),
+        let (speaks_for, needed) = match self.rung {
+            Rung::Unknown => (None, 1),
+            Rung::Up => (Some(true), self.fall),
+            Rung::Down => (Some(false), self.rise),
         };
         if speaks_for == Some(success) {
             self.against = 0;
-            return None;
+            return false;
         }
         self.against += 1;
         if self.against < needed {
-            return None;
+            return false;
         }
         self.against = 0;
-        self.state = if success { State::Healthy } else { State::Unreachable };
-        Some(self.state)
+        self.rung = if success { Rung::Up } else { Rung::Down };
+        true
+    }
+
+    /// Takes the failure of a live request for that of a probe, but never for the last one that is needed: that a
+    /// backend is gone shall be a probe's word. Says whether the next probe is now due sooner.
+    pub fn doubt(&mut self) -> bool {
+        let up = self.rung == Rung::Up;
+        if up {
+            self.against = (self.against + 1).min(self.fall - 1);
+        }
+        up
     }
 
     /// How long to wait before the next probe; `random` is a fresh random number.
@@ -98,50 +130,50 @@ mod tests {
     }
 
     /// The state after results, `+` and `-`.
-    fn check(fall: u32, rise: u32, results: &str) -> State {
+    fn check(fall: u32, rise: u32, results: &str) -> Rung {
         let mut ladder = Ladder::new(fall, rise);
         for result in results.chars() {
             ladder.record(result == '+');
         }
-        ladder.state()
+        ladder.rung()
     }
 
     #[test]
     fn the_first_result_decides_at_once() {
-        assert_eq!(check(3, 2, ""), State::Pending);
-        assert_eq!(check(3, 2, "+"), State::Healthy);
-        assert_eq!(check(3, 2, "-"), State::Unreachable);
+        assert_eq!(check(3, 2, ""), Rung::Unknown);
+        assert_eq!(check(3, 2, "+"), Rung::Up);
+        assert_eq!(check(3, 2, "-"), Rung::Down);
     }
 
     #[test]
     fn results_must_come_in_a_row() {
-        assert_eq!(check(3, 2, "+--"), State::Healthy);
-        assert_eq!(check(3, 2, "+---"), State::Unreachable);
-        assert_eq!(check(3, 2, "+--+--"), State::Healthy);
-        assert_eq!(check(3, 2, "-+-+"), State::Unreachable);
-        assert_eq!(check(3, 2, "-++"), State::Healthy);
+        assert_eq!(check(3, 2, "+--"), Rung::Up);
+        assert_eq!(check(3, 2, "+---"), Rung::Down);
+        assert_eq!(check(3, 2, "+--+--"), Rung::Up);
+        assert_eq!(check(3, 2, "-+-+"), Rung::Down);
+        assert_eq!(check(3, 2, "-++"), Rung::Up);
     }
 
     #[test]
     fn zero_counts_as_one() {
-        assert_eq!(check(0, 0, "+-"), State::Unreachable);
-        assert_eq!(check(0, 0, "-+"), State::Healthy);
+        assert_eq!(check(0, 0, "+-"), Rung::Down);
+        assert_eq!(check(0, 0, "-+"), Rung::Up);
     }
 
     /// The definition once more, by looking back over all results instead of counting.
-    fn by_looking_back(fall: usize, rise: usize, results: &[bool]) -> State {
-        let mut state = State::Pending;
+    fn by_looking_back(fall: usize, rise: usize, results: &[bool]) -> Rung {
+        let mut state = Rung::Unknown;
         let mut since_change = VecDeque::new();
         for &success in results {
             since_change.push_front(success);
             let last =
                 |wanted, count| since_change.len() >= count && since_change.iter().take(count).all(|&r| r == wanted);
             let next = match state {
-                State::Pending if success => State::Healthy,
-                State::Pending => State::Unreachable,
-                State::Healthy if last(false, fall) => State::Unreachable,
-                State::Unreachable if last(true, rise) => State::Healthy,
-                State::Healthy | State::Unreachable => state,
+                Rung::Unknown if success => Rung::Up,
+                Rung::Unknown => Rung::Down,
+                Rung::Up if last(false, fall) => Rung::Down,
+                Rung::Down if last(true, rise) => Rung::Up,
+                Rung::Up | Rung::Down => state,
             };
             if next != state {
                 state = next;
@@ -158,14 +190,47 @@ mod tests {
                 let results: Vec<bool> = (0..10).map(|bit| bits >> bit & 1 == 1).collect();
                 let mut ladder = Ladder::new(fall, rise);
                 for seen in 1..=results.len() {
-                    let before = ladder.state();
+                    let before = ladder.rung();
                     let change = ladder.record(results[seen - 1]);
                     let expected = by_looking_back(fall as usize, rise as usize, &results[..seen]);
-                    assert_eq!(ladder.state(), expected, "{fall}/{rise}: {:?}", &results[..seen]);
-                    assert_eq!(change, (expected != before).then_some(expected));
+                    assert_eq!(ladder.rung(), expected, "{fall}/{rise}: {:?}", &results[..seen]);
+                    assert_eq!(change, expected != before);
                 }
             }
         }
+    }
+
+    #[test]
+    fn doubts_alone_never_end_in_a_fall() {
+        for fall in 1..4 {
+            let mut ladder = Ladder::new(fall, 2);
+            assert!(!ladder.doubt(), "nothing is known, so nothing can be doubted");
+            ladder.record(true);
+            for _ in 0..10 {
+                assert!(ladder.doubt());
+                assert_eq!(ladder.rung(), Rung::Up);
+            }
+            assert!(ladder.record(false), "one probe is enough now");
+            assert!(!ladder.doubt());
+        }
+    }
+
+    #[test]
+    fn a_passing_probe_ends_the_doubts() {
+        let mut ladder = Ladder::new(3, 2);
+        ladder.record(true);
+        ladder.doubt();
+        ladder.doubt();
+        ladder.record(true);
+        assert!(!ladder.record(false) && !ladder.record(false));
+    }
+
+    #[test]
+    fn what_was_known_outlives_a_reload() {
+        let mut ladder = Ladder::new(3, 2);
+        ladder.record(false);
+        assert_eq!(ladder.again(1, 1).rung(), Rung::Down);
+        assert_eq!(Ladder::new(3, 2).again(1, 1).pause(&schedule(), u64::MAX), Duration::ZERO);
     }
 
     #[test]

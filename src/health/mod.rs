@@ -1,9 +1,16 @@
-//! Who is alive? Probes, and how many of them must agree before a backend's state changes.
+//! How is it? Probes, live requests and what a backend says of itself, and the one state that follows from them.
 
+mod keeper;
 mod ladder;
+mod machine;
+pub mod obey;
 mod probe;
 mod watch;
+mod window;
 
-pub use self::ladder::Ladder;
+pub use self::keeper::{Keeper, OnChange, Trial};
+pub use self::ladder::{Ladder, Rung};
+pub use self::machine::{Consequence, Machine, Moment};
 pub use self::probe::Probe;
-pub use self::watch::{OnChange, watch};
+pub use self::watch::watch;
+pub use self::window::Window;

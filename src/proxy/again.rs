@@ -57,7 +57,8 @@ impl Exchange {
         let is_bad = head.status.is_client_error() || head.status.is_server_error();
         let Some(attempt) = self.attempt.as_ref().filter(|_| is_bad) else { return Ok(()) };
         let seat = attempt.pick.backend().seat;
-        match self.once_more(session, Failure::Status(head.status.as_u16()), seat) {
+        let failure = if attempt.throttled { Failure::Throttled } else { Failure::Status(head.status.as_u16()) };
+        match self.once_more(session, failure, seat) {
             Ok(_) => {
                 self.retries.status = Some(head.status);
                 self.retries.dropped = Some(Box::new(head.clone()));

@@ -20,7 +20,7 @@ use super::exchange::{Again, Attempt, Exchange, Phase};
 use super::lesson;
 use super::snapshot::Plan;
 use super::watch::Late;
-use crate::answer::{self, Fault, Refusal};
+use crate::answer::{self, Refusal};
 use crate::config::{HashKey, UpstreamTimeouts};
 use crate::retry::{self, Failure, Verdict};
 use crate::upstream::Connect;
@@ -50,8 +50,15 @@ impl Exchange {
                 continue;
             };
             let timed_by_us = peer.options.read_timeout.is_none();
-            self.attempt =
-                Some(Attempt { pick, began: now, sent: now, phase: Phase::Waiting, timed_by_us, no_retry: None });
+            self.attempt = Some(Attempt {
+                pick,
+                began: now,
+                sent: now,
+                phase: Phase::Waiting,
+                timed_by_us,
+                throttled: false,
+                no_retry: None,
+            });
             // What the last attempt failed with is in its own record; the exchange may yet end well.
             self.refusal = None;
             return Ok(peer);
@@ -71,7 +78,7 @@ impl Exchange {
         let ask = self.ask(plan, head, now);
         let pick = self.pick_of_session(plan, head).or_else(|| upstream.pick(&ask, &self.tried));
         // What the last attempt failed with tells more than that there is nobody left.
-        let pick = pick.ok_or(self.refusal.unwrap_or(Refusal::NoBackend))?;
+        let pick = pick.ok_or_else(|| self.refusal.unwrap_or_else(|| cause::of_no_pick(upstream)))?;
         Ok(Again { pick, fresh: false })
     }
 
@@ -135,6 +142,8 @@ impl Exchange {
             true => backend.record_error_answer(latency, head.status.as_u16()),
             false => backend.record_answer(latency),
         }
+        let waits = attempt.pick.answered(head.status, &head.headers, now);
+        attempt.throttled = waits && head.status == StatusCode::TOO_MANY_REQUESTS;
         self.response_moved(now);
     }
 
@@ -169,7 +178,7 @@ impl Exchange {
     pub(super) fn not_connected(&mut self, session: &Session, peer: &HttpPeer, error: &Error) -> bool {
         let refusal = cause::of_no_connection(error);
         self.refusal = Some(refusal);
-        let Some(pick) = self.end_attempt(refusal.label()) else { return false };
+        let Some(mut pick) = self.end_attempt(refusal.label()) else { return false };
         let now = Instant::now();
         if self.time_left(now).is_zero() {
             // It was the route's time that was short, not the backend that was slow.
@@ -186,6 +195,7 @@ impl Exchange {
         }
         pick.backend().record_failure(refusal.label());
         pick.learn(lesson::FAILED, now);
+        pick.failed(now);
         moves && self.move_on(session, pick.backend().seat)
     }
 
@@ -207,7 +217,7 @@ impl Exchange {
         };
         self.refusal = Some(refusal);
         let answered = self.attempt.as_ref().is_some_and(|attempt| attempt.phase != Phase::Waiting);
-        let Some(pick) = self.end_attempt(refusal.label()) else { return false };
+        let Some(mut pick) = self.end_attempt(refusal.label()) else { return false };
         let failure = if answered { Failure::Other } else { cause::failure(refusal, error, reused) };
         let next = self.once_more(session, failure, pick.backend().seat);
         if next == Ok(Next::SameAgain) {
@@ -217,9 +227,14 @@ impl Exchange {
             self.again = Some(Again { pick, fresh: failure == Failure::StaleConnection });
             return true;
         }
-        if refusal.fault() == Fault::Backend {
+        if refusal.fault().is_of_the_backend() {
             pick.backend().record_failure(refusal.label());
-            pick.learn(lesson::FAILED, Instant::now());
+            let now = Instant::now();
+            pick.learn(lesson::FAILED, now);
+            // What another backend has left of the route's time may be too little for anybody.
+            if refusal != Refusal::RouteTimeout || self.attempts.len() == 1 {
+                pick.failed(now);
+            }
         }
         next.map_err(|reason| self.note_reason(reason)).is_ok()
     }

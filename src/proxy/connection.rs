@@ -1,7 +1,7 @@
 //! Which connection does this request belong to? The facts of one downstream connection, found from any hook.
 //!
 //! One `HttpProxy` serves every listener, and its hooks see only the session. So every request runs in a task-local
-//! scope that [`current`] reads. This file decides nothing about a request.
+//! scope that `current` reads. This file decides nothing about a request.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};

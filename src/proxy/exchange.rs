@@ -80,6 +80,8 @@ pub(super) struct Attempt {
     pub(super) phase: Phase,
     /// Whether our watch times the response; else Pingora does, as on a connection that others may share.
     pub(super) timed_by_us: bool,
+    /// It was answered by a 429 that is obeyed.
+    pub(super) throttled: bool,
     /// Why no retry follows, if one might have been expected.
     pub(super) no_retry: Option<&'static str>,
 }

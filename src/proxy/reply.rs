@@ -8,8 +8,8 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::header::{
-    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, DATE, ETAG, LAST_MODIFIED, LOCATION, TRAILER,
-    TRANSFER_ENCODING,
+    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, DATE, ETAG, LAST_MODIFIED, LOCATION, RETRY_AFTER,
+    TRAILER, TRANSFER_ENCODING,
 };
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use pingora::Result;
@@ -19,13 +19,13 @@ use tokio::io::AsyncReadExt;
 
 use super::exchange::{Exchange, Request};
 use super::forward;
-use crate::answer::{Fault, Refusal, httpdate};
+use crate::answer::{Refusal, httpdate};
 use crate::filter::Answer;
 
 /// Where ACME clients look (RFC 8555, section 8.3).
 const ACME_PREFIX: &str = "/.well-known/acme-challenge/";
 
-/// https://www.w3.org/TR/server-timing/
+/// <https://www.w3.org/TR/server-timing/>
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
 /// Fields that speak of a body, besides those whose names begin with `content-`.
@@ -49,6 +49,9 @@ pub(super) async fn refuse(session: &mut Session, exchange: &mut Exchange, refus
     head.insert_header(CONTENT_TYPE, "text/plain; charset=utf-8")?;
     head.insert_header("proxy-status", refusal.proxy_status())?;
     head.insert_header(CACHE_CONTROL, "no-store")?;
+    if let Some(seconds) = refusal.retry_after() {
+        head.insert_header(RETRY_AFTER, seconds)?;
+    }
     if refusal == Refusal::MethodNotSupported {
         head.insert_header("allow", "GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH")?;
     }
@@ -58,7 +61,7 @@ pub(super) async fn refuse(session: &mut Session, exchange: &mut Exchange, refus
 /// Answers an exchange that failed. If a backend's answer was dropped for a retry, the client had better get that than
 /// our own: its status and fields, but for those that belong to the body that is gone.
 pub(super) async fn fail(session: &mut Session, exchange: &mut Exchange, refusal: Refusal) -> Result<()> {
-    let dropped = exchange.dropped_answer().filter(|_| refusal.fault() == Fault::Backend);
+    let dropped = exchange.dropped_answer().filter(|_| refusal.fault().is_of_the_backend());
     let Some(mut theirs) = dropped else { return refuse(session, exchange, refusal).await };
     exchange.refusal = Some(refusal);
     let version = theirs.version;

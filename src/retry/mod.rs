@@ -32,6 +32,8 @@ pub enum Failure {
     Timeout,
     /// This is the status of the response.
     Status(u16),
+    /// The backend did not take the request, and asks to be left alone: a 429 (RFC 6585, section 4) that is obeyed.
+    Throttled,
     /// Anything else.
     Other,
 }
@@ -146,7 +148,12 @@ fn deserves_a_free_try(failure: Failure, when: &RetryWhen) -> bool {
     match failure {
         Failure::StaleConnection | Failure::NotTaken => true,
         Failure::RefusedStream => !when.refused_stream,
-        Failure::Connect | Failure::Reset | Failure::Timeout | Failure::Status(_) | Failure::Other => false,
+        Failure::Connect
+        | Failure::Reset
+        | Failure::Timeout
+        | Failure::Status(_)
+        | Failure::Throttled
+        | Failure::Other => false,
     }
 }
 
@@ -154,14 +161,20 @@ fn obstacle(wanted: &Retry, failure: Failure, may_arrive_twice: bool, now: &Circ
     let obstacles = [
         (!asks_for(&wanted.when, failure), Reason::NotAsked),
         (wanted.attempts <= 1 + now.retries, Reason::AttemptsUsedUp),
-        (!may_arrive_twice && failure != Failure::RefusedStream, Reason::NotIdempotent),
+        (!may_arrive_twice && !was_not_taken(failure), Reason::NotIdempotent),
         (!now.replayable, Reason::BodyTooLarge),
         (now.time_left < TIME_MIN, Reason::NoTime),
     ];
     obstacles.into_iter().find(|(stands, _)| *stands).map(|(_, reason)| reason)
 }
 
-/// Whether the configuration names this failure.
+/// Whether the backend has said that it did nothing with the request, so that any method may be sent again.
+fn was_not_taken(failure: Failure) -> bool {
+    matches!(failure, Failure::RefusedStream | Failure::Throttled)
+}
+
+/// Whether the configuration names this failure. Whoever obeys a backend that wants to be left alone wants its requests
+/// served elsewhere.
 fn asks_for(when: &RetryWhen, failure: Failure) -> bool {
     match failure {
         Failure::Connect => when.connect,
@@ -169,6 +182,7 @@ fn asks_for(when: &RetryWhen, failure: Failure) -> bool {
         Failure::RefusedStream => when.refused_stream,
         Failure::Timeout => when.timeout,
         Failure::Status(status) => when.statuses.contains(&status),
+        Failure::Throttled => true,
         Failure::Other => false,
     }
 }
@@ -176,7 +190,7 @@ fn asks_for(when: &RetryWhen, failure: Failure) -> bool {
 /// Whether a retry may go to a backend that has been tried, when there is no other. One that has answered would say
 /// the same once more, and its answer is at hand.
 pub fn may_use_the_same(failure: Failure) -> bool {
-    !matches!(failure, Failure::Status(_))
+    !matches!(failure, Failure::Status(_) | Failure::Throttled)
 }
 
 /// How long to wait before a backend is used again: anything up to a bound that doubles, so that those who failed

@@ -15,6 +15,16 @@ use crate::balance::{self, Ask, Members, Policy, Ready};
 /// Who may be chosen now: at least one tier.
 pub(super) struct Choice {
     tiers: Box<[Serving]>,
+    care: Care,
+}
+
+/// Those that a request is given only with care; nearly always nobody.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Care {
+    /// One request at a time may try them.
+    pub(super) on_trial: Vec<Seat>,
+    /// Their quota is nearly used up, and they are passed over most of the time.
+    pub(super) low: Vec<Seat>,
 }
 
 /// A tier that serves.
@@ -27,9 +37,14 @@ pub(super) struct Serving {
 
 impl Choice {
     /// `None` when no tier serves.
-    pub(super) fn new(tiers: impl IntoIterator<Item = Serving>) -> Option<Self> {
+    pub(super) fn new(tiers: impl IntoIterator<Item = Serving>, care: Care) -> Option<Self> {
         let tiers: Box<[Serving]> = tiers.into_iter().collect();
-        (!tiers.is_empty()).then_some(Self { tiers })
+        (!tiers.is_empty()).then_some(Self { tiers, care })
+    }
+
+    /// Who is given requests only with care.
+    pub(super) fn care(&self) -> &Care {
+        &self.care
     }
 
     /// A seat that was not tried, of the tier that the request falls to, or else of another one.
@@ -50,12 +65,12 @@ impl Choice {
     }
 
     /// Whether it says the same as these tiers with these members.
-    pub(super) fn is(&self, tiers: &[(Tier, Members)]) -> bool {
+    pub(super) fn is(&self, tiers: &[(Tier, Members)], care: &Care) -> bool {
         let same = |(ours, (theirs, members)): (&Serving, &(Tier, Members))| {
             let members_too = ours.members.seats() == members.seats() && ours.members.weights() == members.weights();
             ours.number == theirs.number && ours.share == theirs.share && members_too
         };
-        self.tiers.len() == tiers.len() && self.tiers.iter().zip(tiers).all(same)
+        self.care == *care && self.tiers.len() == tiers.len() && self.tiers.iter().zip(tiers).all(same)
     }
 
     /// By the key and not by chance, where there is a key, so that it keeps its tier too. The half of the hash that
@@ -131,7 +146,7 @@ mod tests {
             let policy = build(balance, &members, |Seat(seat)| seat.to_string(), 0);
             Serving { number, share: f64::from(share) / 100.0, members, policy }
         };
-        Choice::new((0..).zip(shares).map(serving)).unwrap()
+        Choice::new((0..).zip(shares).map(serving), Care::default()).unwrap()
     }
 
     fn asks(count: u64) -> impl Iterator<Item = Ask> {

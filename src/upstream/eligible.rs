@@ -2,7 +2,11 @@
 //!
 //! The best group that has anyone serves, and only it:
 //!
-//! 1. HEALTHY; 2. PENDING.
+//! 1. HEALTHY; 2. PENDING; 3. EJECTED.
+//!
+//! That those of the last group fail was concluded from a few requests, and to refuse would be certain failure.
+//! One that is on trial counts as HEALTHY here; that only one request at a time tries it is seen to by `pick`. One that
+//! is THROTTLED or DRAINING is never chosen: it is alive, but it or the operator said no.
 //!
 //! *Panic*: when strictly fewer of them are alive than the threshold (1 of 2 is not fewer than 50%), the few would
 //! drown in the work of the many, or the probes are wrong rather than the backends. Then all are used whatever their
@@ -38,16 +42,25 @@ pub fn eligible(backends: &[Candidate], panic_threshold: f64) -> Vec<usize> {
         weighty.filter(|(_, backend)| choose(backend)).map(|(place, _)| place).collect()
     };
     if in_panic(backends, panic_threshold) {
-        return places(&|_| true);
+        return places(&|backend| may_be_asked(backend.state));
     }
-    let groups = [State::Healthy, State::Pending].into_iter().map(|state| places(&|backend| backend.state == state));
-    groups.into_iter().find(|places| !places.is_empty()).unwrap_or_default()
+    let states = [State::Healthy, State::Pending, State::Ejected];
+    let mut groups = states.into_iter().map(|state| places(&|backend| backend.state == state));
+    groups.find(|places| !places.is_empty()).unwrap_or_default()
+}
+
+/// Whether a backend in this state may get a request when nobody better can.
+fn may_be_asked(state: State) -> bool {
+    match state {
+        State::Healthy | State::Pending | State::Ejected | State::Unreachable => true,
+        State::Throttled | State::Draining => false,
+    }
 }
 
 /// Whether fewer are alive than the threshold asks for.
 pub fn in_panic(backends: &[Candidate], panic_threshold: f64) -> bool {
     let backends = backends.iter().filter(|backend| backend.weight > 0);
-    let alive = backends.clone().filter(|backend| backend.state != State::Unreachable);
+    let alive = backends.clone().filter(|backend| !matches!(backend.state, State::Unreachable | State::Ejected));
     (alive.count() as f64) < panic_threshold * backends.count() as f64
 }
 
@@ -57,12 +70,15 @@ mod tests {
 
     use super::*;
 
-    /// By letters: `H`, `P`, `U`, and `0` for a HEALTHY one of weight 0.
+    /// By the first letters of their states, and `0` for a HEALTHY one of weight 0.
     fn backends(states: &str) -> Vec<Candidate> {
         let backend = |letter: char| {
             let state = match letter {
                 'H' | '0' => State::Healthy,
                 'P' => State::Pending,
+                'T' => State::Throttled,
+                'E' => State::Ejected,
+                'D' => State::Draining,
                 _ => State::Unreachable,
             };
             Candidate { state, weight: u32::from(letter != '0') }
@@ -102,6 +118,26 @@ mod tests {
     }
 
     #[test]
+    fn ejected_backends_serve_last_and_in_a_panic() {
+        check("EH", 0.5, &[1]);
+        check("EP", 0.5, &[1]);
+        check("ET", 0.5, &[0]);
+        check("E", 0.0, &[0]);
+        check("EEH", 0.5, &[0, 1, 2]);
+        check("EU", 0.0, &[0]);
+    }
+
+    #[test]
+    fn throttled_and_draining_backends_are_never_chosen() {
+        check("TD", 0.5, &[]);
+        check("TTH", 0.5, &[2]);
+        check("THU", 1.0, &[1, 2]);
+        check("TUU", 0.5, &[1, 2]);
+        check("T", 1.0, &[]);
+        check("DH", 0.5, &[1]);
+    }
+
+    #[test]
     fn without_a_threshold_nobody_may_be_left() {
         check("UUU", 0.0, &[]);
         check("", 0.5, &[]);
@@ -117,7 +153,7 @@ mod tests {
     proptest! {
         #[test]
         fn nobody_of_weight_0_and_nobody_while_there_is_someone_better(
-            states in "[HPU0]{0,10}", panic_threshold in 0.0..=1.0,
+            states in "[HPUTED0]{0,10}", panic_threshold in 0.0..=1.0,
         ) {
             let backends = backends(&states);
             let chosen = eligible(&backends, panic_threshold);
@@ -128,9 +164,10 @@ mod tests {
             }
             let panics = chosen.iter().any(|&place| backends[place].state == State::Unreachable);
             prop_assert!(!panics || panic_threshold > 0.0);
-            let usable = backends.iter().any(|one| one.weight > 0);
-            prop_assert!(!chosen.is_empty() || !usable || panic_threshold == 0.0
-                || backends.iter().all(|one| one.weight == 0 || one.state == State::Unreachable));
+            prop_assert!(chosen.iter().all(|&place| may_be_asked(backends[place].state)));
+            let left = |one: &Candidate| one.weight > 0 && matches!(one.state,
+                State::Healthy | State::Pending | State::Ejected);
+            prop_assert!(!chosen.is_empty() || !backends.iter().any(left));
         }
     }
 }

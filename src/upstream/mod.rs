@@ -10,6 +10,7 @@ pub mod dial;
 pub mod discovery;
 pub mod eligible;
 mod lesson;
+mod live;
 mod peer;
 pub mod slow_start;
 pub mod sticky;
@@ -17,18 +18,17 @@ pub mod tiers;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use pingora::upstreams::peer::HttpPeer;
 use tokio::sync::Notify;
-use tokio::time::timeout;
 
 use crate::backend::{Backend, Lease, Loads, Moment, PeerTls, PeerTlsError, Seat, State, Task};
 use crate::balance::Ask;
 use crate::config;
-use crate::health;
+use crate::health::{self, Keeper, Trial};
 use crate::retry::Budget;
 
 use self::addresses::Addresses;
@@ -65,6 +65,10 @@ pub struct Upstream {
     slow_start: Option<Mutex<SlowStart>>,
     /// Whether too few are alive, as the log was last told.
     in_panic: AtomicBool,
+    /// Held while it is decided whether a backend can be spared.
+    ejecting: Mutex<()>,
+    /// Held while it is worked out who may be chosen.
+    choosing: Mutex<()>,
     /// The probes and look-ups, which end when the upstream is dropped.
     tasks: Mutex<Vec<Task>>,
 }
@@ -77,6 +81,8 @@ pub struct Member {
     pub weight: u32,
     /// Which tier it is in: the next takes what one cannot carry.
     pub tier: u32,
+    /// Owns its state, and outlives reloads too.
+    keeper: Arc<Keeper>,
     addresses: Addresses,
     template: PeerTemplate,
 }
@@ -87,6 +93,10 @@ pub struct Pick {
     member: usize,
     /// One in-flight request on it, given back with the pick.
     _lease: Lease,
+    /// Given back with the pick too.
+    _trial: Option<Trial>,
+    /// How many requests had failed in a row before this one seemed to succeed.
+    row: Option<u32>,
 }
 
 impl Upstream {
@@ -95,24 +105,27 @@ impl Upstream {
     pub fn new(config: &config::Upstream, old: Option<&Self>) -> Result<Arc<Self>, PeerTlsError> {
         let tls = Arc::new(PeerTls::load(&config.tls)?);
         let mut known: HashMap<_, _> = old.map(Self::known_backends).unwrap_or_default();
-        let mut free = FreeSeats::beside(known.values().map(|backend| backend.seat), old.map(|old| &old.loads));
+        let known_seats = known.values().map(|keeper| keeper.backend().seat);
+        let mut free = FreeSeats::beside(known_seats, old.map(|old| &old.loads));
         let mut newcomers = Vec::new();
         let members: Box<[Member]> = config
             .backends
             .iter()
             .map(|entry| {
                 let kept = known.remove(&(entry.target.clone(), entry.tls, entry.name.clone()));
-                let backend = kept.unwrap_or_else(|| {
+                let keeper = kept.unwrap_or_else(|| {
                     let seat = free.take();
                     newcomers.push(seat);
-                    Arc::new(Backend::new(&config.name, entry, seat))
+                    Arc::new(Keeper::new(Arc::new(Backend::new(&config.name, entry, seat))))
                 });
+                let backend = keeper.backend().clone();
                 Member {
                     weight: entry.weight,
                     tier: entry.tier,
                     addresses: Addresses::default(),
                     template: PeerTemplate::new(config, &backend, &tls),
                     backend,
+                    keeper,
                 }
             })
             .collect();
@@ -133,6 +146,8 @@ impl Upstream {
             // Front doors that start together shall not all begin with the first backend.
             turns: AtomicU64::new(fastrand::u64(..)),
             in_panic: AtomicBool::new(old.is_some_and(|old| old.in_panic.load(Relaxed))),
+            ejecting: Mutex::default(),
+            choosing: Mutex::default(),
             tasks: Mutex::default(),
         }))
     }
@@ -150,15 +165,16 @@ impl Upstream {
         let (check, protocol) = (&self.config.health_check, self.config.protocol);
         let changes = Arc::new(Notify::new());
         let mut tasks = Vec::new();
-        for backend in self.members.iter().map(|member| member.backend.clone()) {
+        for member in &self.members {
             let changes = changes.clone();
-            let changed = Arc::new(move || changes.notify_one());
-            tasks.extend(health::watch(backend.clone(), check, protocol, self.tls.clone(), changed));
-            tasks.extend(dns::resolve_forever(backend, resolver.clone()));
+            member.keeper.tell(Arc::new(move || changes.notify_one()));
+            member.keeper.drain(member.weight == 0);
+            tasks.extend(health::watch(member.keeper.clone(), check, protocol, self.tls.clone()));
+            tasks.extend(dns::resolve_forever(member.backend.clone(), resolver.clone()));
         }
         // Before the task that chooses from now on: what changes meanwhile waits for it.
         let look_again = self.choose_again();
-        tasks.push(Task::spawn(keep_choosing(Arc::downgrade(self), look_again, changes, on_change.clone())));
+        tasks.push(Task::spawn(live::keep_choosing(Arc::downgrade(self), look_again, changes, on_change.clone())));
         *self.tasks.lock().unwrap_or_else(PoisonError::into_inner) = tasks;
     }
 
@@ -189,46 +205,49 @@ impl Upstream {
 
     /// Chooses a backend that is not among `tried`; `None` when there is none.
     ///
-    /// Once all that may be chosen have been tried, any other that is not UNREACHABLE gets its turn: one of
+    /// Once all that may be chosen have been tried, any other that is HEALTHY, PENDING or EJECTED gets its turn: one of
     /// another tier, while the probes have not yet noticed that the others are gone.
     pub fn pick(self: &Arc<Self>, ask: &Ask, tried: &[Seat]) -> Option<Pick> {
         let choice = self.choice.load();
-        let chosen = choice.as_ref().and_then(|choice| choice.choose(&self.loads, ask, tried));
-        let seat = chosen.or_else(|| self.last_resort(tried))?;
+        let chosen = choice.as_ref().and_then(|choice| self.choose(choice, ask, tried));
+        let (seat, trial) = chosen.or_else(|| Some((self.last_resort(tried)?, None)))?;
         let member = self.place(seat)?;
-        Some(Pick { upstream: self.clone(), member, _lease: self.loads.lease(seat) })
+        Some(Pick { upstream: self.clone(), member, _lease: self.loads.lease(seat), _trial: trial, row: None })
     }
 
     fn last_resort(&self, tried: &[Seat]) -> Option<Seat> {
-        let untried = |member: &&Member| {
-            let fit = member.weight > 0 && member.backend.state() != State::Unreachable;
-            fit && !tried.contains(&member.backend.seat)
-        };
         // Nothing has been tried: the states alone have said that nobody may serve.
         if tried.is_empty() {
             return None;
         }
-        let order = |member: &&Member| (member.backend.state() != State::Healthy, member.tier);
-        let best = self.members.iter().filter(untried).min_by_key(order);
-        best.map(|member| member.backend.seat)
+        let untried = |member: &&Member| member.weight > 0 && !tried.contains(&member.backend.seat);
+        let candidates = self.members.iter().filter(untried);
+        let ranked =
+            candidates.filter_map(|member| Some(((tiers::rank(member.backend.state())?, member.tier), member)));
+        ranked.min_by_key(|(rank, _)| *rank).map(|(_, member)| member.backend.seat)
     }
 
-    /// Works out anew who may be chosen; for one task at a time, or an older choice might replace a newer one. Says when
-    /// it has to be done again even if no state changes.
+    /// Works out anew who may be chosen; one at a time, or an older choice might replace a newer one. Says when it has to
+    /// be done again even if no state changes.
     fn choose_again(&self) -> Option<Duration> {
+        let _turn = self.choosing.lock();
         let slow_start = self.note_states();
-        let candidate = |member: &Member| Candidate { state: member.backend.state(), weight: member.weight };
-        let candidates: Vec<_> = self.members.iter().map(|member| (member.tier, candidate(member))).collect();
+        let candidate = |member: &Member| {
+            let on_trial = member.backend.is_on_trial();
+            let state = if on_trial { State::Healthy } else { member.backend.state() };
+            (member.tier, Candidate { state, weight: member.weight })
+        };
+        let candidates: Vec<_> = self.members.iter().map(candidate).collect();
         let rule = Rule { overflow: self.config.overflow, panic_threshold: self.config.panic_threshold };
         let tiers = tiers(&candidates, rule);
         self.tell_panic(tiers.iter().any(|tier| tier.in_panic));
         let tiers: Vec<_> = tiers.into_iter().filter_map(|tier| self.with_members(tier, slow_start.as_ref())).collect();
-        let old = self.choice.load();
+        let (old, care) = (self.choice.load(), self.care());
         let look_again = slow_start.and_then(|(slow_start, _)| slow_start.next_look());
-        if old.as_ref().is_some_and(|old| old.is(&tiers)) {
+        if old.as_ref().is_some_and(|old| old.is(&tiers, &care)) {
             return look_again;
         }
-        let choice = Choice::new(tiers.into_iter().map(|(tier, members)| self.serving(&tier, members)));
+        let choice = Choice::new(tiers.into_iter().map(|(tier, members)| self.serving(&tier, members)), care);
         self.tell_shares(old.as_deref(), choice.as_ref());
         self.choice.store(choice.map(Arc::new));
         look_again
@@ -256,9 +275,9 @@ impl Upstream {
         self.place(seat).and_then(|place| self.members.get(place)).map_or("", |member| &member.backend.name)
     }
 
-    fn known_backends(&self) -> HashMap<(config::Target, bool, Arc<str>), Arc<Backend>> {
+    fn known_backends(&self) -> HashMap<(config::Target, bool, Arc<str>), Arc<Keeper>> {
         let key = |backend: &Backend| (backend.target.clone(), backend.tls, backend.name.clone());
-        self.members.iter().map(|member| (key(&member.backend), member.backend.clone())).collect()
+        self.members.iter().map(|member| (key(&member.backend), member.keeper.clone())).collect()
     }
 }
 
@@ -303,30 +322,6 @@ fn loads(config: &config::Upstream, old: Option<&Upstream>, seats: usize, newcom
     let now = Moment::of(Instant::now());
     newcomers.iter().filter_map(|&seat| Some((loads.estimates()?, seat))).for_each(|(all, seat)| all.forget(seat, now));
     loads
-}
-
-/// Chooses again whenever a state has changed (once for many changes that come at once), and while somebody's share
-/// grows.
-async fn keep_choosing(
-    upstream: Weak<Upstream>,
-    mut look_again: Option<Duration>,
-    changes: Arc<Notify>,
-    on_change: OnChange,
-) {
-    loop {
-        let changed = match look_again {
-            Some(within) => timeout(within, changes.notified()).await.is_ok(),
-            None => {
-                changes.notified().await;
-                true
-            }
-        };
-        let Some(upstream) = upstream.upgrade() else { return };
-        look_again = upstream.choose_again();
-        if changed {
-            on_change();
-        }
-    }
 }
 
 /// Hands out the seats that no backend holds, lowest first. A backend that is gone holds its seat until its last

@@ -54,7 +54,7 @@ impl SlowStart {
     /// Takes note of a state.
     pub fn note(&mut self, seat: Seat, state: State, now: Instant) {
         match (state, self.cold.get(&seat)) {
-            (State::Unreachable, _) => {
+            (State::Unreachable | State::Ejected, _) => {
                 self.cold.insert(seat, Cold::Out);
             }
             (State::Healthy, Some(Cold::Out)) => {
@@ -63,7 +63,7 @@ impl SlowStart {
             (State::Healthy, Some(&Cold::Since(began))) if now.saturating_duration_since(began) >= self.window => {
                 self.cold.remove(&seat);
             }
-            (State::Healthy | State::Pending, _) => {}
+            (State::Healthy | State::Pending | State::Throttled | State::Draining, _) => {}
         }
     }
 

@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime};
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::hmac::{self, HMAC_SHA256, Key};
 
+use super::choice::Choice;
 use super::{Pick, Upstream};
 use crate::backend::{Seat, State};
 use crate::config::{self, Secret};
@@ -93,8 +94,11 @@ impl Upstream {
         let member = self.members.get(place)?;
         // Whatever its tier: a session that has begun on a backup stays there.
         let fit = member.weight > 0 && member.backend.state() == State::Healthy;
-        let chosen = || self.choice.load().as_ref().is_some_and(|choice| choice.contains(seat));
-        (fit || chosen()).then(|| Pick { upstream: self.clone(), member: place, _lease: self.loads.lease(seat) })
+        let chosen = |choice: &Arc<Choice>| choice.contains(seat) && !choice.care().on_trial.contains(&seat);
+        if !fit && !self.choice.load().as_ref().is_some_and(chosen) {
+            return None;
+        }
+        Some(Pick { upstream: self.clone(), member: place, _lease: self.loads.lease(seat), _trial: None, row: None })
     }
 }
 

@@ -91,11 +91,12 @@ fn groups(backends: &[(u32, Candidate)]) -> Vec<Group> {
 }
 
 /// How willingly a backend in this state is asked: 0 first; `None` only in a panic, if at all.
-fn rank(state: State) -> Option<u8> {
+pub(super) fn rank(state: State) -> Option<u8> {
     match state {
         State::Healthy => Some(0),
         State::Pending => Some(1),
-        State::Unreachable => None,
+        State::Ejected => Some(2),
+        State::Unreachable | State::Throttled | State::Draining => None,
     }
 }
 

@@ -6,6 +6,7 @@
 mod files;
 mod lint;
 mod listener;
+mod live;
 mod retry;
 mod route;
 mod upstream;

@@ -6,7 +6,7 @@ use http::HeaderValue;
 use rustls::pki_types::ServerName;
 
 use super::files::given;
-use super::{Check, Names};
+use super::{Check, Names, live};
 use crate::config::file::{self, Map, Marked};
 use crate::config::{Backend, Balance, HealthCheck, Schedule, Sticky, Target, Upstream, UpstreamTimeouts, UpstreamTls};
 
@@ -33,6 +33,8 @@ impl Check<'_> {
             balance: self.balance(&upstream.balance),
             backends: self.backends(upstream),
             health_check: self.health_check(upstream.health_check.as_ref()),
+            live_health: self.live_health(upstream),
+            obey: live::obey(upstream),
             panic_threshold: upstream.panic_threshold.0,
             overflow: self.overflow(&upstream.overflow),
             slow_start: *upstream.slow_start,

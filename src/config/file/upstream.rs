@@ -9,6 +9,7 @@ use serde_json::{Value as Json, json};
 use super::backend::Backend;
 use super::decode::{Decode, Marked, refuse, scalar, written};
 use super::leaves::{CookieName, FilePath, Share, Timeout};
+use super::live::{Breaker, Obey, PassiveHealth};
 use super::section::section;
 use crate::config::problem::{Problems, Spot, suggest};
 use crate::config::tree::{Node, Value};
@@ -24,6 +25,12 @@ section! {
         backends: Vec<Marked<Backend>>,
         /// How their health is found out. Left out it is a TCP connect; `none` is no check, they are always healthy.
         health_check: Option<HealthCheck> = "{}",
+        /// What live requests do to their state. `none` is nothing.
+        passive_health: Option<PassiveHealth> = "{}",
+        /// Ejects a backend when too large a share of its requests fails, also when they do not fail in a row.
+        breaker: Option<Breaker> = "null",
+        /// When a backend that asks to be left alone is left alone.
+        obey: Obey = "{}",
         /// With strictly fewer ready than this share, all are used rather than none.
         panic_threshold: Share = "50%",
         /// The next tier takes the rest when the share of fit backends of a tier, times this, is under 100%.
@@ -39,7 +46,7 @@ section! {
         /// TLS towards the backends whose URL is `https`.
         tls: UpstreamTls = "{}",
     }
-    later { discover, passive_health, breaker, obey, queue, concurrency }
+    later { discover, queue, concurrency }
 }
 
 /// How a backend is chosen.

@@ -5,15 +5,15 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU16, AtomicU32, Ordering::Relaxed};
-use std::time::Instant;
 
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixListener};
 
 use super::*;
-use crate::backend::Seat;
-use crate::config::{self, CertificateFiles, Target, UpstreamTls};
+use crate::backend::{Backend, Seat, State};
+use crate::config::{self, CertificateFiles, LiveHealth, Target, UpstreamTls};
+use crate::health::OnChange;
 
 /// What a scripted backend answers.
 const SILENCE: u16 = 0;
@@ -94,8 +94,10 @@ fn start(
     let changes = Changes::default();
     let (heard, whose) = (changes.clone(), Arc::downgrade(backend));
     let on_change: OnChange = Arc::new(move || heard.lock().unwrap().extend(whose.upgrade().map(|it| it.state())));
+    let keeper = Arc::new(Keeper::new(backend.clone()));
+    keeper.tell(on_change);
     let tls = Arc::new(PeerTls::load(tls).unwrap());
-    (watch(backend.clone(), check, protocol, tls, on_change), changes)
+    (watch(keeper, check, protocol, tls), changes)
 }
 
 async fn until(what: &str, condition: impl Fn() -> bool) {
@@ -232,11 +234,39 @@ async fn a_state_from_before_a_reload_is_kept_until_enough_probes_disagree() {
     let script = Script::answering(500);
     let _server = script.serve(listener);
     let backend = at(address);
-    backend.set_state(State::Healthy);
-    let (_task, changes) = start(&backend, &http(schedule()), Protocol::Http1, &no_files());
+    let keeper = Arc::new(Keeper::new(backend.clone()));
+    keeper.probed(&Ok(()));
+    let tls = Arc::new(PeerTls::load(&no_files()).unwrap());
+    let _task = watch(keeper, &http(schedule()), Protocol::Http1, tls);
+    assert_eq!(backend.state(), State::Healthy);
     reaches(&backend, State::Unreachable).await;
     assert!(script.probes.load(Relaxed) >= 3);
-    assert_eq!(*changes.lock().unwrap(), [State::Unreachable]);
+}
+
+#[tokio::test]
+async fn a_live_failure_brings_the_next_probe_nearer() {
+    let (listener, address) = listen().await;
+    let script = Script::answering(200);
+    let _server = script.serve(listener);
+    let keeper = Arc::new(Keeper::new(at(address)));
+    let tls = Arc::new(PeerTls::load(&no_files()).unwrap());
+    let rare = Schedule { interval: Duration::from_secs(3600), ..schedule() };
+    let _task = watch(keeper.clone(), &http(rare), Protocol::Http1, tls);
+    // The second probe comes at any time within the hour.
+    reaches(keeper.backend(), State::Healthy).await;
+    let before = script.probes.load(Relaxed);
+    let settings = LiveHealth {
+        consecutive_failures: Some(5),
+        breaker: None,
+        ejection: Duration::from_secs(30),
+        max_ejection: Duration::from_secs(30),
+        max_ejected: 0.5,
+    };
+    until("a probe", || {
+        keeper.failed(std::time::Instant::now(), None, &settings);
+        script.probes.load(Relaxed) > before
+    })
+    .await;
 }
 
 #[tokio::test]

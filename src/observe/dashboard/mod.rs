@@ -58,6 +58,10 @@ pub struct Row {
     pub backend: Arc<str>,
     /// Its state.
     pub state: State,
+    /// How long that still lasts, if it ends by itself.
+    pub state_left: Option<Duration>,
+    /// Whether it is EJECTED and single requests try it.
+    pub on_trial: bool,
     /// Its weight.
     pub weight: u32,
     /// Its tier.
@@ -91,6 +95,8 @@ impl Row {
         Self {
             backend: backend.name.clone(),
             state: backend.state(),
+            state_left: backend.state_left(),
+            on_trial: backend.is_on_trial(),
             weight: config.weight,
             tier: config.tier,
             in_flight,

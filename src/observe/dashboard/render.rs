@@ -64,8 +64,11 @@ fn select(rows: &[Row]) -> (Vec<&Row>, Vec<&Row>) {
     }
     shown.sort_by_key(|row| match row.state {
         State::Unreachable => 0,
-        State::Pending => 1,
-        State::Healthy => 2,
+        State::Ejected => 1,
+        State::Throttled => 2,
+        State::Pending => 3,
+        State::Draining => 4,
+        State::Healthy => 5,
     });
     let cut = shown.split_off(MOST_ROWS);
     (shown, cut)
@@ -75,7 +78,7 @@ fn select(rows: &[Row]) -> (Vec<&Row>, Vec<&Row>) {
 fn summary<'a>(rows: impl Iterator<Item = &'a Row>, what: &str) -> String {
     let states: Vec<_> = rows.map(|row| row.state).collect();
     let mut words = format!("{}{what}", states.len());
-    for state in [State::Healthy, State::Pending, State::Unreachable] {
+    for state in State::ALL {
         let count = states.iter().filter(|&&other| other == state).count();
         if count > 0 {
             let _ = write!(words, ", {count} {}", state.as_str());
@@ -88,7 +91,7 @@ fn cells(row: &Row) -> [String; 11] {
     let tier = if row.tier > 0 { format!(" tier {}", row.tier) } else { String::new() };
     [
         clip(&escape(&row.backend), LONGEST_NAME),
-        row.state.as_str().to_owned(),
+        state(row),
         format!("{}{tier}", row.weight),
         row.in_flight.to_string(),
         row.rate.map_or("-".to_owned(), rate),
@@ -99,6 +102,17 @@ fn cells(row: &Row) -> [String; 11] {
         healthy(row),
         row.last_error.as_ref().map_or("-".to_owned(), |(what, ago)| format!("{} ({})", escape(what), age(*ago))),
     ]
+}
+
+/// `EJECTED 30s`: with what is left of it, rounded up so that it never says 0.
+fn state(row: &Row) -> String {
+    let word = row.state.as_str();
+    match row.state_left.map(|left| left.as_secs_f64().ceil() as u64) {
+        _ if row.on_trial => format!("{word} trial"),
+        None => word.to_owned(),
+        Some(seconds @ ..=120) => format!("{word} {}s", seconds.max(1)),
+        Some(seconds) => format!("{word} {}m", seconds.div_ceil(60)),
+    }
 }
 
 /// How wide each column is, and how many there are.
@@ -153,8 +167,8 @@ impl Columns {
 fn hue(state: State) -> u8 {
     match state {
         State::Healthy => 32,
-        State::Pending => 33,
-        State::Unreachable => 31,
+        State::Pending | State::Throttled | State::Draining => 33,
+        State::Ejected | State::Unreachable => 31,
     }
 }
 
@@ -191,7 +205,9 @@ fn escape(text: &str) -> String {
 fn healthy(row: &Row) -> String {
     match row.state {
         State::Healthy => "now".to_owned(),
-        State::Pending | State::Unreachable => row.last_healthy.map_or("never".to_owned(), age),
+        State::Pending | State::Throttled | State::Ejected | State::Unreachable | State::Draining => {
+            row.last_healthy.map_or("never".to_owned(), age)
+        }
     }
 }
 

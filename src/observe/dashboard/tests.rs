@@ -9,6 +9,8 @@ fn row(backend: &str, state: State) -> Row {
     Row {
         backend: backend.into(),
         state,
+        state_left: None,
+        on_trial: false,
         weight: 1,
         tier: 0,
         in_flight: 0,
@@ -48,6 +50,22 @@ fn three() -> Report {
         },
         Row { tier: 1, ..row("spare", State::Pending) },
     ])
+}
+
+#[test]
+fn a_state_that_ends_shows_what_is_left_of_it() {
+    let timed = |name, state, seconds| Row { state_left: Some(Duration::from_secs_f64(seconds)), ..row(name, state) };
+    let report = table(vec![
+        timed("a", State::Throttled, 11.2),
+        timed("b", State::Ejected, 0.0),
+        timed("c", State::Ejected, 240.5),
+        Row { on_trial: true, ..row("d", State::Ejected) },
+        row("e", State::Draining),
+    ]);
+    let text = render(&report, None, false);
+    let states: Vec<_> = text.lines().skip(2).map(|line| line.get(9..22).unwrap().trim_end()).collect();
+    assert_eq!(states, ["THROTTLED 12s", "EJECTED 1s", "EJECTED 5m", "EJECTED trial", "DRAINING"]);
+    assert!(text.starts_with("app: 5 backends, 1 DRAINING, 1 THROTTLED, 3 EJECTED\n"), "{text}");
 }
 
 #[test]
