@@ -24,7 +24,26 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 RELEASE = os.path.join(os.environ.get("CARGO_TARGET_DIR", os.path.join(HERE, "..", "target")), "release")
 TICK = os.sysconf("SC_CLK_TCK")
-CASES = {"h1": "H1, small", "tls": "TLS 1.3, H1, small", "h2": "TLS 1.3, H2, small, 16 streams", "h1-64k": "H1, 64 KiB"}
+CASES = {"h1": "H1, small", "tls": "TLS 1.3, H1, small", "h2": "TLS 1.3, H2, small, 16 streams",
+         "h1-page": "H1, a browser's page", "tls-page": "TLS 1.3, H1, a browser's page",
+         "h2-page": "TLS 1.3, H2, a browser's page, 16 streams", "h1-64k": "H1, 64 KiB"}
+
+# What a browser sends with a request for a page, shortened a little; the answer has 4 KiB and ten fields.
+BROWSER = {
+    "Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,image/webp,*/*;q=0.8",
+    "Accept-Encoding": "gzip, deflate, br, zstd",
+    "Accept-Language": "en-GB,en;q=0.8,de;q=0.6",
+    "Cache-Control": "max-age=0",
+    "Cookie": "session=7f3c1d9a2b6e4f508c1d9a2b6e4f5081; theme=dark",
+    "Referer": "https://localhost/before",
+    "Sec-Fetch-Dest": "document",
+    "Sec-Fetch-Mode": "navigate",
+    "Sec-Fetch-Site": "same-origin",
+    "Upgrade-Insecure-Requests": "1",
+    "User-Agent": "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
+}
+PAGE_FIELDS = {"Cache-Control": "private, max-age=60", "X-Frame-Options": "DENY", "X-Content-Type-Options": "nosniff",
+               "Referrer-Policy": "same-origin", "Content-Language": "en", "Vary": "Accept-Encoding"}
 
 
 def free_port():
@@ -92,11 +111,15 @@ class Bench:
     def start_origin(self):
         with open(os.path.join(self.folder, "64k"), "w") as file:
             file.write("x" * 65536)
+        with open(os.path.join(self.folder, "page"), "w") as file:
+            file.write("x" * 4096)
+        page_fields = " ".join(f'add_header {name} "{value}";' for name, value in PAGE_FIELDS.items())
         conf = self.write("origin.conf", f"""
 user root; daemon off; worker_processes 1; pid {self.folder}/origin.pid; error_log /dev/null;
 events {{ worker_connections 4096; }}
 http {{ access_log off; keepalive_requests 1000000000; keepalive_timeout 600s; sendfile on;
   server {{ listen 127.0.0.1:{self.origin} backlog=4096; root {self.folder};
+    location = /page {{ {page_fields} }}
     location = / {{ return 200 "hello world\\n"; }} }} }}""")
         self.spawn(1, ["nginx", "-c", conf], self.origin)
 
@@ -171,13 +194,15 @@ backend app
 
 def load(case, plain, secure, seconds):
     """Requests answered in one slice."""
-    if case == "h2":
-        command = ["h2load", "-c", "4", "-m", "16", "-t", "1", "-D", str(seconds), f"https://127.0.0.1:{secure}/"]
+    protocol, _, what = case.partition("-")
+    path = f"/{what}"
+    fields = [part for name, value in BROWSER.items() for part in ("-H", f"{name}: {value}")] if what == "page" else []
+    url = f"http://127.0.0.1:{plain}{path}" if protocol == "h1" else f"https://127.0.0.1:{secure}{path}"
+    if protocol == "h2":
+        command = ["h2load", "-c", "4", "-m", "16", "-t", "1", "-D", str(seconds), *fields, url]
         pattern = r"(\d+) succeeded"
     else:
-        path = "/64k" if case == "h1-64k" else "/"
-        url = f"https://127.0.0.1:{secure}{path}" if case == "tls" else f"http://127.0.0.1:{plain}{path}"
-        command = ["wrk", "-c", "32", "-t", "1", "-d", f"{seconds}s", url]
+        command = ["wrk", "-c", "32", "-t", "1", "-d", f"{seconds}s", *fields, url]
         pattern = r"(\d+) requests in"
     out = subprocess.run(["taskset", "-c", "1", *command], capture_output=True, text=True, timeout=seconds + 20).stdout
     if "Non-2xx" in out:
