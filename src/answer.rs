@@ -3,7 +3,7 @@
 //! One enum serves the client, the access log and `Proxy-Status`, so that they never disagree. No refusal tells
 //! anything about the inside: no address, no path, no error text. This file does not decide when to refuse.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use http::StatusCode;
 
@@ -226,22 +226,11 @@ pub fn httpdate(at: SystemTime) -> String {
     )
 }
 
-/// The pause that a `Retry-After` asks for, in seconds or until a date (RFC 9110, section 10.2.3); none for a date in the
-/// past.
-pub fn retry_after(text: &str, now: SystemTime) -> Option<Duration> {
-    let text = text.trim();
-    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
-        // More digits than fit mean: very long.
-        return Some(Duration::from_secs(text.parse().unwrap_or(u64::MAX)));
-    }
-    let until = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
-    Some(SystemTime::from(until).duration_since(now).unwrap_or_default())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::collections::HashSet;
+    use std::time::Duration;
 
     const ALL: &[Refusal] = &[
         Refusal::MalformedRequest,
@@ -280,24 +269,6 @@ mod tests {
             assert_eq!(refusal.status().as_u16(), refusal.facts().status, "{refusal:?}");
             let clients_fault = refusal.fault() == Fault::Client;
             assert_eq!(refusal.status().is_client_error(), clients_fault, "{refusal:?}");
-        }
-    }
-
-    #[test]
-    fn a_pause_is_given_in_seconds_or_until_a_date() {
-        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
-        for (text, expected) in [
-            ("120", Some(120)),
-            (" 0 ", Some(0)),
-            ("99999999999999999999999", Some(u64::MAX)),
-            ("Sun, 06 Nov 1994 08:50:37 GMT", Some(60)),
-            ("Sun, 06 Nov 1994 08:48:37 GMT", Some(0)),
-            ("-5", None),
-            ("1.5", None),
-            ("soon", None),
-            ("", None),
-        ] {
-            assert_eq!(retry_after(text, now), expected.map(Duration::from_secs), "{text:?}");
         }
     }
 

@@ -3,11 +3,10 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use http::StatusCode;
-use http::header::RETRY_AFTER;
 use pingora::http::ResponseHeader;
 
 use super::exchange::{Exchange, Phase};
-use crate::answer;
+use crate::health::obey;
 use crate::upstream::Lesson;
 
 /// There was no answer, through the backend's fault.
@@ -18,8 +17,7 @@ pub(super) fn of_answer(head: &ResponseHeader, latency: Duration) -> Lesson {
     if !head.status.is_server_error() && head.status != StatusCode::TOO_MANY_REQUESTS {
         return Lesson::Answered(latency);
     }
-    let text = head.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
-    Lesson::Failed { retry_after: text.and_then(|text| answer::retry_after(text, SystemTime::now())) }
+    Lesson::Failed { retry_after: obey::retry_after(&head.headers, &SystemTime::now) }
 }
 
 impl Exchange {
@@ -36,6 +34,7 @@ impl Exchange {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use http::header::RETRY_AFTER;
 
     fn check(status: u16, retry_after: Option<&str>, expected: Lesson) {
         let mut head = ResponseHeader::build(status, None).unwrap();

@@ -96,8 +96,8 @@ fn advise(field: &'static str, left: Option<Left>, max: Duration) -> Advice {
     }
 }
 
-/// The wait that `Retry-After` asks for; `None` if it is malformed. A date in the past is no wait.
-fn retry_after(fields: &HeaderMap, now: &impl Fn() -> SystemTime) -> Option<Duration> {
+/// The wait that `Retry-After` asks for; `None` if there is none, or it is malformed. A date in the past is no wait.
+pub fn retry_after(fields: &HeaderMap, now: &impl Fn() -> SystemTime) -> Option<Duration> {
     let text = fields.get(RETRY_AFTER)?.to_str().ok()?.trim();
     if text.bytes().all(|byte| byte.is_ascii_digit()) {
         return seconds(text);
