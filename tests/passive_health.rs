@@ -132,6 +132,31 @@ async fn one_request_at_a_time_tries_it() {
 }
 
 #[tokio::test]
+async fn another_tier_serves_while_one_request_tries_the_only_backend_of_the_first() {
+    let fails = vec![Act::ReadBody, Act::Write(response(500, &[], ""))];
+    let holds = vec![Act::ReadBody, Act::Hold, Act::Write(response(200, &[], "tried"))];
+    let sick = Backend::scripted(Script::each([fails.clone(), fails.clone(), fails, holds]));
+    let well = Backend::named("well");
+    let text = app(&[&sick, &well], SHORT).text();
+    let plain = format!("\"{}\"", well.url());
+    assert!(text.contains(&plain), "{text}");
+    let lb = Lb::yaml(text.replace(&plain, &format!("{{ url: \"{}\", backup: true }}", well.url()))).start().await;
+    ask_until(&lb, 0, State::Ejected).await;
+    wait_until("its ejection should end", || is_on_trial(&lb, 0)).await;
+
+    let mut first = lb.raw().await;
+    first.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
+    sick.until_requests(4).await;
+    for _ in 0..8 {
+        assert_eq!(lb.get("/").await.text(), "well");
+    }
+
+    assert_eq!((sick.requests(), is_on_trial(&lb, 0)), (4, true));
+    sick.release_all();
+    assert_eq!(first.read_response().await.text(), "tried");
+}
+
+#[tokio::test]
 async fn a_client_that_leaves_a_trial_makes_room_for_the_next() {
     let fails = vec![Act::ReadBody, Act::Write(response(500, &[], ""))];
     let sick = Backend::scripted(Script::each([

@@ -15,6 +15,8 @@ use crate::balance::{self, Ask, Members, Policy, Ready};
 /// Who may be chosen now: at least one tier.
 pub(super) struct Choice {
     tiers: Box<[Serving]>,
+    /// Who serves when those on trial are busy with theirs; nobody while there is no trial.
+    instead: Box<[Serving]>,
     care: Care,
 }
 
@@ -37,9 +39,19 @@ pub(super) struct Serving {
 
 impl Choice {
     /// `None` when no tier serves.
-    pub(super) fn new(tiers: impl IntoIterator<Item = Serving>, care: Care) -> Option<Self> {
+    pub(super) fn new(
+        tiers: impl IntoIterator<Item = Serving>,
+        instead: impl IntoIterator<Item = Serving>,
+        care: Care,
+    ) -> Option<Self> {
         let tiers: Box<[Serving]> = tiers.into_iter().collect();
-        (!tiers.is_empty()).then_some(Self { tiers, care })
+        (!tiers.is_empty()).then(|| Self { tiers, instead: instead.into_iter().collect(), care })
+    }
+
+    /// A seat that was not tried, of those who serve while a trial goes on.
+    pub(super) fn instead(&self, loads: &Loads, ask: &Ask, tried: &[Seat]) -> Option<Seat> {
+        let choose = |tier: &Serving| Some(tier.policy.choose(Ready::new(&tier.members, loads, tried)?, ask));
+        self.instead.iter().find_map(choose)
     }
 
     /// Who is given requests only with care.
@@ -146,7 +158,7 @@ mod tests {
             let policy = build(balance, &members, |Seat(seat)| seat.to_string(), 0);
             Serving { number, share: f64::from(share) / 100.0, members, policy }
         };
-        Choice::new((0..).zip(shares).map(serving), Care::default()).unwrap()
+        Choice::new((0..).zip(shares).map(serving), [], Care::default()).unwrap()
     }
 
     fn asks(count: u64) -> impl Iterator<Item = Ask> {

@@ -28,6 +28,8 @@ impl Pick {
     /// Says whether the backend is to be left alone from now on.
     pub fn answered(&mut self, status: StatusCode, fields: &HeaderMap, now: Instant) -> bool {
         let waits = self.obey(status, fields, now);
+        // Its outcome is known, however long the rest of it takes.
+        self.trial = None;
         match status {
             StatusCode::TOO_MANY_REQUESTS => {}
             StatusCode::SERVICE_UNAVAILABLE if waits => {}
@@ -56,7 +58,8 @@ impl Pick {
     /// It failed, or broke off, through the fault of the backend or of the network on the way to it.
     pub fn failed(&mut self, now: Instant) {
         let (row, settings) = (self.row.take(), &self.upstream.config.live_health);
-        if settings.is_off() {
+        // An answer that counted as a failure may break off too.
+        if settings.is_off() || std::mem::replace(&mut self.has_failed, true) {
             return;
         }
         if let Some(why) = self.member().keeper.failed(now, row, settings) {
@@ -124,7 +127,8 @@ impl Upstream {
             // One that has little left is a better last choice than one that may fail.
             rather = if on_trial { rather } else { seat };
             passed.push(seat);
-            let Some(next) = choice.choose(&self.loads, ask, &passed) else { return (rather, None) };
+            let next = choice.choose(&self.loads, ask, &passed).or_else(|| choice.instead(&self.loads, ask, &passed));
+            let Some(next) = next else { return (rather, None) };
             seat = next;
         }
     }

@@ -37,7 +37,7 @@ use self::discovery::dns;
 use self::eligible::Candidate;
 use self::peer::PeerTemplate;
 use self::slow_start::{SlowStart, slow_start};
-use self::tiers::{Rule, tiers};
+use self::tiers::{Rule, Tier, tiers};
 
 pub use self::lesson::Lesson;
 pub use self::peer::Connect;
@@ -94,9 +94,11 @@ pub struct Pick {
     /// One in-flight request on it, given back with the pick.
     _lease: Lease,
     /// Given back with the pick too.
-    _trial: Option<Trial>,
+    trial: Option<Trial>,
     /// How many requests had failed in a row before this one seemed to succeed.
     row: Option<u32>,
+    /// It has counted as a failure.
+    has_failed: bool,
 }
 
 impl Upstream {
@@ -212,7 +214,14 @@ impl Upstream {
         let chosen = choice.as_ref().and_then(|choice| self.choose(choice, ask, tried));
         let (seat, trial) = chosen.or_else(|| Some((self.last_resort(tried)?, None)))?;
         let member = self.place(seat)?;
-        Some(Pick { upstream: self.clone(), member, _lease: self.loads.lease(seat), _trial: trial, row: None })
+        Some(Pick {
+            upstream: self.clone(),
+            member,
+            _lease: self.loads.lease(seat),
+            trial,
+            row: None,
+            has_failed: false,
+        })
     }
 
     fn last_resort(&self, tried: &[Seat]) -> Option<Seat> {
@@ -232,25 +241,33 @@ impl Upstream {
     fn choose_again(&self) -> Option<Duration> {
         let _turn = self.choosing.lock();
         let slow_start = self.note_states();
-        let candidate = |member: &Member| {
-            let on_trial = member.backend.is_on_trial();
-            let state = if on_trial { State::Healthy } else { member.backend.state() };
-            (member.tier, Candidate { state, weight: member.weight })
-        };
-        let candidates: Vec<_> = self.members.iter().map(candidate).collect();
-        let rule = Rule { overflow: self.config.overflow, panic_threshold: self.config.panic_threshold };
-        let tiers = tiers(&candidates, rule);
+        let tiers = self.tiers(State::Healthy);
         self.tell_panic(tiers.iter().any(|tier| tier.in_panic));
-        let tiers: Vec<_> = tiers.into_iter().filter_map(|tier| self.with_members(tier, slow_start.as_ref())).collect();
+        let with_members = |tier| self.with_members(tier, slow_start.as_ref());
+        let tiers: Vec<_> = tiers.into_iter().filter_map(with_members).collect();
         let (old, care) = (self.choice.load(), self.care());
-        let look_again = slow_start.and_then(|(slow_start, _)| slow_start.next_look());
-        if old.as_ref().is_some_and(|old| old.is(&tiers, &care)) {
+        // Those on trial serve with care, so it must be known who serves instead.
+        let instead = (!care.on_trial.is_empty()).then(|| self.tiers(State::Ejected));
+        let instead: Vec<_> = instead.into_iter().flatten().filter_map(with_members).collect();
+        let look_again = slow_start.as_ref().and_then(|(slow_start, _)| slow_start.next_look());
+        if instead.is_empty() && old.as_ref().is_some_and(|old| old.is(&tiers, &care)) {
             return look_again;
         }
-        let choice = Choice::new(tiers.into_iter().map(|(tier, members)| self.serving(&tier, members)), care);
+        let serving = |(tier, members)| self.serving(&tier, members);
+        let choice = Choice::new(tiers.into_iter().map(serving), instead.into_iter().map(serving), care);
         self.tell_shares(old.as_deref(), choice.as_ref());
         self.choice.store(choice.map(Arc::new));
         look_again
+    }
+
+    /// The tiers that serve, if those on trial count as if they were in this state.
+    fn tiers(&self, on_trial: State) -> Vec<Tier> {
+        let candidate = |member: &Member| {
+            let state = if member.backend.is_on_trial() { on_trial } else { member.backend.state() };
+            (member.tier, Candidate { state, weight: member.weight })
+        };
+        let candidates: Vec<_> = self.members.iter().map(candidate).collect();
+        tiers(&candidates, Rule { overflow: self.config.overflow, panic_threshold: self.config.panic_threshold })
     }
 
     /// Says when a panic begins and when it ends.

@@ -98,7 +98,14 @@ impl Upstream {
         if !fit && !self.choice.load().as_ref().is_some_and(chosen) {
             return None;
         }
-        Some(Pick { upstream: self.clone(), member: place, _lease: self.loads.lease(seat), _trial: None, row: None })
+        Some(Pick {
+            upstream: self.clone(),
+            member: place,
+            _lease: self.loads.lease(seat),
+            trial: None,
+            row: None,
+            has_failed: false,
+        })
     }
 }
 

@@ -24,6 +24,10 @@ use super::{Ladder, Rung};
 use crate::backend::State;
 use crate::config::LiveHealth;
 
+/// A request that tries a backend has so much longer than the wait for one; then another may try. Otherwise a client that
+/// uploads for an hour would keep the backend out.
+const LONGEST_TRIAL: Duration = Duration::from_secs(30);
+
 /// A point in time, counted from any fixed one.
 pub type Moment = Duration;
 
@@ -106,7 +110,8 @@ impl Machine {
     pub fn deadline(&self) -> Option<Moment> {
         let ejection = match self.ejection {
             Ejection::Until(until) | Ejection::Trial { taken: false, until, .. } => Some(until),
-            Ejection::None | Ejection::Trial { taken: true, .. } => None,
+            Ejection::Trial { taken: true, until, .. } => Some(until + LONGEST_TRIAL),
+            Ejection::None => None,
         };
         [self.throttled, self.low, ejection].into_iter().flatten().min()
     }
@@ -243,6 +248,9 @@ impl Machine {
             Ejection::Trial { taken: false, until, .. } if until <= now => {
                 (self.ejection, self.well_since) = (Ejection::None, now);
                 why = why.or(Some("no request has failed on trial"));
+            }
+            Ejection::Trial { taken: true, until, patience } if until + LONGEST_TRIAL <= now => {
+                self.ejection = Ejection::Trial { taken: false, until: now + patience, patience };
             }
             Ejection::None | Ejection::Until(_) | Ejection::Trial { .. } => {}
         }
