@@ -15,8 +15,9 @@
 //!
 //! *On trial*: when the time of an ejection is over, one request at a time is let through. The first that succeeds
 //! makes it HEALTHY; one that fails ejects it again, for longer. If none comes, as to a backup that nobody needs, the
-//! trial ends by itself. A probe that passes ends neither: it speaks of the port, or of a page made for probes, and the
-//! ejection is about what requests have met. Reads no clock.
+//! trial ends by itself. One that was UNREACHABLE and is back goes on trial at once. Otherwise a probe that passes ends
+//! neither: it speaks of the port, or of a page made for probes, and the ejection is about what requests have met. Reads
+//! no clock.
 
 use std::time::Duration;
 
@@ -38,6 +39,8 @@ pub struct Machine {
     drained: bool,
     throttled: Option<Moment>,
     ejection: Ejection,
+    /// Probes have brought it back since the last tick.
+    is_back: bool,
     /// Until when its quota is nearly used up. This is no state: it takes requests, only fewer.
     low: Option<Moment>,
     /// Live failures without a success in between.
@@ -72,6 +75,7 @@ impl Machine {
             drained: false,
             throttled: None,
             ejection: Ejection::None,
+            is_back: false,
             low: None,
             row: 0,
             times: 0,
@@ -138,7 +142,10 @@ impl Machine {
 
     /// The result of a probe.
     pub fn probed(&mut self, success: bool) {
+        let before = self.ladder.rung();
         self.ladder.record(success);
+        // It was gone and is back, which is most likely what requests have met: they try it at once.
+        self.is_back |= (before, self.ladder.rung()) == (Rung::Down, Rung::Up);
     }
 
     /// The operator drains it, or no longer.
@@ -240,7 +247,7 @@ impl Machine {
             why = Some("its wait is over");
         }
         match self.ejection {
-            Ejection::Until(until) if until <= now => {
+            Ejection::Until(until) if until <= now || self.is_back => {
                 let patience = settings.ejection;
                 self.ejection = Ejection::Trial { taken: false, until: now + patience, patience };
                 why = why.or(Some("its ejection is over, single requests try it"));
@@ -254,6 +261,7 @@ impl Machine {
             }
             Ejection::None | Ejection::Until(_) | Ejection::Trial { .. } => {}
         }
+        self.is_back = false;
         why
     }
 }

@@ -306,6 +306,17 @@ fn a_passing_probe_ends_neither_an_ejection_nor_a_trial() {
 }
 
 #[test]
+fn one_that_was_unreachable_and_is_back_goes_on_trial_at_once() {
+    let settings = settings();
+    let mut machine = ejected(seconds(10), &settings);
+    (0..10).for_each(|_| machine.probed(false));
+    assert_eq!(machine.state(), State::Unreachable);
+    (0..10).for_each(|_| machine.probed(true));
+    machine.tick(seconds(10), &settings);
+    assert!(machine.is_on_trial());
+}
+
+#[test]
 fn a_shorter_wait_does_not_end_a_longer_one() {
     let mut machine = healthy();
     machine.throttle(seconds(50));
