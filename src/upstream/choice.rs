@@ -37,6 +37,13 @@ pub(super) struct Serving {
     pub(super) policy: Box<dyn Policy>,
 }
 
+impl Serving {
+    /// A seat of this tier that was not tried.
+    fn choose(&self, loads: &Loads, ask: &Ask, tried: &[Seat]) -> Option<Seat> {
+        Some(self.policy.choose(Ready::new(&self.members, loads, tried)?, ask))
+    }
+}
+
 impl Choice {
     /// `None` when no tier serves.
     pub(super) fn new(
@@ -50,8 +57,7 @@ impl Choice {
 
     /// A seat that was not tried, of those who serve while a trial goes on.
     pub(super) fn instead(&self, loads: &Loads, ask: &Ask, tried: &[Seat]) -> Option<Seat> {
-        let choose = |tier: &Serving| Some(tier.policy.choose(Ready::new(&tier.members, loads, tried)?, ask));
-        self.instead.iter().find_map(choose)
+        self.instead.iter().find_map(|tier| tier.choose(loads, ask, tried))
     }
 
     /// Who is given requests only with care.
@@ -62,7 +68,7 @@ impl Choice {
     /// A seat that was not tried, of the tier that the request falls to, or else of another one.
     pub(super) fn choose(&self, loads: &Loads, ask: &Ask, tried: &[Seat]) -> Option<Seat> {
         let own = self.tier_of(ask);
-        let choose = |tier: &Serving| Some(tier.policy.choose(Ready::new(&tier.members, loads, tried)?, ask));
+        let choose = |tier: &Serving| tier.choose(loads, ask, tried);
         self.tiers.get(own).and_then(choose).or_else(|| self.tiers.iter().find_map(choose))
     }
 

@@ -213,15 +213,13 @@ impl Upstream {
         let choice = self.choice.load();
         let chosen = choice.as_ref().and_then(|choice| self.choose(choice, ask, tried));
         let (seat, trial) = chosen.or_else(|| Some((self.last_resort(tried)?, None)))?;
-        let member = self.place(seat)?;
-        Some(Pick {
-            upstream: self.clone(),
-            member,
-            _lease: self.loads.lease(seat),
-            trial,
-            row: None,
-            has_failed: false,
-        })
+        self.taken(seat, trial)
+    }
+
+    /// The pick of the member on a seat, with a lease.
+    fn taken(self: &Arc<Self>, seat: Seat, trial: Option<Trial>) -> Option<Pick> {
+        let (member, lease) = (self.place(seat)?, self.loads.lease(seat));
+        Some(Pick { upstream: self.clone(), member, _lease: lease, trial, row: None, has_failed: false })
     }
 
     fn last_resort(&self, tried: &[Seat]) -> Option<Seat> {

@@ -90,22 +90,12 @@ impl Sticky {
 impl Upstream {
     /// The backend on this seat, if it may be chosen now and is not among `tried`.
     pub fn pick_again(self: &Arc<Self>, seat: Seat, tried: &[Seat]) -> Option<Pick> {
-        let place = self.place(seat).filter(|_| !tried.contains(&seat))?;
-        let member = self.members.get(place)?;
+        let member = self.members.get(self.place(seat).filter(|_| !tried.contains(&seat))?)?;
         // Whatever its tier: a session that has begun on a backup stays there.
         let fit = member.weight > 0 && member.backend.state() == State::Healthy;
         let chosen = |choice: &Arc<Choice>| choice.contains(seat) && !choice.care().on_trial.contains(&seat);
-        if !fit && !self.choice.load().as_ref().is_some_and(chosen) {
-            return None;
-        }
-        Some(Pick {
-            upstream: self.clone(),
-            member: place,
-            _lease: self.loads.lease(seat),
-            trial: None,
-            row: None,
-            has_failed: false,
-        })
+        let may_serve = fit || self.choice.load().as_ref().is_some_and(chosen);
+        may_serve.then(|| self.taken(seat, None)).flatten()
     }
 }
 
