@@ -126,8 +126,8 @@ impl Keeper {
             Err(what) => self.backend.record_probe_failure(what),
         }
         let why = outcome.as_ref().map_or_else(String::as_str, |()| "probes pass");
-        self.change(Instant::now(), |machine, _| {
-            machine.probed(outcome.is_ok());
+        self.change(Instant::now(), |machine, now| {
+            machine.probed(outcome.is_ok(), now);
             Some(why)
         });
     }
@@ -238,8 +238,8 @@ impl Keeper {
     }
 
     /// Ends what ends by itself.
-    pub fn tick(&self, now: Instant, settings: &LiveHealth) {
-        self.change(now, |machine, now| machine.tick(now, settings));
+    pub fn tick(&self, now: Instant) {
+        self.change(now, |machine, now| machine.tick(now));
     }
 
     /// When [`Self::tick`] has something to do next.

@@ -144,7 +144,7 @@ impl Upstream {
     /// Ends the states whose time is over.
     fn pass_time(&self, now: Instant) {
         for member in &self.members {
-            member.keeper.tick(now, &self.config.live_health);
+            member.keeper.tick(now);
         }
     }
 

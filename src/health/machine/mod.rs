@@ -39,8 +39,6 @@ pub struct Machine {
     drained: bool,
     throttled: Option<Moment>,
     ejection: Ejection,
-    /// Probes have brought it back since the last tick.
-    is_back: bool,
     /// Until when its quota is nearly used up. This is no state: it takes requests, only fewer.
     low: Option<Moment>,
     /// Live failures without a success in between.
@@ -54,7 +52,7 @@ pub struct Machine {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Ejection {
     None,
-    Until(Moment),
+    Until { until: Moment, patience: Duration },
     Trial { taken: bool, until: Moment, patience: Duration },
 }
 
@@ -75,7 +73,6 @@ impl Machine {
             drained: false,
             throttled: None,
             ejection: Ejection::None,
-            is_back: false,
             low: None,
             row: 0,
             times: 0,
@@ -89,7 +86,7 @@ impl Machine {
             _ if self.drained => State::Draining,
             (Some(_), ..) => State::Throttled,
             (None, Rung::Down, _) => State::Unreachable,
-            (None, Rung::Up | Rung::Unknown, Ejection::Until(_) | Ejection::Trial { .. }) => State::Ejected,
+            (None, Rung::Up | Rung::Unknown, Ejection::Until { .. } | Ejection::Trial { .. }) => State::Ejected,
             (None, Rung::Unknown, Ejection::None) => State::Pending,
             (None, Rung::Up, Ejection::None) => State::Healthy,
         }
@@ -99,7 +96,7 @@ impl Machine {
     pub fn until(&self) -> Option<Moment> {
         match (self.state(), self.ejection) {
             (State::Throttled, _) => self.throttled,
-            (State::Ejected, Ejection::Until(until)) => Some(until),
+            (State::Ejected, Ejection::Until { until, .. }) => Some(until),
             (State::Ejected, Ejection::None | Ejection::Trial { .. }) => None,
             (State::Pending | State::Healthy | State::Unreachable | State::Draining, _) => None,
         }
@@ -113,7 +110,7 @@ impl Machine {
     /// When `tick` has something to do next.
     pub fn deadline(&self) -> Option<Moment> {
         let ejection = match self.ejection {
-            Ejection::Until(until) | Ejection::Trial { taken: false, until, .. } => Some(until),
+            Ejection::Until { until, .. } | Ejection::Trial { taken: false, until, .. } => Some(until),
             Ejection::Trial { taken: true, until, .. } => Some(until + LONGEST_TRIAL),
             Ejection::None => None,
         };
@@ -141,11 +138,20 @@ impl Machine {
     }
 
     /// The result of a probe.
-    pub fn probed(&mut self, success: bool) {
+    pub fn probed(&mut self, success: bool, now: Moment) {
         let before = self.ladder.rung();
         self.ladder.record(success);
         // It was gone and is back, which is most likely what requests have met: they try it at once.
-        self.is_back |= (before, self.ladder.rung()) == (Rung::Down, Rung::Up);
+        if (before, self.ladder.rung()) == (Rung::Down, Rung::Up) {
+            self.end_ejection(now);
+        }
+    }
+
+    /// From now on single requests try it, if it is ejected.
+    fn end_ejection(&mut self, now: Moment) {
+        if let Ejection::Until { patience, .. } = self.ejection {
+            self.ejection = Ejection::Trial { taken: false, until: now + patience, patience };
+        }
     }
 
     /// The operator drains it, or no longer.
@@ -185,7 +191,7 @@ impl Machine {
         let doubt = self.ladder.doubt();
         let eject = match self.ejection {
             // Requests that were on their way when it was ejected tell nothing new.
-            Ejection::Until(_) => None,
+            Ejection::Until { .. } => None,
             Ejection::Trial { .. } => Some("a request on trial failed"),
             Ejection::None => {
                 self.row = self.row.max(row).saturating_add(1);
@@ -201,7 +207,7 @@ impl Machine {
     pub fn eject(&mut self, now: Moment, settings: &LiveHealth) {
         let step = settings.ejection.max(Duration::from_millis(1));
         match self.ejection {
-            Ejection::Until(_) => return,
+            Ejection::Until { .. } => return,
             Ejection::Trial { .. } => {}
             Ejection::None => {
                 let steps = now.saturating_sub(self.well_since).as_nanos() / step.as_nanos();
@@ -211,7 +217,8 @@ impl Machine {
         let most = settings.max_ejection.max(step);
         let longest = u32::try_from(most.as_nanos().div_ceil(step.as_nanos())).unwrap_or(u32::MAX);
         self.times = self.times.saturating_add(1).min(longest);
-        self.ejection = Ejection::Until(now + step.saturating_mul(self.times).min(most));
+        self.ejection =
+            Ejection::Until { until: now + step.saturating_mul(self.times).min(most), patience: settings.ejection };
         self.row = 0;
     }
 
@@ -227,7 +234,7 @@ impl Machine {
                 *taken = true;
                 true
             }
-            Ejection::Trial { .. } | Ejection::None | Ejection::Until(_) => false,
+            Ejection::Trial { .. } | Ejection::None | Ejection::Until { .. } => false,
         }
     }
 
@@ -239,7 +246,7 @@ impl Machine {
     }
 
     /// Time has passed. Says why that changes its state, if it does.
-    pub fn tick(&mut self, now: Moment, settings: &LiveHealth) -> Option<&'static str> {
+    pub fn tick(&mut self, now: Moment) -> Option<&'static str> {
         let mut why = None;
         self.low = self.low.filter(|until| *until > now);
         if self.throttled.is_some_and(|until| until <= now) {
@@ -247,9 +254,8 @@ impl Machine {
             why = Some("its wait is over");
         }
         match self.ejection {
-            Ejection::Until(until) if until <= now || self.is_back => {
-                let patience = settings.ejection;
-                self.ejection = Ejection::Trial { taken: false, until: now + patience, patience };
+            Ejection::Until { until, .. } if until <= now => {
+                self.end_ejection(now);
                 why = why.or(Some("its ejection is over, single requests try it"));
             }
             Ejection::Trial { taken: false, until, .. } if until <= now => {
@@ -259,9 +265,8 @@ impl Machine {
             Ejection::Trial { taken: true, until, patience } if until + LONGEST_TRIAL <= now => {
                 self.ejection = Ejection::Trial { taken: false, until: now + patience, patience };
             }
-            Ejection::None | Ejection::Until(_) | Ejection::Trial { .. } => {}
+            Ejection::None | Ejection::Until { .. } | Ejection::Trial { .. } => {}
         }
-        self.is_back = false;
         why
     }
 }

@@ -21,7 +21,7 @@ fn seconds(seconds: u64) -> Moment {
 
 fn healthy() -> Machine {
     let mut machine = Machine::new();
-    machine.probed(true);
+    machine.probed(true, Moment::ZERO);
     machine
 }
 
@@ -77,8 +77,8 @@ const EVENTS: [Event; 13] = [
 fn happen(machine: &mut Machine, event: Event, now: &mut Moment) {
     let settings = settings();
     match event {
-        Event::ProbePasses => machine.probed(true),
-        Event::ProbeFails => machine.probed(false),
+        Event::ProbePasses => machine.probed(true, *now),
+        Event::ProbeFails => machine.probed(false, *now),
         Event::Succeeds => {
             machine.succeeded(*now);
         }
@@ -97,7 +97,7 @@ fn happen(machine: &mut Machine, event: Event, now: &mut Moment) {
         Event::RunsLow => machine.run_low(*now + seconds(1)),
         Event::TimePasses => {
             *now += seconds(1);
-            machine.tick(*now, &settings);
+            machine.tick(*now);
         }
         Event::TrialIsClaimed => {
             machine.claim_trial();
@@ -116,7 +116,7 @@ fn at_ten(machine: &Machine, now: Moment) -> Machine {
     machine.low = machine.low.map(shift);
     machine.ejection = match machine.ejection {
         Ejection::None => Ejection::None,
-        Ejection::Until(until) => Ejection::Until(shift(until)),
+        Ejection::Until { until, patience } => Ejection::Until { until: shift(until), patience },
         // A trial that somebody has taken ends with that, so its moment says nothing.
         Ejection::Trial { taken: true, patience, .. } => Ejection::Trial { taken: true, until: seconds(0), patience },
         Ejection::Trial { until, patience, taken } => Ejection::Trial { until: shift(until), patience, taken },
@@ -159,7 +159,7 @@ fn every_state_is_reached_and_none_is_a_trap() {
         let mut steps = 0;
         while it.state() != State::Healthy {
             happen(&mut it, Event::TimePasses, &mut now);
-            it.probed(true);
+            it.probed(true, Moment::ZERO);
             it.succeeded(now);
             steps += 1;
             assert!(steps <= 4, "stuck in {}: {machine:?}", it.state());
@@ -175,7 +175,7 @@ fn time_and_probes_are_enough_without_a_single_request() {
         it.release_trial(now);
         for _ in 0..6 {
             happen(&mut it, Event::TimePasses, &mut now);
-            it.probed(true);
+            it.probed(true, Moment::ZERO);
         }
         assert_eq!(it.state(), State::Healthy, "{machine:?}");
     }
@@ -191,7 +191,7 @@ fn whatever_ends_by_itself_has_a_moment_for_it_that_lies_ahead() {
         assert_eq!(machine.until().is_some(), timed, "{machine:?}");
         let mut later = machine.clone();
         if let Some(deadline) = deadline {
-            later.tick(deadline, &settings());
+            later.tick(deadline);
             assert_ne!(later, machine, "its deadline changes nothing");
         }
     }
@@ -216,9 +216,9 @@ fn a_throttle_hides_nothing_for_good() {
         it.throttle(seconds(11));
         assert!(matches!(it.state(), State::Throttled | State::Draining));
         let hidden = Machine { throttled: None, ..it.clone() };
-        it.tick(seconds(20), &settings());
+        it.tick(seconds(20));
         let mut hidden = hidden;
-        hidden.tick(seconds(20), &settings());
+        hidden.tick(seconds(20));
         assert_eq!(it.state(), hidden.state(), "{machine:?}");
     }
 }
@@ -257,7 +257,7 @@ fn ejections_grow_up_to_the_longest() {
     for length in [30, 60, 70, 70] {
         assert_eq!(machine.until(), Some(now + seconds(length)));
         now += seconds(length);
-        machine.tick(now, &settings);
+        machine.tick(now);
         assert!(machine.is_on_trial());
         fail(&mut machine, now, &settings);
     }
@@ -270,10 +270,10 @@ fn healthy_time_makes_good_one_ejection_at_a_time() {
         let mut now = seconds(100);
         let mut machine = ejected(now, &settings);
         now += seconds(30);
-        machine.tick(now, &settings);
+        machine.tick(now);
         fail(&mut machine, now, &settings);
         now += seconds(60);
-        machine.tick(now, &settings);
+        machine.tick(now);
         machine.succeeded(now);
         now += seconds(well);
         fail(&mut machine, now, &settings);
@@ -296,10 +296,10 @@ fn failures_of_requests_that_were_on_their_way_do_not_lengthen_an_ejection() {
 fn a_passing_probe_ends_neither_an_ejection_nor_a_trial() {
     let settings = settings();
     let mut machine = ejected(seconds(10), &settings);
-    machine.probed(true);
+    machine.probed(true, Moment::ZERO);
     assert_eq!(machine.state(), State::Ejected);
-    machine.tick(seconds(11), &settings);
-    machine.probed(true);
+    machine.tick(seconds(11));
+    machine.probed(true, Moment::ZERO);
     assert!(machine.is_on_trial());
     machine.succeeded(seconds(11));
     assert_eq!(machine.state(), State::Healthy);
@@ -309,10 +309,9 @@ fn a_passing_probe_ends_neither_an_ejection_nor_a_trial() {
 fn one_that_was_unreachable_and_is_back_goes_on_trial_at_once() {
     let settings = settings();
     let mut machine = ejected(seconds(10), &settings);
-    (0..10).for_each(|_| machine.probed(false));
+    (0..10).for_each(|_| machine.probed(false, seconds(10)));
     assert_eq!(machine.state(), State::Unreachable);
-    (0..10).for_each(|_| machine.probed(true));
-    machine.tick(seconds(10), &settings);
+    (0..10).for_each(|_| machine.probed(true, seconds(10)));
     assert!(machine.is_on_trial());
 }
 
@@ -322,6 +321,6 @@ fn a_shorter_wait_does_not_end_a_longer_one() {
     machine.throttle(seconds(50));
     machine.throttle(seconds(20));
     assert_eq!((machine.state(), machine.until()), (State::Throttled, Some(seconds(50))));
-    machine.tick(seconds(50), &settings());
+    machine.tick(seconds(50));
     assert_eq!(machine.state(), State::Healthy);
 }
