@@ -102,15 +102,24 @@ async fn it_comes_back_by_itself_once_a_request_has_succeeded() {
     all_given_back(&lb).await;
 }
 
-#[tokio::test]
-async fn one_request_at_a_time_tries_it() {
+/// Fails three requests, and holds the fourth, which tries it.
+fn ejected_then_held() -> Backend {
     let fails = vec![Act::ReadBody, Act::Write(response(500, &[], ""))];
     let holds = vec![Act::ReadBody, Act::Hold, Act::Write(response(200, &[], "tried"))];
-    let sick = Backend::scripted(Script::each([fails.clone(), fails.clone(), fails, holds]));
-    let well = Backend::named("well");
+    Backend::scripted(Script::each([fails.clone(), fails.clone(), fails, holds]))
+}
+
+/// Asks until the first backend has been ejected, and is on trial.
+async fn until_on_trial(lb: &Lb) {
+    ask_until(lb, 0, State::Ejected).await;
+    wait_until("its ejection should end", || is_on_trial(lb, 0)).await;
+}
+
+#[tokio::test]
+async fn one_request_at_a_time_tries_it() {
+    let (sick, well) = (ejected_then_held(), Backend::named("well"));
     let lb = app(&[&sick, &well], SHORT).start().await;
-    ask_until(&lb, 0, State::Ejected).await;
-    wait_until("its ejection should end", || is_on_trial(&lb, 0)).await;
+    until_on_trial(&lb).await;
 
     // One of two requests in a row is its turn; it is held there.
     let (mut first, mut second) = (lb.raw().await, lb.raw().await);
@@ -133,16 +142,12 @@ async fn one_request_at_a_time_tries_it() {
 
 #[tokio::test]
 async fn another_tier_serves_while_one_request_tries_the_only_backend_of_the_first() {
-    let fails = vec![Act::ReadBody, Act::Write(response(500, &[], ""))];
-    let holds = vec![Act::ReadBody, Act::Hold, Act::Write(response(200, &[], "tried"))];
-    let sick = Backend::scripted(Script::each([fails.clone(), fails.clone(), fails, holds]));
-    let well = Backend::named("well");
+    let (sick, well) = (ejected_then_held(), Backend::named("well"));
     let text = app(&[&sick, &well], SHORT).text();
     let plain = format!("\"{}\"", well.url());
     assert!(text.contains(&plain), "{text}");
     let lb = Lb::yaml(text.replace(&plain, &format!("{{ url: \"{}\", backup: true }}", well.url()))).start().await;
-    ask_until(&lb, 0, State::Ejected).await;
-    wait_until("its ejection should end", || is_on_trial(&lb, 0)).await;
+    until_on_trial(&lb).await;
 
     let mut first = lb.raw().await;
     first.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
@@ -168,8 +173,7 @@ async fn a_client_that_leaves_a_trial_makes_room_for_the_next() {
     ]));
     let well = Backend::named("well");
     let lb = app(&[&sick, &well], SHORT).start().await;
-    ask_until(&lb, 0, State::Ejected).await;
-    wait_until("its ejection should end", || is_on_trial(&lb, 0)).await;
+    until_on_trial(&lb).await;
     let mut clients = vec![lb.raw().await, lb.raw().await];
     for client in &mut clients {
         client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
@@ -188,8 +192,7 @@ async fn a_trial_that_fails_ejects_it_again_for_longer() {
     let (sick, well) = (Backend::answering(500, "sick"), Backend::named("well"));
     let settings = "passive_health: { consecutive_failures: 3, ejection: 1s, max_ejection: 1h }";
     let lb = app(&[&sick, &well], settings).start().await;
-    ask_until(&lb, 0, State::Ejected).await;
-    wait_until("its ejection should end", || is_on_trial(&lb, 0)).await;
+    until_on_trial(&lb).await;
     assert_eq!(sick.requests(), 3);
 
     lb.get("/").await;

@@ -155,11 +155,14 @@ async fn a_reload_that_fails_changes_nothing() {
     assert_eq!(b.connections(), 0);
 }
 
+/// The listeners of the harness, as it writes them.
+const TWO_LISTENERS: &str = "listeners:\n  - { name: plain, address: 127.0.0.1:0 }\n  - { name: secure, address: \
+                             127.0.0.1:0, tls: { self_signed: [localhost] } }";
+
 #[tokio::test]
 async fn what_needs_a_restart_is_named_and_stays_as_it_was() {
     let lb = saying("before").start().await;
-    let listeners = "listeners:\n  - { name: plain, address: 127.0.0.1:0 }\n  - { name: secure, address: 127.0.0.1:0, \
-                     tls: { self_signed: [localhost] } }";
+    let listeners = TWO_LISTENERS;
     for (section, key) in [
         ("server: { threads: 7 }", "server.threads"),
         ("server: { max_connections: 77 }", "server.max_connections"),
@@ -193,8 +196,7 @@ async fn what_needs_a_restart_is_named_and_stays_as_it_was() {
 #[tokio::test]
 async fn routes_never_move_to_a_listener_they_were_not_meant_for() {
     let lb = saying("before").start().await;
-    let listeners = "listeners:\n  - { name: plain, address: 127.0.0.1:0 }\n  - { name: secure, address: 127.0.0.1:0, \
-                     tls: { self_signed: [localhost] } }";
+    let listeners = TWO_LISTENERS;
     for (section, key) in [
         ("listeners: [{ name: plain, address: 127.0.0.1:0 }]".to_owned(), "listeners"),
         (listeners.replace("plain", "other"), "listeners[0].name"),

@@ -29,7 +29,7 @@ fn with_refused_stream() -> Retry {
     Retry { when: RetryWhen { refused_stream: true, ..usual().when }, ..usual() }
 }
 
-const FAILURES: [Failure; 8] = [
+const FAILURES: [Failure; 9] = [
     Failure::Connect,
     Failure::StaleConnection,
     Failure::NotTaken,
@@ -37,6 +37,7 @@ const FAILURES: [Failure; 8] = [
     Failure::Reset,
     Failure::Timeout,
     Failure::Status(503),
+    Failure::Throttled,
     Failure::Other,
 ];
 
@@ -142,6 +143,18 @@ fn failure() -> impl Strategy<Value = Failure> {
     prop_oneof![prop::sample::select(&FAILURES[..]), (400u16..=599).prop_map(Failure::Status)]
 }
 
+/// What is known after another attempt; false if there is none.
+fn goes_on(verdict: Verdict, now: &mut Circumstances) -> bool {
+    match verdict {
+        Verdict::GiveUp(_) => return false,
+        Verdict::MoveOn => {}
+        Verdict::SameAgain => now.had_free_try = true,
+        Verdict::Retry => now.retries += 1,
+    }
+    now.attempts += 1;
+    true
+}
+
 proptest! {
     /// A request that is not idempotent lives through any series of failures.
     #[test]
@@ -150,15 +163,12 @@ proptest! {
     ) {
         let (mut now, mut acted_upon) = (POST, 0);
         for failure in failures {
-            // The two failures after which the backend has certainly done nothing.
-            acted_upon += usize::from(!matches!(failure, Failure::Connect | Failure::RefusedStream));
-            match decide(&wanted, failure, &now) {
-                Verdict::GiveUp(_) => break,
-                Verdict::MoveOn => {}
-                Verdict::SameAgain => now.had_free_try = true,
-                Verdict::Retry => now.retries += 1,
+            // The failures after which the backend has certainly done nothing.
+            let nothing_done = matches!(failure, Failure::Connect | Failure::RefusedStream | Failure::Throttled);
+            acted_upon += usize::from(!nothing_done);
+            if !goes_on(decide(&wanted, failure, &now), &mut now) {
+                break;
             }
-            now.attempts += 1;
             prop_assert_eq!(acted_upon, 0, "it is sent again after {:?}", failure);
         }
     }
@@ -168,13 +178,9 @@ proptest! {
     fn the_attempts_are_bounded(wanted in wanted(), failures in prop::collection::vec(failure(), 40)) {
         let mut now = FIRST;
         for failure in failures {
-            match decide(&wanted, failure, &now) {
-                Verdict::GiveUp(_) => break,
-                Verdict::MoveOn => {}
-                Verdict::SameAgain => now.had_free_try = true,
-                Verdict::Retry => now.retries += 1,
+            if !goes_on(decide(&wanted, failure, &now), &mut now) {
+                break;
             }
-            now.attempts += 1;
         }
         prop_assert!(now.attempts <= ATTEMPTS_MAX);
         prop_assert!(now.retries < wanted.attempts);
