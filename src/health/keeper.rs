@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::Notify;
 
 use super::obey::Advice;
-use super::{Ladder, Machine, Moment, Window};
+use super::{Age, Ladder, Machine, Window};
 use crate::backend::{Backend, Standing, State};
 use crate::config::{LiveHealth, Schedule};
 
@@ -45,8 +45,8 @@ struct Kept {
 struct Seen {
     state: State,
     on_trial: bool,
-    until: Option<Moment>,
-    deadline: Option<Moment>,
+    until: Option<Age>,
+    deadline: Option<Age>,
 }
 
 impl Seen {
@@ -145,7 +145,7 @@ impl Keeper {
     /// A live request succeeded. Gives how many had failed in a row before it, in case it fails later on.
     pub fn succeeded(&self, now: Instant, settings: &LiveHealth) -> u32 {
         if let Some(breaker) = &settings.breaker {
-            self.window.add(1, 0, self.moment(now), breaker.window);
+            self.window.add(1, 0, self.age(now), breaker.window);
         }
         if !self.awaits_success.load(Relaxed) {
             return 0;
@@ -161,10 +161,10 @@ impl Keeper {
     /// A live request failed through its fault; `row` is what [`Self::succeeded`] gave if it had seemed to succeed.
     /// Says why the backend deserves to be ejected, if it does; then `eject` or `spare` it.
     pub fn failed(&self, now: Instant, row: Option<u32>, settings: &LiveHealth) -> Option<&'static str> {
-        let moment = self.moment(now);
+        let age = self.age(now);
         let tripped = settings.breaker.as_ref().is_some_and(|breaker| {
-            self.window.add(u32::from(row.is_none()), 1, moment, breaker.window);
-            let (requests, failures) = self.window.counts(moment, breaker.window);
+            self.window.add(u32::from(row.is_none()), 1, age, breaker.window);
+            let (requests, failures) = self.window.counts(age, breaker.window);
             requests >= u64::from(breaker.of_at_least) && failures as f64 >= breaker.trip_at * requests as f64
         });
         let mut eject = None;
@@ -247,7 +247,7 @@ impl Keeper {
         self.lock().machine.deadline().map(|deadline| self.born + deadline)
     }
 
-    fn moment(&self, now: Instant) -> Moment {
+    fn age(&self, now: Instant) -> Age {
         now.saturating_duration_since(self.born)
     }
 
@@ -256,8 +256,8 @@ impl Keeper {
     }
 
     /// Lets something happen, and tells what it has changed. `happen` gives the reason.
-    fn change<'a>(&self, now: Instant, happen: impl FnOnce(&mut Machine, Moment) -> Option<&'a str>) {
-        let now = self.moment(now);
+    fn change<'a>(&self, now: Instant, happen: impl FnOnce(&mut Machine, Age) -> Option<&'a str>) {
+        let now = self.age(now);
         let mut kept = self.lock();
         let why = happen(&mut kept.machine, now);
         self.awaits_success.store(kept.machine.awaits_success(), Relaxed);

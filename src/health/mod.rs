@@ -10,7 +10,7 @@ mod window;
 
 pub use self::keeper::{Keeper, OnChange, Trial};
 pub use self::ladder::{Ladder, Rung};
-pub use self::machine::{Consequence, Machine, Moment};
+pub use self::machine::{Age, Consequence, Machine};
 pub use self::probe::Probe;
 pub use self::watch::watch;
 pub use self::window::Window;

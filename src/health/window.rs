@@ -6,7 +6,7 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use super::Moment;
+use super::Age;
 
 const BUCKETS: usize = 10;
 /// Bits of a count: a million requests in one bucket.
@@ -24,7 +24,7 @@ pub struct Window {
 
 impl Window {
     /// Adds requests and failures.
-    pub fn add(&self, requests: u32, failures: u32, now: Moment, length: Duration) {
+    pub fn add(&self, requests: u32, failures: u32, now: Age, length: Duration) {
         let step = step(now, length);
         let Some(bucket) = self.buckets.get(place(step)) else { return };
         let added = u64::from(requests) << COUNT | u64::from(failures);
@@ -39,7 +39,7 @@ impl Window {
     }
 
     /// Requests and failures in the window that ends now.
-    pub fn counts(&self, now: Moment, length: Duration) -> (u64, u64) {
+    pub fn counts(&self, now: Age, length: Duration) -> (u64, u64) {
         let newest = step(now, length);
         let (mut requests, mut failures) = (0, 0);
         for step in newest.saturating_sub(BUCKETS as u64 - 1)..=newest {
@@ -59,7 +59,7 @@ impl Window {
 }
 
 /// Steps are counted from one, so that an empty bucket belongs to none.
-fn step(now: Moment, length: Duration) -> u64 {
+fn step(now: Age, length: Duration) -> u64 {
     let step = (length.as_millis() / BUCKETS as u128).max(1);
     u64::try_from(now.as_millis() / step).unwrap_or(u64::MAX - 1) + 1
 }
@@ -78,8 +78,8 @@ mod tests {
 
     const LENGTH: Duration = Duration::from_secs(10);
 
-    fn at(seconds: u64) -> Moment {
-        Moment::from_secs(seconds)
+    fn at(seconds: u64) -> Age {
+        Age::from_secs(seconds)
     }
 
     #[test]
@@ -123,11 +123,11 @@ mod tests {
             let (mut list, mut now) = (VecDeque::new(), 0);
             for (pause, failed) in events {
                 now += pause;
-                window.add(1, u32::from(failed), Moment::from_millis(now), LENGTH);
+                window.add(1, u32::from(failed), Age::from_millis(now), LENGTH);
                 list.push_back((now / 1000, failed));
                 list.retain(|(second, _)| second + 10 > now / 1000);
                 let expected = (list.len() as u64, list.iter().filter(|(_, failed)| *failed).count() as u64);
-                prop_assert_eq!(window.counts(Moment::from_millis(now), LENGTH), expected);
+                prop_assert_eq!(window.counts(Age::from_millis(now), LENGTH), expected);
             }
         }
     }

@@ -29,31 +29,31 @@ use crate::config::LiveHealth;
 /// uploads for an hour would keep the backend out.
 const LONGEST_TRIAL: Duration = Duration::from_secs(30);
 
-/// A point in time, counted from any fixed one.
-pub type Moment = Duration;
+/// A point in time, as the age of whoever keeps the machine. (A `Moment` is a tick of the estimates, in `backend`.)
+pub type Age = Duration;
 
 /// Everything that decides the state of one backend.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Machine {
     ladder: Ladder,
     drained: bool,
-    throttled: Option<Moment>,
+    throttled: Option<Age>,
     ejection: Ejection,
     /// Until when its quota is nearly used up. This is no state: it takes requests, only fewer.
-    low: Option<Moment>,
+    low: Option<Age>,
     /// Live failures without a success in between.
     row: u32,
     /// How many ejections in the past still make the next one longer.
     times: u32,
     /// Since when it has not been ejected.
-    well_since: Moment,
+    well_since: Age,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Ejection {
     None,
-    Until { until: Moment, patience: Duration },
-    Trial { taken: bool, until: Moment, patience: Duration },
+    Until { until: Age, patience: Duration },
+    Trial { taken: bool, until: Age, patience: Duration },
 }
 
 /// What follows from the failure of a live request.
@@ -76,7 +76,7 @@ impl Machine {
             low: None,
             row: 0,
             times: 0,
-            well_since: Moment::ZERO,
+            well_since: Age::ZERO,
         }
     }
 
@@ -93,7 +93,7 @@ impl Machine {
     }
 
     /// When the state ends by itself, if it does.
-    pub fn until(&self) -> Option<Moment> {
+    pub fn until(&self) -> Option<Age> {
         match (self.state(), self.ejection) {
             (State::Throttled, _) => self.throttled,
             (State::Ejected, Ejection::Until { until, .. }) => Some(until),
@@ -108,7 +108,7 @@ impl Machine {
     }
 
     /// When `tick` has something to do next.
-    pub fn deadline(&self) -> Option<Moment> {
+    pub fn deadline(&self) -> Option<Age> {
         let ejection = match self.ejection {
             Ejection::Until { until, .. } | Ejection::Trial { taken: false, until, .. } => Some(until),
             Ejection::Trial { taken: true, until, .. } => Some(until + LONGEST_TRIAL),
@@ -138,7 +138,7 @@ impl Machine {
     }
 
     /// The result of a probe.
-    pub fn probed(&mut self, success: bool, now: Moment) {
+    pub fn probed(&mut self, success: bool, now: Age) {
         let before = self.ladder.rung();
         self.ladder.record(success);
         // It was gone and is back, which is most likely what requests have met: they try it at once.
@@ -148,7 +148,7 @@ impl Machine {
     }
 
     /// From now on single requests try it, if it is ejected.
-    fn end_ejection(&mut self, now: Moment) {
+    fn end_ejection(&mut self, now: Age) {
         if let Ejection::Until { patience, .. } = self.ejection {
             self.ejection = Ejection::Trial { taken: false, until: now + patience, patience };
         }
@@ -160,12 +160,12 @@ impl Machine {
     }
 
     /// It asked to be left alone until a moment. Answers overtake each other, so the longest wait holds.
-    pub fn throttle(&mut self, until: Moment) {
+    pub fn throttle(&mut self, until: Age) {
         self.throttled = self.throttled.max(Some(until));
     }
 
     /// Its quota is nearly used up, until a moment.
-    pub fn run_low(&mut self, until: Moment) {
+    pub fn run_low(&mut self, until: Age) {
         self.low = self.low.max(Some(until));
     }
 
@@ -175,7 +175,7 @@ impl Machine {
     }
 
     /// A live request succeeded. Says why that changes its state, if it does.
-    pub fn succeeded(&mut self, now: Moment) -> Option<&'static str> {
+    pub fn succeeded(&mut self, now: Age) -> Option<&'static str> {
         self.row = 0;
         if let Ejection::Trial { .. } = self.ejection {
             self.ejection = Ejection::None;
@@ -204,7 +204,7 @@ impl Machine {
 
     /// Ejects it: for `ejection` at first, then for twice that, three times, up to `max_ejection`. Each time that it
     /// is well for as long as a first ejection lasts takes one step back.
-    pub fn eject(&mut self, now: Moment, settings: &LiveHealth) {
+    pub fn eject(&mut self, now: Age, settings: &LiveHealth) {
         let step = settings.ejection.max(Duration::from_millis(1));
         match self.ejection {
             Ejection::Until { .. } => return,
@@ -239,14 +239,14 @@ impl Machine {
     }
 
     /// The request that tried it is over, whatever became of it.
-    pub fn release_trial(&mut self, now: Moment) {
+    pub fn release_trial(&mut self, now: Age) {
         if let Ejection::Trial { taken, until, patience } = &mut self.ejection {
             (*taken, *until) = (false, now + *patience);
         }
     }
 
     /// Time has passed. Says why that changes its state, if it does.
-    pub fn tick(&mut self, now: Moment) -> Option<&'static str> {
+    pub fn tick(&mut self, now: Age) -> Option<&'static str> {
         let mut why = None;
         self.low = self.low.filter(|until| *until > now);
         if self.throttled.is_some_and(|until| until <= now) {

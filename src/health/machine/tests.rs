@@ -15,18 +15,18 @@ fn settings() -> LiveHealth {
     }
 }
 
-fn seconds(seconds: u64) -> Moment {
-    Moment::from_secs(seconds)
+fn seconds(seconds: u64) -> Age {
+    Age::from_secs(seconds)
 }
 
 fn healthy() -> Machine {
     let mut machine = Machine::new();
-    machine.probed(true, Moment::ZERO);
+    machine.probed(true, Age::ZERO);
     machine
 }
 
 /// A machine that was ejected at this moment, by failures in a row.
-fn ejected(now: Moment, settings: &LiveHealth) -> Machine {
+fn ejected(now: Age, settings: &LiveHealth) -> Machine {
     let mut machine = healthy();
     fail(&mut machine, now, settings);
     fail(&mut machine, now, settings);
@@ -35,7 +35,7 @@ fn ejected(now: Moment, settings: &LiveHealth) -> Machine {
 }
 
 /// A failure, and the ejection that it asks for.
-fn fail(machine: &mut Machine, now: Moment, settings: &LiveHealth) {
+fn fail(machine: &mut Machine, now: Age, settings: &LiveHealth) {
     if machine.failed(0, false, settings).eject.is_some() {
         machine.eject(now, settings);
     }
@@ -74,7 +74,7 @@ const EVENTS: [Event; 13] = [
     Event::IsNotDrained,
 ];
 
-fn happen(machine: &mut Machine, event: Event, now: &mut Moment) {
+fn happen(machine: &mut Machine, event: Event, now: &mut Age) {
     let settings = settings();
     match event {
         Event::ProbePasses => machine.probed(true, *now),
@@ -109,8 +109,8 @@ fn happen(machine: &mut Machine, event: Event, now: &mut Moment) {
 }
 
 /// The same machine as if it were always the same moment, so that there are only so many of them.
-fn at_ten(machine: &Machine, now: Moment) -> Machine {
-    let shift = |moment: Moment| (seconds(10) + moment).saturating_sub(now);
+fn at_ten(machine: &Machine, now: Age) -> Machine {
+    let shift = |moment: Age| (seconds(10) + moment).saturating_sub(now);
     let mut machine = machine.clone();
     machine.throttled = machine.throttled.map(shift);
     machine.low = machine.low.map(shift);
@@ -159,7 +159,7 @@ fn every_state_is_reached_and_none_is_a_trap() {
         let mut steps = 0;
         while it.state() != State::Healthy {
             happen(&mut it, Event::TimePasses, &mut now);
-            it.probed(true, Moment::ZERO);
+            it.probed(true, Age::ZERO);
             it.succeeded(now);
             steps += 1;
             assert!(steps <= 4, "stuck in {}: {machine:?}", it.state());
@@ -175,7 +175,7 @@ fn time_and_probes_are_enough_without_a_single_request() {
         it.release_trial(now);
         for _ in 0..6 {
             happen(&mut it, Event::TimePasses, &mut now);
-            it.probed(true, Moment::ZERO);
+            it.probed(true, Age::ZERO);
         }
         assert_eq!(it.state(), State::Healthy, "{machine:?}");
     }
@@ -296,10 +296,10 @@ fn failures_of_requests_that_were_on_their_way_do_not_lengthen_an_ejection() {
 fn a_passing_probe_ends_neither_an_ejection_nor_a_trial() {
     let settings = settings();
     let mut machine = ejected(seconds(10), &settings);
-    machine.probed(true, Moment::ZERO);
+    machine.probed(true, Age::ZERO);
     assert_eq!(machine.state(), State::Ejected);
     machine.tick(seconds(11));
-    machine.probed(true, Moment::ZERO);
+    machine.probed(true, Age::ZERO);
     assert!(machine.is_on_trial());
     machine.succeeded(seconds(11));
     assert_eq!(machine.state(), State::Healthy);
