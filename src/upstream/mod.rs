@@ -248,7 +248,7 @@ impl Upstream {
         let instead = (!care.on_trial.is_empty()).then(|| self.tiers(State::Ejected));
         let instead: Vec<_> = instead.into_iter().flatten().filter_map(with_members).collect();
         let look_again = slow_start.as_ref().and_then(|(slow_start, _)| slow_start.next_look());
-        if instead.is_empty() && old.as_ref().is_some_and(|old| old.is(&tiers, &care)) {
+        if care.on_trial.is_empty() && old.as_ref().is_some_and(|old| old.is(&tiers, &care)) {
             return look_again;
         }
         let serving = |(tier, members)| self.serving(&tier, members);
