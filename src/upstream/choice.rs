@@ -2,14 +2,15 @@
 //!
 //! It is built when a state has changed, and never changes itself: a request sees one choice, whole.
 
-use std::sync::MutexGuard;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Instant;
+use std::sync::{Arc, MutexGuard};
+use std::time::{Duration, Instant};
 
-use super::Upstream;
+use super::eligible::Candidate;
 use super::slow_start::SlowStart;
-use super::tiers::Tier;
-use crate::backend::{Loads, Seat};
+use super::tiers::{Rule, Tier, tiers};
+use super::{Member, Upstream};
+use crate::backend::{Loads, Seat, State};
 use crate::balance::{self, Ask, Members, Policy, Ready};
 
 /// Who may be chosen now: at least one tier.
@@ -46,7 +47,7 @@ impl Serving {
 
 impl Choice {
     /// `None` when no tier serves.
-    pub(super) fn new(
+    fn new(
         tiers: impl IntoIterator<Item = Serving>,
         instead: impl IntoIterator<Item = Serving>,
         care: Care,
@@ -78,12 +79,12 @@ impl Choice {
     }
 
     /// The numbers of the tiers, and what each takes of all requests.
-    pub(super) fn shares(&self) -> impl Iterator<Item = (u32, f64)> + '_ {
+    fn shares(&self) -> impl Iterator<Item = (u32, f64)> + '_ {
         self.tiers.iter().map(|tier| (tier.number, tier.share))
     }
 
     /// Whether it says the same as these tiers with these members.
-    pub(super) fn is(&self, tiers: &[(Tier, Members)], care: &Care) -> bool {
+    fn is(&self, tiers: &[(Tier, Members)], care: &Care) -> bool {
         let same = |(ours, (theirs, members)): (&Serving, &(Tier, Members))| {
             let members_too = ours.members.seats() == members.seats() && ours.members.weights() == members.weights();
             ours.number == theirs.number && ours.share == theirs.share && members_too
@@ -110,8 +111,56 @@ impl Choice {
 }
 
 impl Upstream {
+    /// Works out anew who may be chosen; one at a time, or an older choice might replace a newer one. Says when it has to
+    /// be done again even if no state changes.
+    pub(super) fn choose_again(&self) -> Option<Duration> {
+        let _turn = self.choosing.lock();
+        let slow_start = self.note_states();
+        let tiers = self.tiers(State::Healthy);
+        self.tell_panic(tiers.iter().any(|tier| tier.in_panic));
+        let with_members = |tier| self.with_members(tier, slow_start.as_ref());
+        let tiers: Vec<_> = tiers.into_iter().filter_map(with_members).collect();
+        let (old, care) = (self.choice.load(), self.care());
+        // Those on trial serve with care, so it must be known who serves instead.
+        let instead = (!care.on_trial.is_empty()).then(|| self.tiers(State::Ejected));
+        let instead: Vec<_> = instead.into_iter().flatten().filter_map(with_members).collect();
+        let look_again = slow_start.as_ref().and_then(|(slow_start, _)| slow_start.next_look());
+        if care.on_trial.is_empty() && old.as_ref().is_some_and(|old| old.is(&tiers, &care)) {
+            return look_again;
+        }
+        let serving = |(tier, members)| self.serving(&tier, members);
+        let choice = Choice::new(tiers.into_iter().map(serving), instead.into_iter().map(serving), care);
+        self.tell_shares(old.as_deref(), choice.as_ref());
+        self.choice.store(choice.map(Arc::new));
+        look_again
+    }
+
+    /// The tiers that serve, if those on trial count as if they were in this state.
+    fn tiers(&self, on_trial: State) -> Vec<Tier> {
+        let candidate = |member: &Member| {
+            let state = if member.backend.is_on_trial() { on_trial } else { member.backend.state() };
+            (member.tier, Candidate { state, weight: member.weight })
+        };
+        let candidates: Vec<_> = self.members.iter().map(candidate).collect();
+        tiers(&candidates, Rule { overflow: self.config.overflow, panic_threshold: self.config.panic_threshold })
+    }
+
+    /// Says when a panic begins and when it ends.
+    fn tell_panic(&self, now: bool) {
+        let (before, name) = (self.in_panic.swap(now, Relaxed), self.name());
+        let threshold = self.config.panic_threshold * 100.0;
+        match (before, now) {
+            (false, true) => log::warn!(
+                "upstream {name}: panic: less than {threshold}% of its backends are alive and no other tier helps, so all \
+                 are asked whatever their state"
+            ),
+            (true, false) => log::info!("upstream {name}: the panic is over"),
+            (true, true) | (false, false) => {}
+        }
+    }
+
     /// The members of a tier, with their weights.
-    pub(super) fn with_members(
+    fn with_members(
         &self,
         tier: Tier,
         slow_start: Option<&(MutexGuard<'_, SlowStart>, Instant)>,
@@ -127,14 +176,14 @@ impl Upstream {
     }
 
     /// A tier with a policy for these members.
-    pub(super) fn serving(&self, tier: &Tier, members: Members) -> Serving {
+    fn serving(&self, tier: &Tier, members: Members) -> Serving {
         let start = self.turns.fetch_add(1, Relaxed);
         let policy = balance::build(&self.config.balance, &members, |seat| self.name_of(seat), start);
         Serving { number: tier.number, share: tier.share, members, policy }
     }
 
     /// Says when the tiers begin to share otherwise.
-    pub(super) fn tell_shares(&self, old: Option<&Choice>, new: Option<&Choice>) {
+    fn tell_shares(&self, old: Option<&Choice>, new: Option<&Choice>) {
         let shares = |choice: Option<&Choice>| choice.map_or(Vec::new(), |choice| choice.shares().collect());
         let (old, new) = (shares(old), shares(new));
         let only_the_first = |shares: &[(u32, f64)]| shares.iter().all(|&(tier, _)| Some(tier) == self.first_tier());

@@ -12,6 +12,7 @@ pub mod eligible;
 mod lesson;
 mod live;
 mod peer;
+mod seats;
 pub mod slow_start;
 pub mod sticky;
 pub mod tiers;
@@ -25,7 +26,7 @@ use arc_swap::ArcSwapOption;
 use pingora::upstreams::peer::HttpPeer;
 use tokio::sync::Notify;
 
-use crate::backend::{Backend, Lease, Loads, Moment, PeerTls, PeerTlsError, Seat, State, Task};
+use crate::backend::{Backend, Lease, Loads, PeerTls, PeerTlsError, Seat, State, Task};
 use crate::balance::Ask;
 use crate::config;
 use crate::health::{self, Keeper, Trial};
@@ -34,10 +35,9 @@ use crate::retry::Budget;
 use self::addresses::Addresses;
 use self::choice::Choice;
 use self::discovery::dns;
-use self::eligible::Candidate;
 use self::peer::PeerTemplate;
+use self::seats::{FreeSeats, loads};
 use self::slow_start::{SlowStart, slow_start};
-use self::tiers::{Rule, Tier, tiers};
 
 pub use self::lesson::Lesson;
 pub use self::peer::Connect;
@@ -234,54 +234,6 @@ impl Upstream {
         ranked.min_by_key(|(rank, _)| *rank).map(|(_, member)| member.backend.seat)
     }
 
-    /// Works out anew who may be chosen; one at a time, or an older choice might replace a newer one. Says when it has to
-    /// be done again even if no state changes.
-    fn choose_again(&self) -> Option<Duration> {
-        let _turn = self.choosing.lock();
-        let slow_start = self.note_states();
-        let tiers = self.tiers(State::Healthy);
-        self.tell_panic(tiers.iter().any(|tier| tier.in_panic));
-        let with_members = |tier| self.with_members(tier, slow_start.as_ref());
-        let tiers: Vec<_> = tiers.into_iter().filter_map(with_members).collect();
-        let (old, care) = (self.choice.load(), self.care());
-        // Those on trial serve with care, so it must be known who serves instead.
-        let instead = (!care.on_trial.is_empty()).then(|| self.tiers(State::Ejected));
-        let instead: Vec<_> = instead.into_iter().flatten().filter_map(with_members).collect();
-        let look_again = slow_start.as_ref().and_then(|(slow_start, _)| slow_start.next_look());
-        if care.on_trial.is_empty() && old.as_ref().is_some_and(|old| old.is(&tiers, &care)) {
-            return look_again;
-        }
-        let serving = |(tier, members)| self.serving(&tier, members);
-        let choice = Choice::new(tiers.into_iter().map(serving), instead.into_iter().map(serving), care);
-        self.tell_shares(old.as_deref(), choice.as_ref());
-        self.choice.store(choice.map(Arc::new));
-        look_again
-    }
-
-    /// The tiers that serve, if those on trial count as if they were in this state.
-    fn tiers(&self, on_trial: State) -> Vec<Tier> {
-        let candidate = |member: &Member| {
-            let state = if member.backend.is_on_trial() { on_trial } else { member.backend.state() };
-            (member.tier, Candidate { state, weight: member.weight })
-        };
-        let candidates: Vec<_> = self.members.iter().map(candidate).collect();
-        tiers(&candidates, Rule { overflow: self.config.overflow, panic_threshold: self.config.panic_threshold })
-    }
-
-    /// Says when a panic begins and when it ends.
-    fn tell_panic(&self, now: bool) {
-        let (before, name) = (self.in_panic.swap(now, Relaxed), self.name());
-        let threshold = self.config.panic_threshold * 100.0;
-        match (before, now) {
-            (false, true) => log::warn!(
-                "upstream {name}: panic: less than {threshold}% of its backends are alive and no other tier helps, so all \
-                 are asked whatever their state"
-            ),
-            (true, false) => log::info!("upstream {name}: the panic is over"),
-            (true, true) | (false, false) => {}
-        }
-    }
-
     fn place(&self, seat: Seat) -> Option<usize> {
         self.by_seat.get(seat.0 as usize).copied().flatten()
     }
@@ -326,42 +278,5 @@ impl Pick {
 
     fn member(&self) -> &Member {
         &self.upstream.members[self.member]
-    }
-}
-
-/// The counts, and the estimates where the policy looks at them; who is new has none that another has left behind.
-fn loads(config: &config::Upstream, old: Option<&Upstream>, seats: usize, newcomers: &[Seat]) -> Loads {
-    let loads = old.map_or_else(|| Loads::with_seats(seats), |old| old.loads.grown(seats));
-    let config::Balance::PeakEwma = config.balance else { return loads };
-    let loads = loads.with_estimates();
-    let now = Moment::of(Instant::now());
-    newcomers.iter().filter_map(|&seat| Some((loads.estimates()?, seat))).for_each(|(all, seat)| all.forget(seat, now));
-    loads
-}
-
-/// Hands out the seats that no backend holds, lowest first. A backend that is gone holds its seat until its last
-/// request has ended, or its successor would begin with a load that is not its own.
-struct FreeSeats<'a> {
-    taken: Vec<u32>,
-    loads: Option<&'a Loads>,
-    next: u32,
-}
-
-impl<'a> FreeSeats<'a> {
-    fn beside(taken: impl Iterator<Item = Seat>, loads: Option<&'a Loads>) -> Self {
-        let mut taken: Vec<_> = taken.map(|seat| seat.0).collect();
-        taken.sort_unstable();
-        Self { taken, loads, next: 0 }
-    }
-
-    fn take(&mut self) -> Seat {
-        loop {
-            let seat = Seat(self.next);
-            self.next += 1;
-            let in_use = self.loads.is_some_and(|loads| loads.in_flight(seat) > 0);
-            if !in_use && self.taken.binary_search(&seat.0).is_err() {
-                return seat;
-            }
-        }
     }
 }
