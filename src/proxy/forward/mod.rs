@@ -139,7 +139,7 @@ fn via(version: Version) -> &'static str {
 }
 
 /// RFC 9110, section 7.6.1. `Transfer-Encoding` and `Trailer` stay: Pingora reads the one to frame the body anew, and
-/// the other describes trailers that are passed on.
+/// the other describes trailers, which it passes on from HTTP/2 to HTTP/2.
 fn strip_hop_by_hop(fields: &mut HeaderMap) {
     // One look at each name: that is less than looking for each of ours, of which there is mostly one.
     let of_this_hop = |name: &&HeaderName| [CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, UPGRADE].contains(name);
