@@ -5,9 +5,11 @@
 
 pub mod certificate;
 mod check;
+pub mod diff;
 mod expand;
 mod file;
 mod listener;
+mod outline;
 pub mod problem;
 mod retry;
 mod route;
@@ -29,6 +31,7 @@ pub use check::{Checked, known_keys, parse, schema};
 pub use listener::{
     CertificateFiles, ClientAuth, ClientAuthMode, Http2, Listener, ListenerLimits, ListenerTimeouts, Tls, TlsVersion,
 };
+pub use outline::Outline;
 pub use problem::{Place, Problem, Severity};
 pub use retry::{Retry, RetryBudget, RetryWhen};
 pub use route::{Action, Expose, HeaderEdits, HostPattern, Match, PathPattern, Rewrite, Route};

@@ -46,7 +46,7 @@ use self::refused::Refused;
 use self::replacement::Replacement;
 use self::tls::{TlsState, install_crypto};
 
-pub use self::process::{ProcessError, run, worker_threads};
+pub use self::process::{ProcessError, Source, run, worker_threads};
 pub use self::reload::Reloaded;
 pub use self::start_error::{StartError, Unbound};
 

@@ -16,7 +16,7 @@ use std::collections::HashMap;
 use super::file::{self, Decode, File, JsonLines, PathOr};
 use super::problem::{Problem, Problems, Spot};
 use super::surroundings::Surroundings;
-use super::{AccessLog, Address, Config, Log, Reload, Secret, Server, expand, tree};
+use super::{AccessLog, Address, Config, Log, Outline, Reload, Secret, Server, expand, tree};
 use files::Files;
 
 /// The system's structure for a socket's path holds 108 bytes, the last of which is zero.
@@ -32,6 +32,8 @@ pub struct Checked {
     pub config: Config,
     /// What is probably not meant as it is written.
     pub warnings: Vec<Problem>,
+    /// What it says, for whoever tells what has changed.
+    pub outline: Outline,
 }
 
 /// Reads the text of a configuration. `file` is its name in problems.
@@ -40,7 +42,7 @@ pub fn parse(text: &str, file: &str, around: &Surroundings) -> Result<Checked, V
     let config = read(text, around, &mut problems);
     let (errors, warnings) = problems.into_parts();
     match config {
-        Some(config) if errors.is_empty() => Ok(Checked { config, warnings }),
+        Some((config, outline)) if errors.is_empty() => Ok(Checked { config, warnings, outline }),
         Some(_) | None => Err(errors),
     }
 }
@@ -60,11 +62,17 @@ pub fn known_keys() -> Vec<String> {
     keys
 }
 
-fn read(text: &str, around: &Surroundings, problems: &mut Problems) -> Option<Config> {
+fn read(text: &str, around: &Surroundings, problems: &mut Problems) -> Option<(Config, Outline)> {
     let mut root = tree::parse(text, problems)?;
+    let outline = Outline(File::spell(&root));
     expand::expand(&mut root, &*around.environment, problems);
     let file = File::decode(&root, &Spot::root(root.mark), problems)?;
-    Some(Check { files: Files::of(around), around, problems }.config(&file))
+    let config = Check { files: Files::of(around), around, problems }.config(&file);
+    let outline = match &config.server.secret {
+        Some(secret) => outline.with_secret("server", "secret", secret.clone()),
+        None => outline,
+    };
+    Some((config, outline))
 }
 
 /// A check under way.

@@ -11,6 +11,7 @@ use super::decode::{Decode, Marked, refuse, scalar, written};
 use super::leaves::{CookieName, FilePath, Share, Timeout};
 use super::live::{Breaker, Obey, PassiveHealth};
 use super::section::section;
+use crate::config::outline::Spelled;
 use crate::config::problem::{Problems, Spot, suggest};
 use crate::config::tree::{Node, Value};
 use crate::config::{HashKey, Protocol, SameSite};
@@ -101,6 +102,10 @@ impl Decode for Balance {
             }
             _ => refuse(node, at, "a way to choose a backend", &help, problems),
         }
+    }
+
+    fn spell(node: &Node) -> Spelled {
+        if matches!(node.value, Value::Map(_)) { BalanceSection::spell(node) } else { Spelled::of(node) }
     }
 
     fn schema() -> Json {
