@@ -74,6 +74,8 @@ struct Inner {
     /// Where the configuration names none: cookies stay good over a reload, but not over a restart.
     own_secret: Secret,
     snapshot: Arc<ArcSwap<Snapshot>>,
+    /// Upstreams that are not in the configuration any more, while they have requests in flight.
+    gone: Mutex<Vec<Arc<Upstream>>>,
     fronts: Vec<Arc<Front<Gateway>>>,
     in_flight: Arc<InFlight>,
     connections: Arc<TotalLimit>,
@@ -98,7 +100,8 @@ impl FrontDoor {
         let addresses: Vec<_> = listening.iter().map(|it| it.local_address().clone()).collect();
         let access_log = AccessLog::open(&config.log.access).map_err(StartError::AccessLog)?;
         let changes = watch::Sender::new(0);
-        let upstreams = Replacement::prepare(&config, &Upstreams::new()).await?.put_in_place(&changes);
+        let upstreams = Replacement::prepare(&config, &Upstreams::new()).await?;
+        let (upstreams, _) = upstreams.put_in_place(&changes, config.server.grace_period);
         let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::new(&config, upstreams)));
         let closing = watch::Sender::new(false);
         let gateway =
@@ -116,6 +119,7 @@ impl FrontDoor {
             config: Mutex::new(config),
             own_secret,
             snapshot,
+            gone: Mutex::default(),
             fronts,
             in_flight: shared.in_flight,
             connections: shared.connections,

@@ -34,7 +34,8 @@ impl Inner {
         let tls = self.prepare_tls(&config)?;
         let replacement = Replacement::prepare(&config, &old.upstreams).await?;
         // From here on nothing can fail, and nothing waits.
-        let upstreams = replacement.put_in_place(&self.changes);
+        let (upstreams, gone) = replacement.put_in_place(&self.changes, config.server.grace_period);
+        self.remember_gone(gone);
         self.snapshot.store(Arc::new(Snapshot::new(&config, upstreams)));
         for (front, state) in tls {
             front.replace_tls(state);

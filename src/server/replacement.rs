@@ -4,6 +4,7 @@
 //! two that watch one backend would each miss what the other has seen.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -51,12 +52,20 @@ impl Replacement {
 
     /// Ends the probes of the upstreams that go, and begins those of the new ones. Requests in flight may hold an old
     /// upstream for a long time.
-    pub(super) fn put_in_place(self, changes: &watch::Sender<u64>) -> Upstreams {
+    ///
+    /// Backends that are gone finish what they have begun, and their tunnels have `grace`. Gives the upstreams that are
+    /// in place, and those that are gone as a whole.
+    pub(super) fn put_in_place(self, changes: &watch::Sender<u64>, grace: Duration) -> (Upstreams, Vec<Arc<Upstream>>) {
         self.old.iter().for_each(|upstream| upstream.stop());
         let told = changes.clone();
         let on_change: OnChange = Arc::new(move || told.send_modify(|count| *count += 1));
-        self.new.iter().for_each(|upstream| upstream.watch(&on_change));
-        self.upstreams
+        for upstream in &self.new {
+            upstream.watch(&on_change);
+            upstream.see_off(grace, &on_change);
+        }
+        let gone: Vec<_> = self.old.into_iter().filter(|old| !self.upstreams.contains_key(old.name())).collect();
+        gone.iter().for_each(|upstream| upstream.retire(grace, &on_change));
+        (self.upstreams, gone)
     }
 }
 
