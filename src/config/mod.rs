@@ -6,9 +6,11 @@
 pub mod certificate;
 mod check;
 pub mod diff;
+mod discover;
 mod expand;
 mod file;
 mod listener;
+pub mod members;
 mod outline;
 pub mod problem;
 mod retry;
@@ -28,6 +30,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 pub use check::{Checked, known_keys, parse, schema};
+pub use discover::Discover;
 pub use listener::{
     CertificateFiles, ClientAuth, ClientAuthMode, Http2, Listener, ListenerLimits, ListenerTimeouts, Tls, TlsVersion,
 };

@@ -9,6 +9,7 @@ pub mod front;
 pub mod guard;
 pub mod limits;
 pub mod listen;
+mod members;
 mod options;
 mod process;
 mod refused;
@@ -28,7 +29,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use pingora::proxy::{HttpProxy, http_proxy};
 use pingora::server::configuration::ServerConf;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -42,8 +43,9 @@ use self::connection::InFlight;
 use self::front::{Front, Shared};
 use self::limits::TotalLimit;
 use self::listen::{Listening, accept_forever, bind};
+use self::members::Followers;
 use self::refused::Refused;
-use self::replacement::Replacement;
+use self::replacement::{Replacement, reads_files};
 use self::tls::{TlsState, install_crypto};
 
 pub use self::process::{ProcessError, Source, run, worker_threads};
@@ -76,6 +78,10 @@ struct Inner {
     snapshot: Arc<ArcSwap<Snapshot>>,
     /// Upstreams that are not in the configuration any more, while they have requests in flight.
     gone: Mutex<Vec<Arc<Upstream>>>,
+    /// Where backends are discovered.
+    followers: Mutex<Followers>,
+    /// Told when somebody has come or gone.
+    members_changed: Arc<Notify>,
     fronts: Vec<Arc<Front<Gateway>>>,
     in_flight: Arc<InFlight>,
     connections: Arc<TotalLimit>,
@@ -100,7 +106,10 @@ impl FrontDoor {
         let addresses: Vec<_> = listening.iter().map(|it| it.local_address().clone()).collect();
         let access_log = AccessLog::open(&config.log.access).map_err(StartError::AccessLog)?;
         let changes = watch::Sender::new(0);
-        let upstreams = Replacement::prepare(&config, &Upstreams::new()).await?;
+        let members_changed = Arc::new(Notify::new());
+        let followers = Followers::of(&config, &Followers::default(), &members_changed);
+        followers.first_answers().await;
+        let upstreams = Replacement::prepare(&followers.join(&config), &Upstreams::new(), reads_files).await?;
         let (upstreams, _) = upstreams.put_in_place(&changes, config.server.grace_period);
         let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::new(&config, upstreams)));
         let closing = watch::Sender::new(false);
@@ -120,6 +129,8 @@ impl FrontDoor {
             own_secret,
             snapshot,
             gone: Mutex::default(),
+            followers: Mutex::new(followers),
+            members_changed,
             fronts,
             in_flight: shared.in_flight,
             connections: shared.connections,
@@ -210,6 +221,8 @@ impl Inner {
             tasks.spawn(admin::serve(listening, Arc::new(move || inner.readiness()), self.leaving.subscribe()));
         }
         let (inner, when) = (self.clone(), self.with_config(|config| config.log.dashboard));
+        let members = self.clone();
+        tasks.spawn(async move { members.keep_members().await });
         tasks.spawn(dashboard::run(when, move || inner.report(), self.changes.subscribe()));
         tasks
     }

@@ -23,13 +23,18 @@ pub(super) struct Replacement {
 }
 
 impl Replacement {
-    /// Builds the upstreams that are new or have changed, and resolves their names; the others are taken over.
-    pub(super) async fn prepare(config: &Config, running: &Upstreams) -> Result<Self, StartError> {
+    /// Builds the upstreams that are new or have changed, and those that shall be built `anew` though they have not, and
+    /// resolves their names; the others are taken over.
+    pub(super) async fn prepare(
+        config: &Config,
+        running: &Upstreams,
+        anew: impl Fn(&config::Upstream) -> bool,
+    ) -> Result<Self, StartError> {
         let mut it = Self { upstreams: Upstreams::new(), new: Vec::new(), old: Vec::new() };
         for wanted in &config.upstreams {
             let known = running.get(&wanted.name);
             let upstream = match known {
-                Some(same) if same.config == *wanted && !reads_files(wanted) => same.clone(),
+                Some(same) if same.config == *wanted && !anew(wanted) => same.clone(),
                 Some(_) | None => {
                     let built = Upstream::new(wanted, known.map(|known| &**known));
                     let built =
@@ -48,6 +53,11 @@ impl Replacement {
         let lookups: JoinSet<()> = it.new.iter().map(|upstream| upstream.clone().resolve()).collect();
         lookups.join_all().await;
         Ok(it)
+    }
+
+    /// Whether everything stays as it is.
+    pub(super) fn is_none(&self) -> bool {
+        self.new.is_empty() && self.old.is_empty()
     }
 
     /// Ends the probes of the upstreams that go, and begins those of the new ones. Requests in flight may hold an old
@@ -70,6 +80,6 @@ impl Replacement {
 }
 
 /// Files may have changed where the configuration has not, and a reload is how an operator says so.
-fn reads_files(upstream: &config::Upstream) -> bool {
+pub(super) fn reads_files(upstream: &config::Upstream) -> bool {
     upstream.tls.ca.is_some() || upstream.tls.client.is_some()
 }

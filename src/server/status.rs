@@ -15,6 +15,9 @@ impl Inner {
         if self.draining.load(Relaxed) {
             return Readiness::NotReady("draining".to_owned());
         }
+        if let Some(upstream) = self.followers().awaited() {
+            return Readiness::NotReady(format!("upstream {upstream} has not discovered its backends yet"));
+        }
         let snapshot = self.snapshot.load();
         match snapshot.upstreams.values().find(|upstream| !upstream.is_probed()) {
             Some(upstream) => Readiness::NotReady(format!("upstream {} has not been probed yet", upstream.name())),

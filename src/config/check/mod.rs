@@ -3,6 +3,7 @@
 //! A problem of shape does not keep the rest from being checked; what only follows from another problem is not told.
 //! Nothing outside is asked for but through [`Surroundings`].
 
+mod discover;
 mod files;
 mod lint;
 mod listener;
@@ -18,6 +19,8 @@ use super::problem::{Problem, Problems, Spot};
 use super::surroundings::Surroundings;
 use super::{AccessLog, Address, Config, Log, Outline, Reload, Secret, Server, expand, tree};
 use files::Files;
+
+pub(super) use upstream::check_backend;
 
 /// The system's structure for a socket's path holds 108 bytes, the last of which is zero.
 const MAX_SOCKET_PATH: usize = 107;
@@ -169,6 +172,11 @@ impl Check<'_> {
     }
 }
 
+/// Whether a name can be told from others in a log.
+pub(super) fn is_a_name(name: &str) -> bool {
+    !name.trim().is_empty() && name.len() <= MAX_NAME && !name.chars().any(char::is_control)
+}
+
 /// Finds names that are given twice.
 #[derive(Default)]
 struct Names {
@@ -178,7 +186,7 @@ struct Names {
 impl Names {
     /// Tells if this name was given before, or could not be told from others in a log.
     fn claim(&mut self, name: &str, at: &Spot, what: &str, problems: &mut Problems) {
-        if name.trim().is_empty() || name.len() > MAX_NAME || name.chars().any(char::is_control) {
+        if !is_a_name(name) {
             let what = format!("{what} has a name that is empty, too long or not visible");
             problems.error(at, what, format!("choose a name of 1 to {MAX_NAME} visible letters"));
         }

@@ -8,6 +8,7 @@ use serde_json::{Value as Json, json};
 
 use super::backend::Backend;
 use super::decode::{Decode, Marked, refuse, scalar, written};
+use super::discover::Discover;
 use super::leaves::{CookieName, FilePath, Share, Timeout};
 use super::live::{Breaker, Obey, PassiveHealth};
 use super::section::section;
@@ -23,7 +24,9 @@ section! {
         /// `consistent_hash`.
         balance: Balance = "round_robin",
         /// The servers: URLs, or mappings with a `url`.
-        backends: Vec<Marked<Backend>>,
+        backends: Vec<Marked<Backend>> = "[]",
+        /// Where more of them come from; those that leave drain.
+        discover: Option<Discover> = "null",
         /// How their health is found out. Left out it is a TCP connect; `none` is no check, they are always healthy.
         health_check: Option<HealthCheck> = "{}",
         /// What live requests do to their state. `none` is nothing.
@@ -47,7 +50,7 @@ section! {
         /// TLS towards the backends whose URL is `https`.
         tls: UpstreamTls = "{}",
     }
-    later { discover, queue, concurrency }
+    later { queue, concurrency }
 }
 
 /// How a backend is chosen.
