@@ -5,7 +5,7 @@
 //! request asks. This room does not know what a request is.
 
 mod addresses;
-mod choice;
+pub mod choice;
 pub mod dial;
 pub mod discovery;
 pub mod eligible;
