@@ -14,6 +14,7 @@ mod live;
 mod peer;
 mod seats;
 pub mod slow_start;
+mod stale;
 pub mod sticky;
 pub mod tiers;
 
@@ -38,6 +39,7 @@ use self::discovery::dns;
 use self::peer::PeerTemplate;
 use self::seats::{FreeSeats, loads};
 use self::slow_start::{SlowStart, slow_start};
+use self::stale::Stale;
 
 pub use self::lesson::Lesson;
 pub use self::peer::Connect;
@@ -84,6 +86,7 @@ pub struct Member {
     /// Owns its state, and outlives reloads too.
     keeper: Arc<Keeper>,
     addresses: Addresses,
+    stale: Stale,
     template: PeerTemplate,
 }
 
@@ -125,6 +128,7 @@ impl Upstream {
                     weight: entry.weight,
                     tier: entry.tier,
                     addresses: Addresses::default(),
+                    stale: Stale::default(),
                     template: PeerTemplate::new(config, &backend, &tls),
                     backend,
                     keeper,

@@ -56,6 +56,8 @@ impl PeerTemplate {
         if how.fresh {
             // Connections are pooled by this key, and no other peer has it.
             peer.group_key = fastrand::u64(..) | 1;
+            // So nobody would ever find it in the pool again, where it would only take the place of others.
+            peer.options.idle_timeout = Some(Duration::ZERO);
         }
         if how.upgrades && peer.options.alpn == ALPN::H2H1 {
             peer.options.set_http_version(1, 1);
