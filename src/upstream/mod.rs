@@ -9,6 +9,7 @@ pub mod choice;
 pub mod dial;
 pub mod discovery;
 pub mod eligible;
+mod idle;
 mod lesson;
 mod live;
 mod peer;
