@@ -46,6 +46,7 @@ impl Exchange {
             }
             let within = plan.retry.per_attempt.map_or(left, |limit| limit.min(left));
             let Again { pick, fresh } = self.next_pick(&plan, head, now)?;
+            let fresh = fresh || (self.only_once(&plan, head) && pick.distrusts_pool());
             let Some(peer) = pick.peer(Connect { fresh, within, upgrades: self.upgrades(head) }) else {
                 self.tried.push(pick.backend().seat);
                 continue;
@@ -64,6 +65,11 @@ impl Exchange {
             self.refusal = None;
             return Ok(peer);
         }
+    }
+
+    /// Whether the request must not reach a backend twice.
+    fn only_once(&self, plan: &Plan, head: &RequestHeader) -> bool {
+        !head.method.is_idempotent() && !plan.retry.non_idempotent
     }
 
     /// Whether the client asks for another protocol, which only HTTP/1.1 can do (RFC 9110, section 7.8).
@@ -224,6 +230,9 @@ impl Exchange {
         let answered = self.attempt.as_ref().is_some_and(|attempt| attempt.phase != Phase::Waiting);
         let Some(mut pick) = self.end_attempt(refusal.label()) else { return false };
         let failure = if answered { Failure::Other } else { cause::failure(refusal, error, reused) };
+        if failure == Failure::StaleConnection {
+            pick.note_stale();
+        }
         let next = self.once_more(session, failure, pick.backend().seat);
         if next == Ok(Next::SameAgain) {
             self.had_free_try = true;

@@ -5,16 +5,18 @@
 //! request asks. This room does not know what a request is.
 
 mod addresses;
-mod choice;
+pub mod choice;
 pub mod dial;
 pub mod discovery;
 pub mod eligible;
+mod idle;
 mod leaving;
 mod lesson;
 mod live;
 mod peer;
 mod seats;
 pub mod slow_start;
+mod stale;
 pub mod sticky;
 pub mod tiers;
 
@@ -39,6 +41,7 @@ use self::discovery::dns;
 use self::peer::PeerTemplate;
 use self::seats::{FreeSeats, loads};
 use self::slow_start::{SlowStart, slow_start};
+use self::stale::Stale;
 
 pub use self::leaving::Leaver;
 pub use self::lesson::Lesson;
@@ -88,6 +91,7 @@ pub struct Member {
     /// Owns its state, and outlives reloads too.
     keeper: Arc<Keeper>,
     addresses: Addresses,
+    stale: Stale,
     template: PeerTemplate,
 }
 
@@ -129,6 +133,7 @@ impl Upstream {
                     weight: entry.weight,
                     tier: entry.tier,
                     addresses: Addresses::default(),
+                    stale: Stale::default(),
                     template: PeerTemplate::new(config, &backend, &tls),
                     backend,
                     keeper,
