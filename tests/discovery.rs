@@ -232,6 +232,17 @@ mod dns {
     }
 
     #[tokio::test]
+    async fn a_server_that_is_named_also_tells_where_its_services_are() {
+        let a = Backend::named("a");
+        let port = a.address().port();
+        let records = [format!("_http._tcp.app.x SRV 1 1 {port} node.x"), "node.x A 127.0.0.1".to_owned()];
+        let dns = DnsServer::saying(Says::Records(records.to_vec(), 0)).await;
+        let lb = app(&format!("discover: {{ srv: _http._tcp.app.x, server: \"{}\" }}", dns.address())).start().await;
+        until_members(&lb, &[&a]).await;
+        assert_eq!(lb.get("/").await.body, "a");
+    }
+
+    #[tokio::test]
     async fn services_have_tiers_weights_and_ports() {
         let [a, b, c] = ["a", "b", "c"].map(Backend::named);
         let records = |backends: &[(&Backend, &str)]| {
