@@ -7,6 +7,7 @@ pub mod certificate;
 mod check;
 mod expand;
 mod file;
+mod limits;
 mod listener;
 pub mod problem;
 mod retry;
@@ -26,6 +27,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 pub use check::{Checked, known_keys, parse, schema};
+pub use limits::{Limits, Queue};
 pub use listener::{
     CertificateFiles, ClientAuth, ClientAuthMode, Http2, Listener, ListenerLimits, ListenerTimeouts, Tls, TlsVersion,
 };

@@ -14,7 +14,6 @@ mod process;
 mod refused;
 mod reload;
 mod replacement;
-pub mod seldom;
 pub mod tls;
 pub mod watch_files;
 pub mod wire;
@@ -37,7 +36,7 @@ use crate::config::{Address, Config, Secret};
 use crate::observe::access_log::AccessLog;
 use crate::observe::dashboard::{self, Report, Row, Table};
 use crate::proxy::{Gateway, Snapshot, Upstreams};
-use crate::upstream::Upstream;
+use crate::upstream::{Member, Upstream};
 
 use self::admin::Readiness;
 use self::connection::InFlight;
@@ -293,10 +292,14 @@ impl Inner {
 
 fn table(upstream: &Upstream) -> Table {
     let members = upstream.members().iter().zip(&upstream.config.backends);
-    let row = |backend, config| Row::new(backend, config, upstream.in_flight(backend));
+    let row = |member: &Member, config| Row {
+        most: member.most(),
+        ..Row::new(&member.backend, config, upstream.in_flight(&member.backend))
+    };
     Table {
         upstream: upstream.name().clone(),
-        rows: members.map(|(member, config)| row(&member.backend, config)).collect(),
+        waiting: upstream.waiting(),
+        rows: members.map(|(member, config)| row(member, config)).collect(),
     }
 }
 

@@ -4,6 +4,7 @@
 //! Nothing outside is asked for but through [`Surroundings`].
 
 mod files;
+mod limits;
 mod lint;
 mod listener;
 mod live;

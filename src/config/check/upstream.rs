@@ -6,7 +6,7 @@ use http::HeaderValue;
 use rustls::pki_types::ServerName;
 
 use super::files::given;
-use super::{Check, Names, live};
+use super::{Check, Names, limits, live};
 use crate::config::file::{self, Map, Marked};
 use crate::config::{Backend, Balance, HealthCheck, Schedule, Sticky, Target, Upstream, UpstreamTimeouts, UpstreamTls};
 
@@ -39,6 +39,7 @@ impl Check<'_> {
             overflow: self.overflow(&upstream.overflow),
             slow_start: *upstream.slow_start,
             sticky: upstream.sticky.as_ref().map(|sticky| self.sticky(sticky)),
+            queue: self.queue(upstream),
             timeouts: timeouts(&upstream.timeouts),
             protocol: *upstream.protocol,
             tls: self.upstream_tls(&upstream.tls),
@@ -114,6 +115,7 @@ impl Check<'_> {
                 tls: section.url.tls,
                 weight: section.weight.0,
                 tier: self.tier(section),
+                limits: limits::limits(section),
             });
         }
         checked

@@ -25,8 +25,10 @@ section! {
         tier: Tier = "0",
         /// The same as `tier: 1`.
         backup: bool = "false",
+        /// The most requests in flight on it at once; it is passed over while it has so many.
+        max_connections: Option<std::num::NonZeroU32> = "null",
     }
-    later { max_connections, quota, send_proxy }
+    later { quota, send_proxy }
 }
 
 /// One server, written as a mapping or as its URL alone.
@@ -47,6 +49,7 @@ impl Decode for Backend {
             weight: Marked { value: Weight(1), at: default("weight"), written: false },
             tier: Marked { value: Tier(0), at: default("tier"), written: false },
             backup: Marked { value: false, at: default("backup"), written: false },
+            max_connections: Marked { value: None, at: default("max_connections"), written: false },
         }))
     }
 

@@ -6,6 +6,7 @@
 mod backend;
 mod decode;
 mod leaves;
+mod limits;
 mod live;
 mod retry;
 mod route;

@@ -9,6 +9,7 @@ use serde_json::{Value as Json, json};
 use super::backend::Backend;
 use super::decode::{Decode, Marked, refuse, scalar, written};
 use super::leaves::{CookieName, FilePath, Share, Timeout};
+use super::limits::Queue;
 use super::live::{Breaker, Obey, PassiveHealth};
 use super::section::section;
 use crate::config::problem::{Problems, Spot, suggest};
@@ -39,6 +40,8 @@ section! {
         slow_start: Duration = "0s",
         /// Clients come back to the backend that they have been with, by a signed cookie.
         sticky: Option<Sticky> = "null",
+        /// Where requests wait while every backend that is ready has as much as it may have. `none` is nowhere.
+        queue: Option<Queue> = "{}",
         /// How long a backend may take.
         timeouts: UpstreamTimeouts = "{}",
         /// What is spoken to the backends: `http1`, `http2` or `auto` (by ALPN).
@@ -46,7 +49,7 @@ section! {
         /// TLS towards the backends whose URL is `https`.
         tls: UpstreamTls = "{}",
     }
-    later { discover, queue, concurrency }
+    later { discover, concurrency }
 }
 
 /// How a backend is chosen.

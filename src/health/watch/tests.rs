@@ -68,7 +68,8 @@ fn no_files() -> UpstreamTls {
 }
 
 fn backend(target: Target, tls: bool) -> Arc<Backend> {
-    let config = config::Backend { name: "b".into(), target, tls, weight: 1, tier: 0 };
+    let config =
+        config::Backend { name: "b".into(), target, tls, weight: 1, tier: 0, limits: config::Limits::default() };
     Arc::new(Backend::new(&"app".into(), &config, Seat(0)))
 }
 

@@ -43,7 +43,9 @@ fn draw(text: &mut String, table: &Table, width: usize, color: bool) {
     let cells: Vec<_> = shown.iter().map(|row| cells(row)).collect();
     let columns = Columns::fit(&cells, width);
     let noun = if table.rows.len() == 1 { " backend" } else { " backends" };
-    line(text, &clip(&format!("{}: {}", escape(&table.upstream), summary(table.rows.iter(), noun)), width));
+    let waiting = table.waiting.filter(|&waiting| waiting > 0).map(|waiting| format!(", {waiting} waiting"));
+    let words = format!("{}{}", summary(table.rows.iter(), noun), waiting.unwrap_or_default());
+    line(text, &clip(&format!("{}: {words}", escape(&table.upstream)), width));
     columns.draw(text, &HEADINGS.map(str::to_owned), None);
     for (row, cells) in shown.iter().zip(&cells) {
         columns.draw(text, cells, color.then_some(row.state));
@@ -93,7 +95,7 @@ fn cells(row: &Row) -> [String; 11] {
         clip(&escape(&row.backend), LONGEST_NAME),
         state(row),
         format!("{}{tier}", row.weight),
-        row.in_flight.to_string(),
+        row.most.map_or(row.in_flight.to_string(), |most| format!("{}/{most}", row.in_flight)),
         row.rate.map_or("-".to_owned(), rate),
         row.errors.to_string(),
         row.p50.map_or("-".to_owned(), latency),

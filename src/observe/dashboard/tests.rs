@@ -14,6 +14,7 @@ fn row(backend: &str, state: State) -> Row {
         weight: 1,
         tier: 0,
         in_flight: 0,
+        most: None,
         requests: 0,
         rate: None,
         errors: 0,
@@ -26,7 +27,7 @@ fn row(backend: &str, state: State) -> Row {
 }
 
 fn table(rows: Vec<Row>) -> Report {
-    Report { tables: vec![Table { upstream: "app".into(), rows }], refused: Totals::new() }
+    Report { tables: vec![Table { upstream: "app".into(), waiting: None, rows }], refused: Totals::new() }
 }
 
 fn three() -> Report {
@@ -50,6 +51,18 @@ fn three() -> Report {
         },
         Row { tier: 1, ..row("spare", State::Pending) },
     ])
+}
+
+#[test]
+fn limits_and_those_who_wait_are_shown_where_there_are_any() {
+    let mut report =
+        table(vec![Row { in_flight: 7, most: Some(8), ..row("a", State::Healthy) }, row("b", State::Healthy)]);
+    report.tables[0].waiting = Some(3);
+    let text = render(&report, None, false);
+    assert!(text.starts_with("app: 2 backends, 2 HEALTHY, 3 waiting\n"), "{text}");
+    assert!(text.contains(" 7/8 ") && text.lines().last().unwrap().contains("  0  "), "{text}");
+    report.tables[0].waiting = Some(0);
+    assert!(!render(&report, None, false).contains("waiting"));
 }
 
 #[test]

@@ -1,0 +1,31 @@
+//! Does it make sense how much backends get, and who waits?
+
+use super::Check;
+use crate::config::file;
+use crate::config::{Limits, Queue};
+
+/// Requests that wait hold memory and a connection each; nobody who waits behind so many is still there.
+const QUEUE_MAX: u32 = 100_000;
+
+impl Check<'_> {
+    pub(super) fn queue(&mut self, upstream: &file::Upstream) -> Option<Queue> {
+        let queue = upstream.queue.as_ref()?;
+        if queue.size.get() > QUEUE_MAX {
+            let help = format!("write at most {QUEUE_MAX}; 1024 suits most");
+            self.problems.error(&queue.size.at, "nobody who waits behind so many is still there", help);
+        }
+        Some(Queue { size: queue.size.get() as usize, timeout: queue.timeout.0 })
+    }
+
+    pub(super) fn priority(&mut self, route: &file::Route) -> i32 {
+        if route.priority.written && route.upstream.is_none() {
+            self.problems.error(&route.priority.at, "nothing is sent on that could wait", "leave `priority` out");
+        }
+        route.priority.0
+    }
+}
+
+/// Everything that can be written makes sense.
+pub(super) fn limits(backend: &file::BackendSection) -> Limits {
+    Limits { max_connections: backend.max_connections.map(std::num::NonZeroU32::get) }
+}
