@@ -3,5 +3,7 @@
 //! Pure: nothing here reads a clock, waits or takes a lock. Who acts on it is `upstream`.
 
 mod line;
+mod quota;
 
 pub use self::line::{Line, Place};
+pub use self::quota::{Age, Log};

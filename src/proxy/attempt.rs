@@ -79,6 +79,9 @@ impl Exchange {
             self.connect = Some(now.saturating_duration_since(began));
         }
         self.watch.hold(digest.and_then(Line::of));
+        if let Some(attempt) = &mut self.attempt {
+            attempt.pick.sent();
+        }
         self.request_moved(now);
     }
 
@@ -212,7 +215,9 @@ impl Exchange {
             self.had_free_try = true;
             // Pingora shows us the body once more.
             self.body_seen = 0;
-            self.again = Some(Again { pick, fresh: failure == Failure::StaleConnection });
+            let fresh = failure == Failure::StaleConnection;
+            // Else whoever has something left of its quota gets it.
+            self.again = pick.may_send_again(Instant::now()).then_some(Again { pick, fresh });
             return true;
         }
         if refusal.fault().is_of_the_backend() {

@@ -294,6 +294,7 @@ fn table(upstream: &Upstream) -> Table {
     let members = upstream.members().iter().zip(&upstream.config.backends);
     let row = |member: &Member, config| Row {
         most: member.most(),
+        left: member.left(),
         ..Row::new(&member.backend, config, upstream.in_flight(&member.backend))
     };
     Table {

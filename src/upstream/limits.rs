@@ -1,25 +1,35 @@
 //! Has it as much as it may have? Claims a place on a backend that has limits, and passes over one that has none left.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::pick::{Missed, Pick};
+use super::pick::{Held, Missed, Pick};
 use super::queue::Hold;
+use super::quota::{Tallies, Tally};
 use super::{Member, Upstream, tiers};
 use crate::backend::Seat;
 use crate::balance::Ask;
 use crate::config;
-use crate::health::Trial;
+use crate::health::{Toll, Trial};
 
 /// How much a member may have.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Limits {
     /// The most requests in flight.
     most: Option<u32>,
+    /// What it has had, if it has a quota.
+    tally: Option<Arc<Tally>>,
 }
 
 impl Limits {
-    pub(super) fn of(entry: &config::Backend) -> Self {
-        Self { most: entry.limits.max_connections }
+    pub(super) fn of(entry: &config::Backend, tallies: &Tallies) -> Self {
+        Self { most: entry.limits.max_connections, tally: tallies.find(entry) }
+    }
+
+    /// What its probes are paid with.
+    pub(super) fn toll(&self) -> Option<Box<dyn Toll>> {
+        let tally = self.tally.clone()?;
+        Some(Box::new(tally))
     }
 }
 
@@ -32,6 +42,11 @@ impl Member {
     /// The most requests that it may have in flight now.
     pub fn most(&self) -> Option<u32> {
         self.limits.most
+    }
+
+    /// What is left of its quota: of the one with the smallest share left.
+    pub fn left(&self) -> Option<(u32, config::Quota)> {
+        self.limits.tally.as_ref()?.left()
     }
 }
 
@@ -60,11 +75,17 @@ impl Upstream {
     /// The pick of the member on a seat, if it has a place left.
     pub(super) fn claimed(self: &Arc<Self>, seat: Seat, trial: Option<Trial>) -> Option<Pick> {
         let place = self.place(seat)?;
-        let lease = match self.members.get(place)?.most() {
+        let member = self.members.get(place)?;
+        let lease = match member.most() {
             Some(most) => self.loads.try_lease(seat, most)?,
             None => self.loads.lease(seat),
         };
-        Some(self.pick_of(place, lease, Some(Hold::new(&self.queue)), trial))
+        let ration = match &member.limits.tally {
+            Some(tally) => Some(tally.take()?),
+            None => None,
+        };
+        let held = Held { lease, ration, hold: Some(Hold::new(&self.queue)) };
+        Some(self.pick_of(place, held, trial))
     }
 
     /// Whether somebody who was not tried would serve, so that whoever has [`Missed`] all because they are full can wait.
@@ -74,7 +95,27 @@ impl Upstream {
     }
 
     fn is_full(&self, member: &Member) -> bool {
+        let is_used_up = || member.limits.tally.as_ref().is_some_and(|tally| tally.is_used_up());
+        self.has_enough(member) || is_used_up()
+    }
+
+    /// Whether it has as much in flight as it may have.
+    fn has_enough(&self, member: &Member) -> bool {
         member.most().is_some_and(|most| self.loads.in_flight(member.backend.seat) >= most)
+    }
+
+    /// How long it takes at the least until one of those who serve, and were not tried, has something left of its quota;
+    /// nothing if anything else might happen before.
+    pub(super) fn opens_in(&self, tried: &[Seat]) -> Duration {
+        let choice = self.choice.load();
+        let serves = |member: &&Member| {
+            let seat = member.backend.seat;
+            let chosen = choice.as_ref().is_some_and(|choice| choice.contains(seat));
+            let healthy = tiers::rank(member.backend.state()) == Some(0);
+            (chosen || healthy) && member.weight > 0 && !tried.contains(&seat)
+        };
+        let opens_in = |member: &Member| member.limits.tally.as_ref().map_or(Duration::ZERO, |tally| tally.opens_in());
+        self.members.iter().filter(serves).map(opens_in).min().unwrap_or_default()
     }
 
     /// When those who serve have enough, the next tier takes the rest, whoever is HEALTHY there; the least loaded.

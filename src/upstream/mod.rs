@@ -15,6 +15,7 @@ mod live;
 mod peer;
 mod pick;
 mod queue;
+mod quota;
 mod seats;
 pub mod slow_start;
 pub mod sticky;
@@ -39,6 +40,7 @@ use self::discovery::dns;
 use self::limits::Limits;
 use self::peer::PeerTemplate;
 use self::queue::Queue;
+use self::quota::Tallies;
 use self::seats::{FreeSeats, loads};
 use self::slow_start::{SlowStart, slow_start};
 
@@ -63,6 +65,8 @@ pub struct Upstream {
     is_limited: bool,
     /// Who waits for one of them.
     queue: Arc<Queue>,
+    /// What was sent to those that have a quota.
+    tallies: Tallies,
     tls: Arc<PeerTls>,
     /// The member on each seat; seats of backends that are gone stay empty.
     by_seat: Box<[Option<usize>]>,
@@ -105,6 +109,7 @@ impl Upstream {
         let known_seats = known.values().map(|keeper| keeper.backend().seat);
         let mut free = FreeSeats::beside(known_seats, old.map(|old| &old.loads));
         let mut newcomers = Vec::new();
+        let tallies = Tallies::of(config, old.map(|old| &old.tallies));
         let members: Box<[Member]> = config
             .backends
             .iter()
@@ -119,7 +124,7 @@ impl Upstream {
                 Member {
                     weight: entry.weight,
                     tier: entry.tier,
-                    limits: Limits::of(entry),
+                    limits: Limits::of(entry, &tallies),
                     addresses: Addresses::default(),
                     template: PeerTemplate::new(config, &backend, &tls),
                     backend,
@@ -138,6 +143,7 @@ impl Upstream {
             config: config.clone(),
             is_limited: limits::are_there(config),
             queue: old.map_or_else(Arc::default, |old| old.queue.clone()),
+            tallies,
             retries: old.map_or_else(|| Arc::new(Budget::new(Instant::now())), |old| old.retries.clone()),
             members,
             tls,
@@ -169,9 +175,11 @@ impl Upstream {
             let changes = changes.clone();
             member.keeper.tell(Arc::new(move || changes.notify_one()));
             member.keeper.drain(member.weight == 0);
-            tasks.extend(health::watch(member.keeper.clone(), check, protocol, self.tls.clone()));
+            let toll = member.limits.toll();
+            tasks.extend(health::watch(member.keeper.clone(), check, protocol, self.tls.clone(), toll));
             tasks.extend(dns::resolve_forever(member.backend.clone(), resolver.clone()));
         }
+        self.tallies.settle(&self.config);
         self.queue.belongs_to(self);
         // Before the task that chooses from now on: what changes meanwhile waits for it.
         let look_again = self.choose_again();

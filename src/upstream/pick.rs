@@ -4,12 +4,13 @@
 //! passed over, and who finds nobody else waits in the queue; where there are none, nothing of that costs anything.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pingora::upstreams::peer::HttpPeer;
 
 use super::peer::Connect;
 use super::queue::Hold;
+use super::quota::Ration;
 use super::{Member, Upstream, tiers};
 use crate::answer::Refusal;
 use crate::backend::{Backend, Lease, Seat};
@@ -20,16 +21,25 @@ use crate::health::Trial;
 pub struct Pick {
     pub(super) upstream: Arc<Upstream>,
     pub(super) member: usize,
-    /// One in-flight request on it, given back with the pick.
-    _lease: Lease,
-    /// Where there are limits; dropped after the lease, because it tells those who wait for one.
-    _hold: Option<Hold>,
+    held: Held,
     /// Given back with the pick too.
     pub(super) trial: Option<Trial>,
     /// How many requests had failed in a row before this one seemed to succeed.
     pub(super) row: Option<u32>,
     /// It has counted as a failure.
     pub(super) has_failed: bool,
+}
+
+/// What is given back with a pick, in this order.
+pub(super) struct Held {
+    /// One in-flight request.
+    #[expect(dead_code, reason = "it is there to be dropped")]
+    pub(super) lease: Lease,
+    /// One of its quota, if it has one.
+    pub(super) ration: Option<Ration>,
+    /// Where there are limits: tells those who wait that there is a place again.
+    #[expect(dead_code, reason = "it is there to be dropped")]
+    pub(super) hold: Option<Hold>,
 }
 
 /// Who asks for a backend.
@@ -96,17 +106,11 @@ impl Upstream {
     /// The pick of the member on a seat, with a lease.
     pub(super) fn taken(self: &Arc<Self>, seat: Seat, trial: Option<Trial>) -> Option<Pick> {
         let (member, lease) = (self.place(seat)?, self.loads.lease(seat));
-        Some(self.pick_of(member, lease, None, trial))
+        Some(self.pick_of(member, Held { lease, ration: None, hold: None }, trial))
     }
 
-    pub(super) fn pick_of(
-        self: &Arc<Self>,
-        member: usize,
-        lease: Lease,
-        hold: Option<Hold>,
-        trial: Option<Trial>,
-    ) -> Pick {
-        Pick { upstream: self.clone(), member, _lease: lease, _hold: hold, trial, row: None, has_failed: false }
+    pub(super) fn pick_of(self: &Arc<Self>, member: usize, held: Held, trial: Option<Trial>) -> Pick {
+        Pick { upstream: self.clone(), member, held, trial, row: None, has_failed: false }
     }
 
     pub(super) fn last_resort(&self, tried: &[Seat]) -> Option<Seat> {
@@ -147,6 +151,27 @@ impl Pick {
     pub fn peer(&self, how: Connect) -> Option<Box<HttpPeer>> {
         let member = self.member();
         member.template.peer(&member.backend, &member.addresses, how)
+    }
+
+    /// There is a connection: from now on the request may reach the backend. Until then it counts in no quota.
+    pub fn sent(&mut self) {
+        if let Some(ration) = &mut self.held.ration {
+            ration.sent();
+        }
+    }
+
+    /// The backend has the request, since it answers.
+    pub(super) fn was_received(&mut self, now: Instant) {
+        if let Some(ration) = &mut self.held.ration {
+            ration.ended(now);
+        }
+    }
+
+    /// The same request is to be sent to it again, which may be one more to the backend. Says whether its quota allows.
+    pub fn may_send_again(&mut self, now: Instant) -> bool {
+        let Some(ration) = &mut self.held.ration else { return true };
+        let another = ration.another(now);
+        another.map(|another| *ration = another).is_some()
     }
 
     /// Notes that a connection to this address could not be made.

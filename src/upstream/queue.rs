@@ -23,6 +23,9 @@ use crate::observe::seldom::Seldom;
 /// nobody when they end.
 const LOOK: Duration = Duration::from_millis(100);
 
+/// Timers ring at the next whole one of these.
+const MOMENT: Duration = Duration::from_millis(1);
+
 /// Those who wait for a backend of one upstream.
 #[derive(Default)]
 pub(super) struct Queue {
@@ -154,7 +157,7 @@ impl Queue {
     /// Looks now and then, as long as anybody waits.
     async fn tend(self: Arc<Self>) {
         loop {
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(self.next_look()).await;
             self.serve();
             let mut state = self.lock();
             state.is_tended = !state.line.is_empty();
@@ -162,6 +165,13 @@ impl Queue {
                 return;
             }
         }
+    }
+
+    /// When a quota may have something left again, or soon.
+    fn next_look(&self) -> Duration {
+        let upstream = self.lock().upstream.upgrade();
+        let opens_in = upstream.map_or(Duration::ZERO, |upstream| upstream.opens_in(&[]));
+        if opens_in.is_zero() { LOOK } else { (opens_in + MOMENT).min(LOOK) }
     }
 
     fn count(&self, state: &State) {
@@ -182,6 +192,9 @@ impl Upstream {
 
     /// Waits for a backend.
     pub(super) async fn wait(self: &Arc<Self>, want: &Want<'_>) -> Result<Pick, Refusal> {
+        if let Some(refusal) = self.refuse_where_no_wait_helps(want) {
+            return Err(refusal);
+        }
         let joined = self.config.queue.as_ref().and_then(|settings| {
             let (ticket, given) = self.queue.join(want, settings.size)?;
             Some((settings.timeout, ticket, given))
@@ -195,7 +208,7 @@ impl Upstream {
             // Somebody of higher priority has taken the place.
             Ok(Err(_)) => Err(self.refuse_for_a_full_queue()),
             Err(_) if want.within < timeout => Err(Refusal::RouteTimeout),
-            Err(_) => Err(self.refuse_for_a_long_wait()),
+            Err(_) => Err(self.refuse_for_a_long_wait(want.tried)),
         }
     }
 
@@ -217,7 +230,7 @@ impl Upstream {
         Refusal::QueueFull { retry_after: self.worth_another_try() }
     }
 
-    fn refuse_for_a_long_wait(&self) -> Refusal {
+    fn refuse_for_a_long_wait(&self, tried: &[Seat]) -> Refusal {
         if let Some(kept_back) = self.queue.late.may_log() {
             let name = self.name();
             log::warn!(
@@ -225,7 +238,16 @@ impl Upstream {
                  ({kept_back} more)"
             );
         }
-        Refusal::QueueTimeout { retry_after: self.worth_another_try() }
+        let opens_in = self.opens_in(tried);
+        let retry_after = if opens_in.is_zero() { self.worth_another_try() } else { whole_seconds(opens_in) };
+        Refusal::QueueTimeout { retry_after }
+    }
+
+    /// All have used up their quotas for longer than the request can wait.
+    fn refuse_where_no_wait_helps(&self, want: &Want<'_>) -> Option<Refusal> {
+        let opens_in = self.opens_in(want.tried);
+        let patience = self.config.queue.as_ref().map_or(Duration::ZERO, |queue| queue.timeout).min(want.within);
+        (opens_in > patience).then(|| Refusal::QuotaUsedUp { retry_after: whole_seconds(opens_in) })
     }
 
     /// In how many seconds it may be worth another try: nobody knows when a request in flight ends, but who comes back

@@ -7,7 +7,25 @@ use crate::config::{Limits, Queue};
 /// Requests that wait hold memory and a connection each; nobody who waits behind so many is still there.
 const QUEUE_MAX: u32 = 100_000;
 
+/// Each is looked at with each request.
+const QUOTAS_MAX: usize = 8;
+
 impl Check<'_> {
+    pub(super) fn backend_limits(&mut self, backend: &file::BackendSection) -> Limits {
+        if backend.quota.len() > QUOTAS_MAX {
+            let help = format!("keep the {QUOTAS_MAX} that matter");
+            self.problems.error(&backend.quota.at, format!("more than {QUOTAS_MAX} quotas are no help"), help);
+        }
+        let quota: Vec<_> = backend.quota.iter().map(|quota| quota.value.0.clone()).collect();
+        for (place, one) in backend.quota.iter().enumerate() {
+            if quota.iter().take(place).any(|other| other.window == one.value.0.window) {
+                let help = "keep the smaller of the two";
+                self.problems.error(&one.at, "there is another quota for the same time", help);
+            }
+        }
+        Limits { max_connections: backend.max_connections.map(std::num::NonZeroU32::get), quota }
+    }
+
     pub(super) fn queue(&mut self, upstream: &file::Upstream) -> Option<Queue> {
         let queue = upstream.queue.as_ref()?;
         if queue.size.get() > QUEUE_MAX {
@@ -23,9 +41,4 @@ impl Check<'_> {
         }
         route.priority.0
     }
-}
-
-/// Everything that can be written makes sense.
-pub(super) fn limits(backend: &file::BackendSection) -> Limits {
-    Limits { max_connections: backend.max_connections.map(std::num::NonZeroU32::get) }
 }

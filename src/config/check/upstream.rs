@@ -6,7 +6,7 @@ use http::HeaderValue;
 use rustls::pki_types::ServerName;
 
 use super::files::given;
-use super::{Check, Names, limits, live};
+use super::{Check, Names, live};
 use crate::config::file::{self, Map, Marked};
 use crate::config::{Backend, Balance, HealthCheck, Schedule, Sticky, Target, Upstream, UpstreamTimeouts, UpstreamTls};
 
@@ -115,7 +115,7 @@ impl Check<'_> {
                 tls: section.url.tls,
                 weight: section.weight.0,
                 tier: self.tier(section),
-                limits: limits::limits(section),
+                limits: self.backend_limits(section),
             });
         }
         checked

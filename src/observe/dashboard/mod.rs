@@ -72,6 +72,8 @@ pub struct Row {
     pub in_flight: u32,
     /// The most that there may be, if there is a limit.
     pub most: Option<u32>,
+    /// What is left of the quota of which the smallest share is left.
+    pub left: Option<(u32, config::Quota)>,
     /// Attempts since it is known.
     pub requests: u64,
     /// Attempts in a second, lately; `None` until there are two samples.
@@ -105,6 +107,7 @@ impl Row {
             tier: config.tier,
             in_flight,
             most: None,
+            left: None,
             requests: reading.requests,
             rate: None,
             errors: reading.errors,

@@ -15,6 +15,7 @@ fn row(backend: &str, state: State) -> Row {
         tier: 0,
         in_flight: 0,
         most: None,
+        left: None,
         requests: 0,
         rate: None,
         errors: 0,
@@ -63,6 +64,18 @@ fn limits_and_those_who_wait_are_shown_where_there_are_any() {
     assert!(text.contains(" 7/8 ") && text.lines().last().unwrap().contains("  0  "), "{text}");
     report.tables[0].waiting = Some(0);
     assert!(!render(&report, None, false).contains("waiting"));
+}
+
+#[test]
+fn what_is_left_of_quotas_is_a_column_only_where_there_are_any() {
+    let plain = render(&table(vec![row("a", State::Healthy)]), None, false);
+    assert!(!plain.contains("QUOTA"), "{plain}");
+    let quota = config::Quota { most: 240, window: Duration::from_secs(60) };
+    let limited = Row { left: Some((180, quota)), ..row("a", State::Healthy) };
+    let text = render(&table(vec![limited, row("b", State::Healthy)]), None, false);
+    let lines: Vec<_> = text.lines().collect();
+    let headed = lines[1].contains("  IN-FLIGHT    QUOTA LEFT  REQ/S");
+    assert!(headed && lines[2].contains("  0  180 of 240/m  ") && lines[3].contains("  0             -  "), "{text}");
 }
 
 #[test]
