@@ -3,6 +3,7 @@
 //! Here meet the upstream that picks, the watch that times and the room `retry` that decides. A lease is taken with
 //! the pick and given back when the attempt ends, whichever way it ends.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::header::UPGRADE;
@@ -147,6 +148,10 @@ impl Exchange {
         match head.status.is_server_error() {
             true => backend.record_error_answer(latency, head.status.as_u16()),
             false => backend.record_answer(latency),
+        }
+        if tunnel {
+            let watch = self.watch.clone();
+            self.tunnel = Some(backend.tunnels.enter(Arc::new(move || watch.cut_tunnel())));
         }
         let waits = attempt.pick.answered(head.status, &head.headers, now);
         attempt.throttled = waits && head.status == StatusCode::TOO_MANY_REQUESTS;
