@@ -2,7 +2,7 @@
 
 use super::Check;
 use crate::config::file;
-use crate::config::{Limits, Queue};
+use crate::config::{Adaptive, Limits, Queue};
 
 /// Requests that wait hold memory and a connection each; nobody who waits behind so many is still there.
 const QUEUE_MAX: u32 = 100_000;
@@ -33,6 +33,14 @@ impl Check<'_> {
             self.problems.error(&queue.size.at, "nobody who waits behind so many is still there", help);
         }
         Some(Queue { size: queue.size.get() as usize, timeout: queue.timeout.0 })
+    }
+
+    pub(super) fn concurrency(&mut self, upstream: &file::Upstream) -> Option<Adaptive> {
+        let adaptive = &upstream.concurrency.as_ref()?.adaptive;
+        if adaptive.max.get() < adaptive.min.get() {
+            self.problems.error(&adaptive.max.at, "no limit is as low as that", "give it at least what `min` says");
+        }
+        Some(Adaptive { min: adaptive.min.get(), max: adaptive.max.get() })
     }
 
     pub(super) fn priority(&mut self, route: &file::Route) -> i32 {
