@@ -5,10 +5,14 @@
 
 pub mod certificate;
 mod check;
+pub mod diff;
+mod discover;
 mod expand;
 mod file;
 mod limits;
 mod listener;
+pub mod members;
+mod outline;
 pub mod problem;
 mod retry;
 mod route;
@@ -27,10 +31,12 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 pub use check::{Checked, known_keys, parse, schema};
+pub use discover::Discover;
 pub use limits::{Adaptive, Limits, Queue, Quota};
 pub use listener::{
     CertificateFiles, ClientAuth, ClientAuthMode, Http2, Listener, ListenerLimits, ListenerTimeouts, Tls, TlsVersion,
 };
+pub use outline::Outline;
 pub use problem::{Place, Problem, Severity};
 pub use retry::{Retry, RetryBudget, RetryWhen};
 pub use route::{Action, Expose, HeaderEdits, HostPattern, Match, PathPattern, Rewrite, Route};

@@ -3,6 +3,7 @@
 //! Here meet the upstream that picks, the watch that times and the room `retry` that decides. A lease is taken with
 //! the pick and given back when the attempt ends, whichever way it ends.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::header::UPGRADE;
@@ -19,6 +20,7 @@ use super::cause;
 use super::exchange::{Again, Attempt, Exchange, Phase};
 use super::lesson;
 use super::queue::NoPick;
+use super::snapshot::Plan;
 use super::watch::Late;
 use crate::answer::{self, Refusal};
 use crate::config::{HashKey, UpstreamTimeouts};
@@ -45,7 +47,9 @@ impl Exchange {
             let Again { pick, fresh } = self.next_pick(&plan, session, &mut now).await?;
             let left = self.time_left(now);
             let within = plan.retry.per_attempt.map_or(left, |limit| limit.min(left));
-            let Some(peer) = pick.peer(Connect { fresh, within, upgrades: self.upgrades(session.req_header()) }) else {
+            let head = session.req_header();
+            let fresh = fresh || (self.only_once(&plan, head) && pick.distrusts_pool());
+            let Some(peer) = pick.peer(Connect { fresh, within, upgrades: self.upgrades(head) }) else {
                 self.tried.push(pick.backend().seat);
                 continue;
             };
@@ -63,6 +67,11 @@ impl Exchange {
             self.refusal = None;
             return Ok(peer);
         }
+    }
+
+    /// Whether the request must not reach a backend twice.
+    fn only_once(&self, plan: &Plan, head: &RequestHeader) -> bool {
+        !head.method.is_idempotent() && !plan.retry.non_idempotent
     }
 
     /// Whether the client asks for another protocol, which only HTTP/1.1 can do (RFC 9110, section 7.8).
@@ -132,6 +141,10 @@ impl Exchange {
         match head.status.is_server_error() {
             true => backend.record_error_answer(latency, head.status.as_u16()),
             false => backend.record_answer(latency),
+        }
+        if tunnel {
+            let watch = self.watch.clone();
+            self.tunnel = Some(backend.tunnels.enter(Arc::new(move || watch.cut_tunnel())));
         }
         let waits = attempt.pick.answered(head.status, &head.headers, now);
         attempt.throttled = waits && head.status == StatusCode::TOO_MANY_REQUESTS;
@@ -210,6 +223,9 @@ impl Exchange {
         let answered = self.attempt.as_ref().is_some_and(|attempt| attempt.phase != Phase::Waiting);
         let Some(mut pick) = self.end_attempt(refusal.label()) else { return false };
         let failure = if answered { Failure::Other } else { cause::failure(refusal, error, reused) };
+        if failure == Failure::StaleConnection {
+            pick.note_stale();
+        }
         let next = self.once_more(session, failure, pick.backend().seat);
         if next == Ok(Next::SameAgain) {
             self.had_free_try = true;

@@ -2,6 +2,7 @@
 
 use super::Check;
 use crate::config::file;
+use crate::config::problem::Problems;
 use crate::config::{Adaptive, Limits, Queue};
 
 /// Requests that wait hold memory and a connection each; nobody who waits behind so many is still there.
@@ -11,21 +12,6 @@ const QUEUE_MAX: u32 = 100_000;
 const QUOTAS_MAX: usize = 8;
 
 impl Check<'_> {
-    pub(super) fn backend_limits(&mut self, backend: &file::BackendSection) -> Limits {
-        if backend.quota.len() > QUOTAS_MAX {
-            let help = format!("keep the {QUOTAS_MAX} that matter");
-            self.problems.error(&backend.quota.at, format!("more than {QUOTAS_MAX} quotas are no help"), help);
-        }
-        let quota: Vec<_> = backend.quota.iter().map(|quota| quota.value.0.clone()).collect();
-        for (place, one) in backend.quota.iter().enumerate() {
-            if quota.iter().take(place).any(|other| other.window == one.value.0.window) {
-                let help = "keep the smaller of the two";
-                self.problems.error(&one.at, "there is another quota for the same time", help);
-            }
-        }
-        Limits { max_connections: backend.max_connections.map(std::num::NonZeroU32::get), quota }
-    }
-
     pub(super) fn queue(&mut self, upstream: &file::Upstream) -> Option<Queue> {
         let queue = upstream.queue.as_ref()?;
         if queue.size.get() > QUEUE_MAX {
@@ -49,4 +35,20 @@ impl Check<'_> {
         }
         route.priority.0
     }
+}
+
+/// How much one backend gets; also one that was discovered.
+pub(super) fn backend_limits(backend: &file::BackendSection, problems: &mut Problems) -> Limits {
+    if backend.quota.len() > QUOTAS_MAX {
+        let help = format!("keep the {QUOTAS_MAX} that matter");
+        problems.error(&backend.quota.at, format!("more than {QUOTAS_MAX} quotas are no help"), help);
+    }
+    let quota: Vec<_> = backend.quota.iter().map(|quota| quota.value.0.clone()).collect();
+    for (place, one) in backend.quota.iter().enumerate() {
+        if quota.iter().take(place).any(|other| other.window == one.value.0.window) {
+            let help = "keep the smaller of the two";
+            problems.error(&one.at, "there is another quota for the same time", help);
+        }
+    }
+    Limits { max_connections: backend.max_connections.map(std::num::NonZeroU32::get), quota }
 }

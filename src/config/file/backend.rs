@@ -10,8 +10,9 @@ use super::decode::{Decode, Marked, refuse, scalar, shorten};
 use super::limits::Quota;
 use super::section::section;
 use crate::config::Target;
+use crate::config::outline::Spelled;
 use crate::config::problem::{Problems, Spot};
-use crate::config::tree::{Node, Value};
+use crate::config::tree::{Entry, Node, Value};
 
 section! {
     /// One server of an upstream.
@@ -55,6 +56,14 @@ impl Decode for Backend {
             max_connections: Marked { value: None, at: default("max_connections"), written: false },
             quota: Marked { value: Vec::new(), at: default("quota"), written: false },
         }))
+    }
+
+    fn spell(node: &Node) -> Spelled {
+        if matches!(node.value, Value::Map(_)) {
+            return BackendSection::spell(node);
+        }
+        let url = Entry { key: "url".to_owned(), mark: node.mark, value: node.clone() };
+        BackendSection::spell(&Node { mark: node.mark, value: Value::Map(vec![url]) })
     }
 
     fn schema() -> Json {

@@ -5,6 +5,7 @@
 
 mod backend;
 mod decode;
+mod discover;
 mod leaves;
 mod limits;
 mod live;
@@ -20,6 +21,7 @@ use ipnet::IpNet;
 
 pub(crate) use backend::{Backend, BackendSection, BackendUrl};
 pub(crate) use decode::{Decode, Map, Marked};
+pub(crate) use discover::Discover;
 pub(crate) use leaves::{FilePath, JsonLines, PathOr, SecretText, Share, Size, Threads, Timeout};
 pub(crate) use live::Breaker;
 pub(crate) use retry::{Cause as RetryCause, RetryBudget};
