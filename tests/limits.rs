@@ -4,11 +4,16 @@
 mod support;
 
 use std::fmt::Write;
+use std::sync::Arc;
 use std::time::Duration;
 
 use support::backend::response;
 use support::front_door::Builder;
 use support::{Act, Backend, Client, Lb, Script, wait_until};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio::sync::Mutex;
+use tokio::time::{MissedTickBehavior, interval};
 
 const ROUTE: &str = "routes:\n  - upstream: app\n";
 const PATIENT: &str = "queue: { timeout: 30s }";
@@ -328,6 +333,67 @@ async fn sixty_four_clients_never_find_more_than_one_place() {
     assert!(a.connections() + b.connections() <= 8, "{} {}", a.connections(), b.connections());
     lb.until_idle().await;
     assert_eq!(waiting(&lb), 0);
+}
+
+/// A server that works on one request at a time, each for 5 ms.
+async fn one_at_a_time() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let mut work = interval(Duration::from_millis(5));
+    work.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let work = Arc::new(Mutex::new(work));
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let work = work.clone();
+            tokio::spawn(async move {
+                let mut head = Vec::new();
+                while stream.read_buf(&mut head).await.is_ok_and(|read| read > 0) {
+                    if head.ends_with(b"\r\n\r\n") {
+                        head.clear();
+                        work.lock().await.tick().await;
+                        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await.unwrap();
+                    }
+                }
+            });
+        }
+    });
+    url
+}
+
+#[tokio::test]
+async fn a_learnt_limit_keeps_a_backend_from_what_would_only_wait_there() {
+    let url = one_at_a_time().await;
+    let text = format!("upstreams:\n  app:\n    health_check: none\n    backends: [\"{url}\"]\n    {PATIENT}\n");
+    let lb = Lb::yaml(format!("{text}    concurrency: {{ adaptive: {{ min: 2, max: 64 }} }}\n{ROUTE}")).start().await;
+    let clients = (0..64).map(|_| async {
+        let mut client = lb.raw().await;
+        for _ in 0..10 {
+            let answer = client.exchange("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+            assert_eq!(answer.status, 200);
+        }
+    });
+    futures_join(clients).await;
+    let most = lb.upstream("app").members()[0].most().unwrap();
+    assert!((2..=24).contains(&most), "{most}");
+}
+
+#[tokio::test]
+async fn failures_shrink_a_learnt_limit_which_a_reload_keeps() {
+    let failing = Backend::answering(500, "no");
+    let upstream = |bounds: &str| format!("concurrency: {{ adaptive: {{ {bounds} }} }}");
+    let routes = "routes:\n  - { upstream: app, retry: none }\n";
+    let most = |lb: &Lb| lb.upstream("app").members()[0].most().unwrap();
+    let builder = |keys, bounds| app(&[(&failing, keys)], &["passive_health: none", &upstream(bounds)], routes);
+    let lb = builder("", "min: 3, max: 64").start().await;
+    assert_eq!(most(&lb), 5);
+
+    while most(&lb) > 3 {
+        assert_eq!(lb.get("/").await.status, 500);
+    }
+    lb.reload(builder("", "min: 2, max: 100")).await.unwrap();
+    assert!(most(&lb) <= 3, "{}", most(&lb));
+    lb.reload(builder("max_connections: 1", "min: 2, max: 100")).await.unwrap();
+    assert_eq!(most(&lb), 1);
 }
 
 /// All of them at once, in one task.

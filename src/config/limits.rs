@@ -31,6 +31,15 @@ impl fmt::Display for Quota {
     }
 }
 
+/// A limit of requests in flight that is learnt from latencies, for each backend of an upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Adaptive {
+    /// It is never lower; at least one.
+    pub min: u32,
+    /// It is never higher; at least `min`.
+    pub max: u32,
+}
+
 /// Where requests wait while all backends have enough.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Queue {

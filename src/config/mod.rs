@@ -32,7 +32,7 @@ use ipnet::IpNet;
 
 pub use check::{Checked, known_keys, parse, schema};
 pub use discover::Discover;
-pub use limits::{Limits, Queue, Quota};
+pub use limits::{Adaptive, Limits, Queue, Quota};
 pub use listener::{
     CertificateFiles, ClientAuth, ClientAuthMode, Http2, Listener, ListenerLimits, ListenerTimeouts, Tls, TlsVersion,
 };

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use http::HeaderName;
 
-use super::{CertificateFiles, Discover, Limits, Queue};
+use super::{Adaptive, CertificateFiles, Discover, Limits, Queue};
 
 /// A named group of backends.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,6 +37,8 @@ pub struct Upstream {
     pub sticky: Option<Sticky>,
     /// Where requests wait while all have enough; `None` is nowhere.
     pub queue: Option<Queue>,
+    /// The limit of requests in flight on each backend, if it is learnt.
+    pub concurrency: Option<Adaptive>,
     /// How long a backend may take.
     pub timeouts: UpstreamTimeouts,
     /// What is spoken to the backends.

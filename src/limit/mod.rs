@@ -2,8 +2,15 @@
 //!
 //! Pure: nothing here reads a clock, waits or takes a lock. Who acts on it is `upstream`.
 
+mod adaptive;
 mod line;
 mod quota;
 
+use std::time::Duration;
+
+pub use self::adaptive::Adaptive;
 pub use self::line::{Line, Place};
-pub use self::quota::{Age, Log};
+pub use self::quota::Log;
+
+/// A point in time, as the age of whoever keeps what it is about.
+pub type Age = Duration;

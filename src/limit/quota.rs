@@ -12,10 +12,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::Age;
 use crate::config::Quota;
-
-/// A point in time, as the age of whoever keeps the log.
-pub type Age = Duration;
 
 /// What was sent to one backend.
 #[derive(Debug)]

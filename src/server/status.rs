@@ -50,12 +50,12 @@ impl Inner {
 
 fn table(upstream: &Upstream) -> Table {
     let members = upstream.members().iter().zip(&upstream.config.backends);
-    let row = |member: &Member, config| Row {
+    let row = |(member, config): (&Member, _)| Row {
         most: member.most(),
         left: member.left(),
         ..Row::new(&member.backend, config, upstream.in_flight(&member.backend))
     };
-    let mut rows: Vec<_> = members.map(|(member, config)| row(member, config)).collect();
+    let mut rows: Vec<_> = members.map(row).collect();
     rows.extend(leavers(upstream).rows);
     Table { upstream: upstream.name().clone(), waiting: upstream.waiting(), rows }
 }

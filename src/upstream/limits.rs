@@ -1,8 +1,10 @@
 //! Has it as much as it may have? Claims a place on a backend that has limits, and passes over one that has none left.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use super::learner::Learner;
+use super::lesson::Lesson;
 use super::pick::{Held, Missed, Pick};
 use super::queue::Hold;
 use super::quota::{Tallies, Tally};
@@ -19,11 +21,22 @@ pub(super) struct Limits {
     most: Option<u32>,
     /// What it has had, if it has a quota.
     tally: Option<Arc<Tally>>,
+    /// What it has been learnt to bear, if that is asked for.
+    learner: Option<Arc<Learner>>,
 }
 
 impl Limits {
     pub(super) fn of(entry: &config::Backend, tallies: &Tallies) -> Self {
-        Self { most: entry.limits.max_connections, tally: tallies.find(entry) }
+        Self { most: entry.limits.max_connections, tally: tallies.find(entry), learner: None }
+    }
+
+    /// The same with a limit that is learnt, where the upstream has them; what the old one knew of the backend on this
+    /// seat is kept.
+    pub(super) fn learning(self, config: &config::Upstream, old: Option<&Upstream>, seat: Seat) -> Self {
+        let Some(bounds) = config.concurrency else { return self };
+        let member = old.and_then(|old| old.members.get(old.place(seat)?));
+        let known = member.and_then(|member| member.limits.learner.clone());
+        Self { learner: Some(known.unwrap_or_else(|| Learner::new(bounds))), ..self }
     }
 
     /// What its probes are paid with.
@@ -35,13 +48,14 @@ impl Limits {
 
 /// Whether any backend has a limit, so that requests may have to wait.
 pub(super) fn are_there(config: &config::Upstream) -> bool {
-    config.backends.iter().any(|backend| backend.limits != config::Limits::default())
+    config.concurrency.is_some() || config.backends.iter().any(|backend| backend.limits != config::Limits::default())
 }
 
 impl Member {
     /// The most requests that it may have in flight now.
     pub fn most(&self) -> Option<u32> {
-        self.limits.most
+        let learnt = self.limits.learner.as_ref().map(|learner| learner.limit());
+        learnt.into_iter().chain(self.limits.most).min()
     }
 
     /// What is left of its quota: of the one with the smallest share left.
@@ -50,7 +64,32 @@ impl Member {
     }
 }
 
+impl Pick {
+    /// Learns what the backend bears, if that is asked for.
+    pub(super) fn learn_limit(&self, lesson: Lesson, now: Instant) {
+        let Some(learner) = &self.member().limits.learner else { return };
+        let in_flight = self.upstream.in_flight(self.backend());
+        let grew = match lesson {
+            Lesson::Answered(latency) => learner.answered(latency, in_flight, now),
+            Lesson::Failed { .. } => learner.failed(in_flight, now),
+            Lesson::Waited(_) => false,
+        };
+        if grew {
+            self.upstream.queue.look();
+        }
+    }
+}
+
 impl Upstream {
+    /// The limits are those of the configuration from now on, also for what an old one has in flight.
+    pub(super) fn settle_limits(&self) {
+        self.tallies.settle(&self.config);
+        let learners = self.members.iter().filter_map(|member| member.limits.learner.as_ref());
+        if let Some(bounds) = self.config.concurrency {
+            learners.for_each(|learner| learner.set(bounds));
+        }
+    }
+
     /// Chooses a backend that has a place left, whoever waits. Nobody gets beyond a limit: of two threads that want the
     /// last place, one finds it gone and looks further.
     pub(super) fn claim(self: &Arc<Self>, ask: &Ask, tried: &[Seat]) -> Result<Pick, Missed> {

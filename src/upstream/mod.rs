@@ -10,6 +10,7 @@ pub mod dial;
 pub mod discovery;
 pub mod eligible;
 mod idle;
+mod learner;
 mod leaving;
 mod lesson;
 mod limits;
@@ -132,7 +133,7 @@ impl Upstream {
                 Member {
                     weight: entry.weight,
                     tier: entry.tier,
-                    limits: Limits::of(entry, &tallies),
+                    limits: Limits::of(entry, &tallies).learning(config, old, backend.seat),
                     addresses: Addresses::default(),
                     stale: Stale::default(),
                     template: PeerTemplate::new(config, &backend, &tls),
@@ -189,7 +190,7 @@ impl Upstream {
             tasks.extend(health::watch(member.keeper.clone(), check, protocol, self.tls.clone(), toll));
             tasks.extend(dns::resolve_forever(member.backend.clone(), resolver.clone()));
         }
-        self.tallies.settle(&self.config);
+        self.settle_limits();
         self.queue.belongs_to(self);
         // Before the task that chooses from now on: what changes meanwhile waits for it.
         let look_again = self.choose_again();

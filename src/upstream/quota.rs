@@ -130,7 +130,10 @@ impl Drop for OfProbe {
 
 /// The tallies of an upstream, by where the backends are.
 #[derive(Clone, Default)]
-pub(super) struct Tallies(HashMap<Target, Arc<Tally>>);
+pub(super) struct Tallies(HashMap<Place, Arc<Tally>>);
+
+/// Where a backend is, and whether it is spoken to over TLS.
+type Place = (Target, bool);
 
 impl Tallies {
     /// Those of the backends that have quotas, with what is known from before; and those that still count.
@@ -138,8 +141,8 @@ impl Tallies {
         let mut tallies = old.map(|old| old.0.clone()).unwrap_or_default();
         tallies.retain(|_, tally| !tally.is_idle());
         for backend in with_quota(config) {
-            let known = old.and_then(|old| old.0.get(&backend.target)).cloned();
-            tallies.insert(backend.target.clone(), known.unwrap_or_else(|| Tally::new(&backend.limits.quota)));
+            let known = old.and_then(|old| old.0.get(&place(backend))).cloned();
+            tallies.insert(place(backend), known.unwrap_or_else(|| Tally::new(&backend.limits.quota)));
         }
         Self(tallies)
     }
@@ -147,7 +150,7 @@ impl Tallies {
     /// The quotas are these from now on.
     pub(super) fn settle(&self, config: &config::Upstream) {
         for backend in with_quota(config) {
-            if let Some(tally) = self.0.get(&backend.target) {
+            if let Some(tally) = self.0.get(&place(backend)) {
                 tally.log().set(&backend.limits.quota);
             }
         }
@@ -155,10 +158,14 @@ impl Tallies {
 
     /// That of a backend which has a quota.
     pub(super) fn find(&self, backend: &config::Backend) -> Option<Arc<Tally>> {
-        self.0.get(&backend.target).filter(|_| !backend.limits.quota.is_empty()).cloned()
+        self.0.get(&place(backend)).filter(|_| !backend.limits.quota.is_empty()).cloned()
     }
 }
 
 fn with_quota(config: &config::Upstream) -> impl Iterator<Item = &config::Backend> {
     config.backends.iter().filter(|backend| !backend.limits.quota.is_empty())
+}
+
+fn place(backend: &config::Backend) -> Place {
+    (backend.target.clone(), backend.tls)
 }

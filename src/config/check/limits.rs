@@ -3,7 +3,7 @@
 use super::Check;
 use crate::config::file;
 use crate::config::problem::Problems;
-use crate::config::{Limits, Queue};
+use crate::config::{Adaptive, Limits, Queue};
 
 /// Requests that wait hold memory and a connection each; nobody who waits behind so many is still there.
 const QUEUE_MAX: u32 = 100_000;
@@ -11,6 +11,33 @@ const QUEUE_MAX: u32 = 100_000;
 /// Each is looked at with each request.
 const QUOTAS_MAX: usize = 8;
 
+impl Check<'_> {
+    pub(super) fn queue(&mut self, upstream: &file::Upstream) -> Option<Queue> {
+        let queue = upstream.queue.as_ref()?;
+        if queue.size.get() > QUEUE_MAX {
+            let help = format!("write at most {QUEUE_MAX}; 1024 suits most");
+            self.problems.error(&queue.size.at, "nobody who waits behind so many is still there", help);
+        }
+        Some(Queue { size: queue.size.get() as usize, timeout: queue.timeout.0 })
+    }
+
+    pub(super) fn concurrency(&mut self, upstream: &file::Upstream) -> Option<Adaptive> {
+        let adaptive = &upstream.concurrency.as_ref()?.adaptive;
+        if adaptive.max.get() < adaptive.min.get() {
+            self.problems.error(&adaptive.max.at, "no limit is as low as that", "give it at least what `min` says");
+        }
+        Some(Adaptive { min: adaptive.min.get(), max: adaptive.max.get() })
+    }
+
+    pub(super) fn priority(&mut self, route: &file::Route) -> i32 {
+        if route.priority.written && route.upstream.is_none() {
+            self.problems.error(&route.priority.at, "nothing is sent on that could wait", "leave `priority` out");
+        }
+        route.priority.0
+    }
+}
+
+/// How much one backend gets; also one that was discovered.
 pub(super) fn backend_limits(backend: &file::BackendSection, problems: &mut Problems) -> Limits {
     if backend.quota.len() > QUOTAS_MAX {
         let help = format!("keep the {QUOTAS_MAX} that matter");
@@ -24,22 +51,4 @@ pub(super) fn backend_limits(backend: &file::BackendSection, problems: &mut Prob
         }
     }
     Limits { max_connections: backend.max_connections.map(std::num::NonZeroU32::get), quota }
-}
-
-impl Check<'_> {
-    pub(super) fn queue(&mut self, upstream: &file::Upstream) -> Option<Queue> {
-        let queue = upstream.queue.as_ref()?;
-        if queue.size.get() > QUEUE_MAX {
-            let help = format!("write at most {QUEUE_MAX}; 1024 suits most");
-            self.problems.error(&queue.size.at, "nobody who waits behind so many is still there", help);
-        }
-        Some(Queue { size: queue.size.get() as usize, timeout: queue.timeout.0 })
-    }
-
-    pub(super) fn priority(&mut self, route: &file::Route) -> i32 {
-        if route.priority.written && route.upstream.is_none() {
-            self.problems.error(&route.priority.at, "nothing is sent on that could wait", "leave `priority` out");
-        }
-        route.priority.0
-    }
 }

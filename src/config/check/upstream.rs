@@ -47,6 +47,7 @@ impl Check<'_> {
             slow_start: *upstream.slow_start,
             sticky: upstream.sticky.as_ref().map(|sticky| self.sticky(sticky)),
             queue: self.queue(upstream),
+            concurrency: self.concurrency(upstream),
             timeouts: timeouts(&upstream.timeouts),
             protocol: *upstream.protocol,
             tls: self.upstream_tls(&upstream.tls),

@@ -20,6 +20,26 @@ section! {
     later {}
 }
 
+section! {
+    /// How many requests each backend may have in flight.
+    Concurrency {
+        /// As many as it bears: fewer when answers take longer than they need, more while they do not.
+        adaptive: Adaptive,
+    }
+    later {}
+}
+
+section! {
+    /// A limit that is learnt.
+    Adaptive {
+        /// It is never lower.
+        min: std::num::NonZeroU32 = "4",
+        /// It is never higher.
+        max: std::num::NonZeroU32 = "512",
+    }
+    later {}
+}
+
 /// So many requests within such a time.
 #[derive(Clone, Debug)]
 pub(crate) struct Quota(pub(crate) config::Quota);
