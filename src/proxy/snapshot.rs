@@ -43,6 +43,8 @@ pub struct Plan {
     pub filters: Chain,
     /// Until the head of the response is there.
     pub timeout: Duration,
+    /// Who is served first of those that wait: who has more.
+    pub priority: i32,
     /// When a request is tried again.
     pub retry: config::Retry,
     /// What the client is told about the inside.
@@ -115,6 +117,7 @@ impl Plan {
             sticky,
             filters: Chain::new(route),
             timeout: route.timeout,
+            priority: route.priority,
             retry: route.retry.clone(),
             expose: route.expose,
             hash_key,

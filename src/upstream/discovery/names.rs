@@ -18,7 +18,7 @@ use super::ask::{Answer, Record, Servers, Unanswered};
 use super::set::ranked;
 use super::{Discovery, Failure, Found};
 use crate::config::members::{Members, target_of};
-use crate::config::{Backend, Target};
+use crate::config::{Backend, Limits, Target};
 
 /// However short an answer holds.
 const OFTEN: Duration = Duration::from_secs(1);
@@ -202,7 +202,7 @@ fn services(records: &BTreeSet<Record>, tls: bool, located: &Located) -> Members
 
 /// A backend of which nothing else is known.
 fn plain(target: Target, tls: bool, (tier, weight): (u32, u32)) -> Backend {
-    Backend { name: target.show(), target, tls, weight, tier }
+    Backend { name: target.show(), target, tls, weight, tier, limits: Limits::default() }
 }
 
 #[cfg(test)]
