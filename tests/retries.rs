@@ -583,7 +583,7 @@ async fn nobody_is_in_flight_after_a_flood_of_retries() {
             let _ = lb.get("/").await;
         }
     });
-    futures_of(clients).await;
+    support::all_of(clients).await;
 
     all_given_back(lb).await;
 }
@@ -602,7 +602,7 @@ async fn whatever_fails_no_post_arrives_twice_and_no_backend_is_asked_twice_whil
             lb.send(&format!("{method} /{method}/{client}/{number} HTTP/1.1\r\nHost: a\r\n\r\n")).await;
         }
     });
-    futures_of(clients).await;
+    support::all_of(clients).await;
     all_given_back(lb).await;
 
     let lines = lb.access_log(160).await;
@@ -623,14 +623,4 @@ async fn whatever_fails_no_post_arrives_twice_and_no_backend_is_asked_twice_whil
     }
     let served = |method: &str| lines.iter().filter(|line| line["method"] == method && line["status"] == 200).count();
     assert!(served("GET") > served("POST"), "{} and {} were served", served("GET"), served("POST"));
-}
-
-/// All of them at once.
-async fn futures_of(all: impl Iterator<Item = impl Future<Output = ()>>) {
-    let mut all: Vec<_> = all.map(Box::pin).collect();
-    std::future::poll_fn(|context| {
-        all.retain_mut(|one| one.as_mut().poll(context).is_pending());
-        if all.is_empty() { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
-    })
-    .await;
 }

@@ -73,6 +73,8 @@ pub struct Server {
     pub secret: Option<Secret>,
     /// When the file is read again.
     pub reload: Reload,
+    /// What may be kept of all requests' bodies together, in bytes.
+    pub retry_buffers: u64,
 }
 
 /// When the configuration file is read again without being asked.

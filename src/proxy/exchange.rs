@@ -10,6 +10,7 @@ use super::again::Retries;
 use super::authority::Authority;
 use super::client::Sender;
 use super::connection::{self, Connection, Exchanging};
+use super::replay::Place;
 use super::snapshot::{Plan, Snapshot};
 use super::watch::Watch;
 use crate::answer::Refusal;
@@ -44,6 +45,8 @@ pub struct Exchange {
     pub(super) again: Option<Again>,
     pub(super) had_free_try: bool,
     pub(super) retries: Retries,
+    /// Where the client's own session is, while another stands in for it.
+    pub(super) place: Option<Arc<Place>>,
     pub(super) refusal: Option<Refusal>,
     pub(super) connect: Option<Duration>,
     pub(super) first_byte: Option<Duration>,
@@ -137,6 +140,7 @@ impl Exchange {
             again: None,
             had_free_try: false,
             retries: Retries::default(),
+            place: None,
             refusal: None,
             connect: None,
             first_byte: None,

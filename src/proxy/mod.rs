@@ -15,6 +15,7 @@ mod forward;
 mod inspect;
 mod lesson;
 mod record;
+mod replay;
 mod reply;
 mod snapshot;
 mod sticky;
@@ -40,6 +41,7 @@ use tokio::sync::watch::Receiver;
 use crate::answer::Ended;
 use crate::filter::Answer;
 use crate::observe::access_log::AccessLog;
+use crate::retry::Account;
 
 pub use self::exchange::Exchange;
 pub use self::snapshot::{ListenerPlan, Plan, Snapshot, Upstreams};
@@ -54,13 +56,20 @@ pub struct Gateway {
     pub access_log: AccessLog,
     /// Turns true when no connection shall be used again.
     pub closing: Receiver<bool>,
+    /// What is kept of requests' bodies, so that they can be sent again.
+    kept: Arc<Account>,
 }
 
 impl Gateway {
+    /// A gateway that keeps no bodies yet.
+    pub fn new(snapshot: Arc<ArcSwap<Snapshot>>, access_log: AccessLog, closing: Receiver<bool>) -> Self {
+        Self { snapshot, access_log, closing, kept: Arc::default() }
+    }
+
     /// Says `Connection: close` where a client would otherwise send its next request to nobody (RFC 9112, section 9.6).
-    fn close_if_leaving(&self, session: &mut Session) {
+    fn close_if_leaving(&self, session: &mut Session, exchange: &Exchange) {
         if *self.closing.borrow() {
-            session.set_keepalive(None);
+            exchange.end_connection(session);
         }
     }
 }
@@ -84,13 +93,16 @@ impl ProxyHttp for Gateway {
     }
 
     async fn request_filter(&self, session: &mut Session, exchange: &mut Self::CTX) -> Result<bool> {
-        self.close_if_leaving(session);
+        self.close_if_leaving(session, exchange);
         let answer = match exchange.find_plan(session.req_header()) {
             Ok(()) => exchange.pass_filters(session).await,
             Err(refusal) => ControlFlow::Break(Answer::Refuse(refusal)),
         };
         match answer {
-            ControlFlow::Continue(()) => Ok(false),
+            ControlFlow::Continue(()) => {
+                exchange.remember_body(session, &self.kept);
+                Ok(false)
+            }
             ControlFlow::Break(answer) => reply::answer(session, exchange, answer).await.map(|()| true),
         }
     }
@@ -192,7 +204,7 @@ impl ProxyHttp for Gateway {
         head: &mut ResponseHeader,
         exchange: &mut Self::CTX,
     ) -> Result<()> {
-        self.close_if_leaving(session);
+        self.close_if_leaving(session, exchange);
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
             session.set_read_timeout(None);
         }
@@ -201,7 +213,7 @@ impl ProxyHttp for Gateway {
             return Ok(());
         }
         if session.req_header().version < http::Version::HTTP_11 {
-            forward::end_with_the_connection(session, head);
+            exchange.end_with_the_connection(session, head);
         }
         reply::expose(head, exchange)?;
         exchange.remember_session(head)?;
@@ -212,6 +224,7 @@ impl ProxyHttp for Gateway {
     }
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, exchange: &mut Self::CTX) -> FailToProxy {
+        exchange.forget_body(session);
         let ended = record::ending(exchange, Some(error));
         let error_code = match ended {
             Ended::Refused(refusal) if !reply::has_begun(session) => {
@@ -231,6 +244,7 @@ impl ProxyHttp for Gateway {
     }
 
     async fn logging(&self, session: &mut Session, error: Option<&Error>, exchange: &mut Self::CTX) {
+        exchange.forget_body(session);
         if self.access_log.is_on() {
             let ended = record::ending(exchange, error);
             exchange.end_attempt(ended.label());

@@ -31,6 +31,8 @@ pub struct Snapshot {
     pub listeners: Vec<ListenerPlan>,
     /// Peers whose forwarding fields are believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// What may be kept of all requests' bodies together, in bytes.
+    pub retry_buffers: u64,
 }
 
 /// What a route leads to, worked out once.
@@ -81,6 +83,7 @@ impl Snapshot {
             routes: Table::new(plans.collect()),
             listeners: listeners.collect(),
             trusted_proxies: config.server.trusted_proxies.clone(),
+            retry_buffers: config.server.retry_buffers,
             upstreams,
         }
     }

@@ -8,10 +8,12 @@
 //! else is a *retry*: it must be named in the configuration, it counts, and it is paid for from the [`Budget`].
 
 mod budget;
+mod kept;
 
 use std::time::Duration;
 
 pub use self::budget::Budget;
+pub use self::kept::{Account, Kept, Limits};
 
 use crate::config::{Retry, RetryWhen};
 

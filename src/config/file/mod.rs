@@ -64,8 +64,10 @@ section! {
         secret: Option<SecretText> = "null",
         /// When this file is read again.
         reload: Reload = "{}",
+        /// What may be kept of all requests' bodies together, so that they can be sent again.
+        retry_buffers: Size = "64MiB",
     }
-    later { upgrade_socket, retry_buffers }
+    later { upgrade_socket }
 }
 
 section! {

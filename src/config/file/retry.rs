@@ -19,7 +19,7 @@ section! {
         non_idempotent: bool = "false",
         /// How long one attempt may take until the head of its response is there.
         per_attempt: Option<Timeout> = "null",
-        /// The largest request body that is sent again, to 64KiB.
+        /// The largest request body that is sent again.
         buffer: Size = "64KiB",
         /// How many retries the upstream gets, for all routes together.
         budget: RetryBudget = "{}",
