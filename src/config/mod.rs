@@ -30,7 +30,7 @@ pub use listener::{
     CertificateFiles, ClientAuth, ClientAuthMode, Http2, Listener, ListenerLimits, ListenerTimeouts, Tls, TlsVersion,
 };
 pub use problem::{Place, Problem, Severity};
-pub use retry::{Retry, RetryBudget, RetryWhen};
+pub use retry::{HedgeAfter, Retry, RetryBudget, RetryWhen};
 pub use route::{Action, Expose, HeaderEdits, HostPattern, Match, PathPattern, Rewrite, Route};
 pub use secret::Secret;
 pub use surroundings::{Surroundings, load};

@@ -71,6 +71,27 @@ impl Exchange {
         }
     }
 
+    /// Drops the answer to the attempt under way, because another attempt is under way too.
+    pub(super) fn drop_answer(&mut self, head: &ResponseHeader) {
+        self.retries.dropped = Some(Box::new(head.clone()));
+        self.end_attempt(status_label(head.status));
+    }
+
+    /// Prepares an attempt beside the one at this seat; says whether there may be one.
+    pub(super) fn may_ask_beside(&mut self, head: &RequestHeader, seat: Seat) -> bool {
+        let Some(plan) = self.plan.clone() else { return false };
+        let Some(upstream) = plan.upstream.as_ref().filter(|_| plan.retry.attempts > 1 + self.retries.made) else {
+            return false;
+        };
+        let now = Instant::now();
+        self.tried.push(seat);
+        let elsewhere = upstream.pick(&self.ask(&plan, head, now), &self.tried);
+        let Some(pick) = elsewhere.filter(|_| upstream.retries.withdraw(&plan.retry.budget, now)) else { return false };
+        self.retries.made += 1;
+        self.again = Some(Again { pick, fresh: false });
+        true
+    }
+
     /// The status that the attempt under way has been given up for.
     pub(super) fn given_up_for(&mut self) -> Option<StatusCode> {
         self.retries.status.take()
@@ -174,4 +195,9 @@ impl Exchange {
         let hash = plan.hash_key.as_ref().and_then(|key| self.hash(key, head)).unwrap_or(random);
         Ask { hash, random, now: Moment::of(now) }
     }
+}
+
+/// What the log says of an answer that was dropped.
+pub(super) fn status_label(status: StatusCode) -> String {
+    format!("status_{}", status.as_u16())
 }

@@ -14,7 +14,7 @@ use pingora::proxy::Session;
 use pingora::upstreams::peer::HttpPeer;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::again::Next;
+use super::again::{self, Next};
 use super::cause;
 use super::exchange::{Again, Attempt, Exchange, Phase};
 use super::lesson;
@@ -23,8 +23,8 @@ use super::watch::Late;
 use crate::answer::{self, Refusal};
 use crate::config::{HashKey, UpstreamTimeouts};
 use crate::retry::{self, Failure, Verdict};
-use crate::upstream::Connect;
 use crate::upstream::dial::Line;
+use crate::upstream::{Connect, Pick};
 
 /// The addresses of one name that a request tries: enough for both families of a host, and the other backends shall
 /// have their turn.
@@ -35,7 +35,8 @@ impl Exchange {
     pub(super) fn next_peer(&mut self, head: &RequestHeader) -> Result<Box<HttpPeer>, Refusal> {
         let plan = self.plan.clone().ok_or(Refusal::NoRoute)?;
         let now = Instant::now();
-        if let (true, Some(upstream)) = (self.attempts.is_empty() && plan.retry.attempts > 1, &plan.upstream) {
+        let is_first = self.attempts.is_empty() && self.tried.is_empty();
+        if let (true, Some(upstream)) = (is_first && plan.retry.attempts > 1, &plan.upstream) {
             upstream.retries.deposit(now);
         }
         loop {
@@ -106,23 +107,21 @@ impl Exchange {
             None => self.watch.expect_body(now, self.body_timeout(), write),
             Some(ended) => {
                 let began = attempt.began.max(ended);
-                let (limit, late) = self.patience(now, began, first_byte);
+                let (limit, late) = self.patience(began, first_byte).at(now);
                 self.watch.expect(now, limit, late);
             }
         }
     }
 
-    /// How long the head of the response may take from now on, and what is late then.
-    fn patience(&self, now: Instant, began: Instant, first_byte: Duration) -> (Duration, Late) {
-        let per_attempt = self.plan.as_ref().and_then(|plan| plan.retry.per_attempt).unwrap_or(Duration::MAX);
-        let rest_of_attempt = per_attempt.saturating_sub(now.saturating_duration_since(began));
-        let (limit, late) = match rest_of_attempt < first_byte {
-            true => (rest_of_attempt, Late::Attempt),
-            false => (first_byte, Late::FirstByte),
-        };
-        match self.time_left(now) {
-            left if left < limit => (left, Late::Route),
-            _ => (limit, late),
+    /// How long the head of the response to an attempt may take.
+    pub(super) fn patience(&self, began: Instant, first_byte: Duration) -> Patience {
+        let plan = self.plan.as_ref();
+        let per_attempt = plan.and_then(|plan| plan.retry.per_attempt).unwrap_or(Duration::MAX);
+        let of_route = plan.map_or(Duration::MAX, |plan| plan.timeout);
+        Patience {
+            first_byte,
+            of_attempt: (began, per_attempt),
+            of_route: (self.request_ended.unwrap_or(began), of_route),
         }
     }
 
@@ -193,16 +192,14 @@ impl Exchange {
             self.again = Some(Again { pick, fresh: false });
             return true;
         }
-        pick.backend().record_failure(refusal.label());
-        pick.learn(lesson::FAILED, now);
-        pick.failed(now);
+        self.blame(&mut pick, refusal, now);
         moves && self.move_on(session, pick.backend().seat)
     }
 
     /// Something went wrong after the connection was there. Says whether there shall be another attempt.
     pub(super) fn failed(&mut self, session: &Session, error: &Error, reused: bool) -> bool {
         if let Some(status) = self.given_up_for() {
-            self.end_attempt(format!("status_{}", status.as_u16()));
+            self.end_attempt(again::status_label(status));
             return true;
         }
         if self.only_the_upload_broke_off(error) {
@@ -227,16 +224,21 @@ impl Exchange {
             self.again = Some(Again { pick, fresh: failure == Failure::StaleConnection });
             return true;
         }
-        if refusal.fault().is_of_the_backend() {
-            pick.backend().record_failure(refusal.label());
-            let now = Instant::now();
-            pick.learn(lesson::FAILED, now);
-            // What another backend has left of the route's time may be too little for anybody.
-            if refusal != Refusal::RouteTimeout || self.attempts.len() == 1 {
-                pick.failed(now);
-            }
-        }
+        self.blame(&mut pick, refusal, Instant::now());
         next.map_err(|reason| self.note_reason(reason)).is_ok()
+    }
+
+    /// Counts a failure against the backend whose attempt has just ended, if it is its own.
+    pub(super) fn blame(&self, pick: &mut Pick, refusal: Refusal, now: Instant) {
+        if !refusal.fault().is_of_the_backend() {
+            return;
+        }
+        pick.backend().record_failure(refusal.label());
+        pick.learn(lesson::FAILED, now);
+        // What another backend has left of the route's time may be too little for anybody.
+        if refusal != Refusal::RouteTimeout || self.attempts.len() == 1 {
+            pick.failed(now);
+        }
     }
 
     fn body_timeout(&self) -> Duration {
@@ -251,6 +253,28 @@ impl Exchange {
             HashKey::Header(name) => head.headers.get(name).map(|value| xxh3_64(value.as_bytes())),
             HashKey::Cookie(name) => cookie(head, name).map(|value| xxh3_64(value.as_bytes())),
         }
+    }
+}
+
+/// Spans of time in which the head of a response must come, each with its beginning but for the first: that one begins
+/// when the last byte has been sent.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Patience {
+    first_byte: Duration,
+    of_attempt: (Instant, Duration),
+    of_route: (Instant, Duration),
+}
+
+impl Patience {
+    /// How long it may take from now on, and what is late then.
+    pub(super) fn at(self, now: Instant) -> (Duration, Late) {
+        let left = |(began, span): (Instant, Duration)| span.saturating_sub(now.saturating_duration_since(began));
+        let (of_attempt, of_route) = (left(self.of_attempt), left(self.of_route));
+        let (limit, late) = match of_attempt < self.first_byte {
+            true => (of_attempt, Late::Attempt),
+            false => (self.first_byte, Late::FirstByte),
+        };
+        if of_route < limit { (of_route, Late::Route) } else { (limit, late) }
     }
 }
 

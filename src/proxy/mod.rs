@@ -12,6 +12,7 @@ mod client;
 pub mod connection;
 mod exchange;
 mod forward;
+mod hedge;
 mod inspect;
 mod lesson;
 mod record;
@@ -30,10 +31,13 @@ use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::StatusCode;
+use pingora::connectors::ConnectorOptions;
+use pingora::connectors::http::Connector;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::protocols::Digest;
 use pingora::proxy::{FailToProxy, ProxyHttp, Session};
+use pingora::server::configuration::ServerConf;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
 use tokio::sync::watch::Receiver;
@@ -58,12 +62,20 @@ pub struct Gateway {
     pub closing: Receiver<bool>,
     /// What is kept of requests' bodies, so that they can be sent again.
     kept: Arc<Account>,
+    /// Makes the connections of requests that are hedged.
+    connector: Arc<Connector>,
 }
 
 impl Gateway {
-    /// A gateway that keeps no bodies yet.
-    pub fn new(snapshot: Arc<ArcSwap<Snapshot>>, access_log: AccessLog, closing: Receiver<bool>) -> Self {
-        Self { snapshot, access_log, closing, kept: Arc::default() }
+    /// A gateway whose own connections are made as those of Pingora are with `conf`.
+    pub fn new(
+        snapshot: Arc<ArcSwap<Snapshot>>,
+        access_log: AccessLog,
+        closing: Receiver<bool>,
+        conf: &ServerConf,
+    ) -> Self {
+        let connector = Arc::new(Connector::new(Some(ConnectorOptions::from_server_conf(conf))));
+        Self { snapshot, access_log, closing, kept: Arc::default(), connector }
     }
 
     /// Says `Connection: close` where a client would otherwise send its next request to nobody (RFC 9112, section 9.6).
@@ -101,7 +113,7 @@ impl ProxyHttp for Gateway {
         match answer {
             ControlFlow::Continue(()) => {
                 exchange.remember_body(session, &self.kept);
-                Ok(false)
+                self.hedge(session, exchange).await
             }
             ControlFlow::Break(answer) => reply::answer(session, exchange, answer).await.map(|()| true),
         }

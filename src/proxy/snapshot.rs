@@ -5,12 +5,13 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 
 use crate::config::{self, Action, Config, Expose, HashKey};
 use crate::filter::Chain;
+use crate::retry::Delay;
 use crate::route::Table;
 use crate::upstream::Upstream;
 use crate::upstream::sticky::Sticky;
@@ -47,6 +48,8 @@ pub struct Plan {
     pub timeout: Duration,
     /// When a request is tried again.
     pub retry: config::Retry,
+    /// When another backend is asked beside the first.
+    pub hedge: Option<Delay>,
     /// What the client is told about the inside.
     pub expose: Expose,
     /// What consistent hashing looks at.
@@ -119,6 +122,7 @@ impl Plan {
             filters: Chain::new(route),
             timeout: route.timeout,
             retry: route.retry.clone(),
+            hedge: route.retry.hedge.map(|after| Delay::new(after, Instant::now())),
             expose: route.expose,
             hash_key,
         }

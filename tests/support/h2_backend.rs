@@ -2,7 +2,8 @@
 //!
 //! The path says what it does: `/error` answers with trailers alone and `grpc-status: 7`; `/reset` resets the stream,
 //! `/refused` as one that it did nothing with; `/unavailable` answers 503; `/hang` never answers;
-//! `/not/PORT` is answered 503 by the backend on this port, once it has had the whole body; anything else sends each DATA frame back as it comes and ends with the trailers that came and `grpc-status: 0`.
+//! `/not/PORT` is answered 503 by the backend on this port, once it has had the whole body, and `/late/PORT` never;
+//! anything else sends each DATA frame back as it comes and ends with the trailers that came and `grpc-status: 0`.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -112,6 +113,7 @@ async fn serve(port: u16, stream: impl Stream, heads: Heads) -> Result<(), h2::E
 async fn answer(port: u16, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) -> Result<(), h2::Error> {
     let head = Response::builder().header("content-type", "application/grpc");
     match request.uri().path() {
+        path if path == format!("/late/{port}") => std::future::pending().await,
         path if path == format!("/not/{port}") => {
             let mut receiving = request.into_body();
             while let Some(part) = receiving.data().await {

@@ -2,7 +2,7 @@
 
 use super::Check;
 use crate::config::file::{self, Marked, RetryCause};
-use crate::config::{Retry, RetryBudget, RetryWhen};
+use crate::config::{HedgeAfter, Retry, RetryBudget, RetryWhen};
 
 /// More would only help who calls on a backend that is down.
 const ATTEMPTS_MAX: u32 = 10;
@@ -32,7 +32,17 @@ impl Check<'_> {
             per_attempt: retry.per_attempt.as_ref().map(|timeout| timeout.0),
             buffer: retry.buffer.0,
             budget: self.retry_budget(&retry.budget),
+            hedge: self.hedge(retry),
         }
+    }
+
+    fn hedge(&mut self, retry: &file::Retry) -> Option<HedgeAfter> {
+        let hedge = retry.hedge.as_ref()?;
+        if retry.attempts.get() == 1 {
+            let help = "allow 2 attempts or more, or leave `hedge` out";
+            self.problems.error(&retry.hedge.at, "the second backend would be a second attempt", help);
+        }
+        Some(*hedge.after)
     }
 
     fn retry_budget(&mut self, budget: &file::RetryBudget) -> RetryBudget {

@@ -21,7 +21,7 @@ pub(crate) use backend::{Backend, BackendSection, BackendUrl};
 pub(crate) use decode::{Decode, Map, Marked};
 pub(crate) use leaves::{FilePath, JsonLines, PathOr, SecretText, Share, Size, Threads, Timeout};
 pub(crate) use live::Breaker;
-pub(crate) use retry::{Cause as RetryCause, RetryBudget};
+pub(crate) use retry::{Cause as RetryCause, Retry, RetryBudget};
 pub(crate) use route::{Edits, Exposed, Match, Redirect, Respond, Rewrite, Route, Statuses};
 pub(crate) use upstream::{Balance, HealthCheck, Sticky, Upstream, UpstreamTimeouts, UpstreamTls};
 
