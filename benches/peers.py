@@ -13,16 +13,13 @@ proxy in the same round.
 import argparse
 import os
 import re
-import signal
-import socket
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-RELEASE = os.path.join(os.environ.get("CARGO_TARGET_DIR", os.path.join(HERE, "..", "target")), "release")
+from running import RELEASE, Programs, free_port
+
 TICK = os.sysconf("SC_CLK_TCK")
 CASES = {"h1": "H1, small", "tls": "TLS 1.3, H1, small", "h2": "TLS 1.3, H2, small, 16 streams",
          "h1-page": "H1, a browser's page", "tls-page": "TLS 1.3, H1, a browser's page",
@@ -46,28 +43,6 @@ PAGE_FIELDS = {"Cache-Control": "private, max-age=60", "X-Frame-Options": "DENY"
                "Referrer-Policy": "same-origin", "Content-Language": "en", "Vary": "Accept-Encoding"}
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def pinned(core, command, **options):
-    return subprocess.Popen(["taskset", "-c", str(core), *command], stdin=subprocess.DEVNULL,
-                            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True, **options)
-
-
-def wait_for(port):
-    deadline = time.monotonic() + 15
-    while time.monotonic() < deadline:
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-            return
-        except OSError:
-            time.sleep(0.05)
-    sys.exit(f"nothing listens on port {port}")
-
-
 def cpu_seconds(pid):
     """User and system time of a process and its children that are alive."""
     total = 0
@@ -82,10 +57,9 @@ def cpu_seconds(pid):
     return total / TICK
 
 
-class Bench:
+class Bench(Programs):
     def __init__(self, folder):
-        self.folder = folder
-        self.running = []
+        super().__init__(folder)
         self.cert, self.key = os.path.join(folder, "cert.pem"), os.path.join(folder, "key.pem")
         subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
                         "-keyout", self.key, "-out", self.cert, "-days", "2", "-subj", "/CN=localhost",
@@ -96,17 +70,8 @@ class Bench:
         self.origin = free_port()
         self.start_origin()
 
-    def write(self, name, text):
-        path = os.path.join(self.folder, name)
-        with open(path, "w") as file:
-            file.write(text)
-        return path
-
-    def spawn(self, core, command, port):
-        process = pinned(core, command)
-        self.running.append(process)
-        wait_for(port)
-        return process.pid
+    def pinned(self, core, command, port):
+        return self.spawn(["taskset", "-c", str(core), *command], port).pid
 
     def start_origin(self):
         with open(os.path.join(self.folder, "64k"), "w") as file:
@@ -121,12 +86,12 @@ http {{ access_log off; keepalive_requests 1000000000; keepalive_timeout 600s; s
   server {{ listen 127.0.0.1:{self.origin} backlog=4096; root {self.folder};
     location = /page {{ {page_fields} }}
     location = / {{ return 200 "hello world\\n"; }} }} }}""")
-        self.spawn(1, ["nginx", "-c", conf], self.origin)
+        self.pinned(1, ["nginx", "-c", conf], self.origin)
 
     def start(self, name):
         plain, secure = free_port(), free_port()
         command = getattr(self, name)(plain, secure)
-        return plain, secure, self.spawn(0, command, plain)
+        return plain, secure, self.pinned(0, command, plain)
 
     def bare(self, plain, secure):
         return [os.path.join(RELEASE, "examples", "bare"), f"127.0.0.1:{self.origin}", str(plain), str(secure),
@@ -180,16 +145,6 @@ backend app
   server one 127.0.0.1:{self.origin}
 """)
         return ["haproxy", "-f", conf, "-db"]
-
-    def stop(self):
-        for process in self.running:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGTERM)
-        for process in self.running:
-            try:
-                process.wait(5)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
 
 
 def load(case, plain, secure, seconds):

@@ -61,6 +61,8 @@ pub enum Refusal {
     StalledRequest,
     /// The head of the response was not there within the route's `timeout`.
     RouteTimeout,
+    /// The backend of a tunnel is gone from the configuration, and the tunnel has had its time.
+    BackendRemoved,
     /// We failed.
     Internal,
 }
@@ -213,6 +215,7 @@ impl Refusal {
             Self::StalledResponse    => facts(504, "stalled_response", "the service took too long to answer", "connection_read_timeout", Backend),
             Self::StalledRequest     => facts(504, "stalled_request", "the service took too long to take the request", "connection_write_timeout", Backend),
             Self::RouteTimeout       => facts(504, "route_timeout", "the service took too long to answer", "http_response_timeout", Backend),
+            Self::BackendRemoved     => facts(503, "backend_removed", "the service has moved", "connection_terminated", Us),
             Self::Internal           => facts(500, "internal", "an internal error", "proxy_internal_error", Us),
         }
     }
@@ -257,6 +260,7 @@ mod tests {
         Refusal::StalledResponse,
         Refusal::StalledRequest,
         Refusal::RouteTimeout,
+        Refusal::BackendRemoved,
         Refusal::Internal,
     ];
 

@@ -10,7 +10,7 @@ use clap::{Parser, Subcommand};
 
 use crate::config::{self, Checked, Problem};
 use crate::demo;
-use crate::server;
+use crate::server::{self, Source};
 
 /// Bad flags (`EX_USAGE` of sysexits.h).
 const USAGE: u8 = 64;
@@ -93,7 +93,8 @@ fn run(file: Option<PathBuf>) -> ExitCode {
     for warning in &checked.warnings {
         log::warn!("{warning}");
     }
-    match server::run(checked.config, Some(&file), |_| {}) {
+    let source = Source { path: file, outline: checked.outline };
+    match server::run(checked.config, Some(source), |_| {}) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(UNAVAILABLE, error),
     }

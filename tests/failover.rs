@@ -255,6 +255,31 @@ async fn a_post_on_a_stale_connection_is_not_sent_twice() {
 }
 
 #[tokio::test]
+async fn once_a_connection_was_stale_a_post_gets_a_fresh_one_and_a_get_the_pool() {
+    let backend = Backend::stale_after(2, "hello");
+    let lb = Lb::with_backends([&backend]).start().await;
+    // The third finds its connection closed, and gets its free try.
+    for _ in 0..3 {
+        lb.get("/").await;
+    }
+
+    for _ in 0..3 {
+        assert_eq!(lb.post("/", "pay").await.body, "hello");
+        lb.get("/").await;
+    }
+
+    let log = lb.access_log(9).await;
+    let words: Vec<_> = log.iter().map(|line| attempts(line, &[&backend])).collect();
+    let posts: Vec<_> = log[3..].iter().zip(&words[3..]).filter(|(line, _)| line["method"] == "POST").collect();
+    assert!(
+        posts.len() == 3 && posts.iter().all(|(line, words)| *words == "a=ok" && line["connect_ms"].is_number()),
+        "{log:#?}"
+    );
+    let reused = log[3..].iter().filter(|line| line["method"] == "GET" && line["connect_ms"].is_null()).count();
+    assert!(reused > 0, "{log:#?}");
+}
+
+#[tokio::test]
 async fn the_free_try_is_only_one() {
     // The first connection answers once; each one after that is cut as soon as a request has come.
     let answer = vec![Act::ReadBody, Act::Write(response(200, &[], "hello"))];

@@ -278,6 +278,25 @@ async fn sighup_reads_the_file_again() {
 }
 
 #[tokio::test]
+async fn a_reload_tells_what_has_changed_and_no_secret() {
+    let with = |weight: u32, secret: &str| {
+        let upstream = format!("upstreams: {{ app: {{ backends: [{{ url: 127.0.0.1:9, weight: {weight} }}] }} }}");
+        file("one", &format!("{upstream}\nserver: {{ reload: {{ watch: false }}, secret: {secret} }}"))
+    };
+    let program = Portcullis::run(&with(1, "the first of all secrets"));
+    program.line_with("listening on ").await;
+
+    program.signal("HUP");
+    program.line_with("reload: done: the file says what it said before").await;
+
+    std::fs::write(program.file(), with(3, "the second of all secrets")).unwrap();
+    program.signal("HUP");
+    program.line_with("upstreams.app.backends[127.0.0.1:9].weight: 1 -> 3").await;
+    program.line_with("server.secret: changed (not shown)").await;
+    assert!(!program.lines().iter().any(|line| line.contains("all secrets")));
+}
+
+#[tokio::test]
 async fn a_change_of_the_file_is_noticed_also_when_it_is_replaced() {
     let program = Portcullis::run(&file("one", WATCH));
     assert_eq!(body(&program).await, "one");

@@ -1,17 +1,19 @@
 //! What do the policies do when backends misbehave? A simulation in virtual time, which writes `docs/balancing.md`.
 //!
-//! Run with `cargo run --example simulate`. It drives the real policies, in-flight counts, estimates, slow start and
-//! the rule of who may be chosen; clients, networks and backends are made up. The same seed gives the same pages.
+//! Run with `cargo run --release --example simulate`. It drives the real code of whatever decides: policies, in-flight counts,
+//! estimates, the state machine with its probes, ejections and trials, tiers, slow start, retries and their budget, with
+//! the configuration's own defaults. Clients, networks and backends are made up. The same seed gives the same pages.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "an example prints, and may stop at once")]
 
 mod pages;
+mod pool;
 mod scene;
 mod world;
 
 use portcullis::config::{Balance, HashKey};
 
-use self::scene::scenes;
+use self::scene::{Scene, scenes};
 use self::world::{Run, World};
 
 /// The policies, by the words of the configuration.
@@ -26,15 +28,27 @@ fn policies() -> [(&'static str, Balance); 6] {
     ]
 }
 
+/// The policies beside each other, since each is a world of its own.
+fn play(scene: &Scene) -> Vec<(&'static str, Run)> {
+    std::thread::scope(|scope| {
+        let policies = policies().into_iter();
+        let started: Vec<_> =
+            policies.map(|(name, balance)| (name, scope.spawn(move || World::new(scene, &balance).run()))).collect();
+        started.into_iter().map(|(name, run)| (name, run.join().unwrap())).collect()
+    })
+}
+
 fn main() {
+    let wanted: Vec<_> = std::env::args().skip(1).collect();
     let mut told = Vec::new();
-    for scene in scenes() {
-        let mut runs: Vec<(&str, Run)> = Vec::new();
-        for (name, balance) in policies() {
-            runs.push((name, World::new(&scene, &balance).run()));
-        }
+    for scene in scenes().into_iter().filter(|scene| wanted.is_empty() || wanted.iter().any(|name| name == scene.file))
+    {
+        let runs = play(&scene);
         println!("{}: {} requests for each policy", scene.title, runs[0].1.answers.len());
         told.push((scene, runs));
     }
-    pages::write(&told).unwrap();
+    match wanted.is_empty() {
+        true => pages::write(&told).unwrap(),
+        false => told.iter().for_each(|(scene, runs)| println!("{}", pages::table(scene, runs))),
+    }
 }

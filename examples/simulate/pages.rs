@@ -15,15 +15,17 @@ const COLOURS: [&str; 6] = ["#1b6ca8", "#2a9d4a", "#999999", "#e08e0b", "#c2185b
 const HEAD: &str = "\
 # How the policies behave when backends do not
 
-A simulation in virtual time: the real policies, counts, estimates, slow start and the rule of who may be chosen, with
-made-up clients and backends. A backend works on 8 requests at once, each for 20 ms on average (exponentially
-distributed), and keeps the others in line; clients wait 5 s. Probes come every 500 ms; 3 failures take a backend out, 2
-successes bring it back. A refused connection is tried elsewhere, twice at most; a status is an answer. Requests arrive
-by chance, in a minute of ten backends at 60% of what they can carry unless a scene says otherwise.
+A simulation in virtual time. What decides is the program's own code at its own defaults: policies, counts, estimates,
+the state machine with probes, ejections and trials, tiers, slow start, retries and their budget. Made up are the
+clients, the network and the backends. A backend works on 8 requests at once, each for 20 ms on average (exponentially
+distributed), and keeps the others in line; clients wait 5 s. Requests arrive by chance, in a minute of ten backends at
+60% of what they can carry unless a scene says otherwise; all of them may be sent twice.
 
-Made by `cargo run --example simulate`, which always gives the same numbers. *Odd* is the share of all attempts that
-went to the backends which a scene is about, beside the share that their number would give them. The plots show the
-latency that 99 in 100 requests stay under, second by second.
+Made by `cargo run --release --example simulate` (some seconds; without `--release` some minutes), which always gives the
+same numbers; with names of scenes behind it (`one-slow`) it only shows their tables. *Odd* is the share of all attempts
+that went to the backends which a scene is about, beside the share that their number would give them; latencies are
+those of requests that were answered. The plots show the latency that 99 in 100 requests stay under, second by second.
+For scenes with real connections, beside nginx and HAProxy, see [scenes](scenes.md).
 ";
 
 type Told<'a> = (Scene, Vec<(&'a str, Run)>);
@@ -43,7 +45,7 @@ pub(crate) fn write(told: &[Told<'_>]) -> io::Result<()> {
     std::fs::write(docs.join("balancing.md"), page)
 }
 
-fn table(scene: &Scene, runs: &[(&str, Run)]) -> String {
+pub(crate) fn table(scene: &Scene, runs: &[(&str, Run)]) -> String {
     let mut table = "| Policy | p50 ms | p99 ms | errors | odd | busiest beside the average |\n".to_owned();
     table.push_str("| --- | ---: | ---: | ---: | ---: | ---: |\n");
     for (name, run) in runs {

@@ -1,6 +1,4 @@
-//! What goes wrong? Each scene says how its backends are at any moment.
-
-use std::time::Duration;
+//! What goes wrong? Each scene says how its backends are at any moment, and what the configuration says.
 
 /// How a backend is at one moment.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -9,6 +7,12 @@ pub(crate) enum Mood {
     Serves(f64),
     /// It answers 503 at once, and its probes pass.
     FailsFast,
+    /// It answers every other request with 503 at once, and its probes pass.
+    FailsHalf,
+    /// It serves so many requests in every ten seconds, and answers the others 429 with the time that is left.
+    Limited(u32),
+    /// It takes requests and never answers; its probes pass.
+    Hangs,
     /// It refuses connections.
     Down,
 }
@@ -22,7 +26,12 @@ pub(crate) struct Scene {
     /// Requests a second.
     pub(crate) rate: f64,
     pub(crate) seconds: u64,
-    pub(crate) slow_start: Duration,
+    /// Keys of the upstream beside the defaults, in the language of the configuration.
+    pub(crate) upstream: &'static str,
+    /// The route's `retry`.
+    pub(crate) retry: &'static str,
+    /// The last so many are in tier 1.
+    pub(crate) second_tier: usize,
     /// Who is odd: the first so many.
     pub(crate) odd: usize,
     /// How the odd ones are after so many seconds.
@@ -37,7 +46,9 @@ const TEN: Scene = Scene {
     backends: 10,
     rate: 2_400.0,
     seconds: 60,
-    slow_start: Duration::ZERO,
+    upstream: "",
+    retry: "{}",
+    second_tier: 0,
     odd: 1,
     mood: |_| Mood::Serves(1.0),
 };
@@ -58,16 +69,25 @@ fn restart(secs: f64) -> Mood {
 
 /// All scenes.
 pub(crate) fn scenes() -> Vec<Scene> {
-    one_odd().into_iter().chain(many_odd()).collect()
+    one_odd().into_iter().chain(one_coming()).chain(many_odd()).chain(large()).collect()
 }
 
-fn one_odd() -> [Scene; 5] {
+fn one_odd() -> [Scene; 7] {
     [
         Scene {
             file: "one-slow",
             title: "One slow",
-            what: "One of ten takes ten times as long as the others, which no probe notices.",
+            what: "One of ten takes ten times as long as the others, which neither probes nor failures tell.",
             mood: |_| Mood::Serves(10.0),
+            ..TEN
+        },
+        Scene {
+            file: "one-hanging",
+            title: "One hanging",
+            what: "One of ten takes requests after 10 s and never answers; its probes pass. Whoever waits is served elsewhere \
+                   after a second (`timeouts: { first_byte: 1s }`).",
+            upstream: "timeouts: { first_byte: 1s }",
+            mood: |secs| from(secs, 10.0, 60.0, Mood::Hangs),
             ..TEN
         },
         Scene {
@@ -86,6 +106,36 @@ fn one_odd() -> [Scene; 5] {
             ..TEN
         },
         Scene {
+            file: "one-failing-fast-alone",
+            title: "One failing fast, and the policy alone",
+            what: "The same with `passive_health: none` and `retry: none`: what each policy does by itself.",
+            upstream: "passive_health: none",
+            retry: "none",
+            mood: |_| Mood::FailsFast,
+            ..TEN
+        },
+        Scene {
+            file: "one-failing-half",
+            title: "One failing every other request",
+            what: "One of ten answers every other request with 503, so that failures seldom come in a row, with `breaker: {}`.",
+            upstream: "breaker: {}",
+            mood: |_| Mood::FailsHalf,
+            ..TEN
+        },
+        Scene {
+            file: "quota-told",
+            title: "Quota exhaustion, told by the backend",
+            what: "One of ten serves 1000 requests in every ten seconds, which is less than half of its share, and answers \
+                   the others with 429 and `Retry-After`, which is obeyed.",
+            mood: |_| Mood::Limited(1_000),
+            ..TEN
+        },
+    ]
+}
+
+fn one_coming() -> [Scene; 2] {
+    [
+        Scene {
             file: "cold-start",
             title: "Cold start",
             what: "One of ten is restarted after 20 s, is back after 25 s, and needs 20 s to warm up.",
@@ -96,7 +146,7 @@ fn one_odd() -> [Scene; 5] {
             file: "cold-start-slowly",
             title: "Cold start with slow_start: 20s",
             what: "The same, with slow start.",
-            slow_start: Duration::from_secs(20),
+            upstream: "slow_start: 20s",
             mood: restart,
             ..TEN
         },
@@ -123,6 +173,18 @@ fn many_odd() -> [Scene; 4] {
             ..TEN
         },
         Scene {
+            file: "half-a-tier-down",
+            title: "Half of a tier down",
+            what: "Eight of twelve are tier 0, four are tier 1. Four of the eight refuse connections from the 20th to the \
+                   40th second; the other four could answer 1600 of the 1900 requests a second.",
+            backends: 12,
+            second_tier: 4,
+            rate: 1_900.0,
+            odd: 4,
+            mood: |secs| from(secs, 20.0, 40.0, Mood::Down),
+            ..TEN
+        },
+        Scene {
             file: "thundering-return",
             title: "Thundering return",
             what: "Five of ten are down from the start and come back together, cold, after 20 s. The load is what the \
@@ -132,15 +194,33 @@ fn many_odd() -> [Scene; 4] {
             mood: |secs| if secs < 20.0 { Mood::Down } else { warming(secs - 20.0) },
             ..TEN
         },
+    ]
+}
+
+/// Very many backends, for a second.
+fn large() -> [Scene; 2] {
+    [
         Scene {
             file: "two-thousand",
             title: "Two thousand backends",
-            what: "Of two thousand, a hundred take ten times as long as the others.",
+            what: "Of two thousand, a hundred take ten times as long as the others. 1.6 million requests, all policies \
+                   together.",
             backends: 2_000,
             rate: 240_000.0,
             seconds: 1,
             odd: 100,
             mood: |_| Mood::Serves(10.0),
+            ..TEN
+        },
+        Scene {
+            file: "thousand-failing",
+            title: "A thousand backends, fifty failing fast",
+            what: "After a fifth of a second, fifty of a thousand begin to answer 503 within a millisecond.",
+            backends: 1_000,
+            rate: 120_000.0,
+            seconds: 1,
+            odd: 50,
+            mood: |secs| from(secs, 0.2, 9.0, Mood::FailsFast),
             ..TEN
         },
     ]

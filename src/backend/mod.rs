@@ -10,6 +10,7 @@ mod peer_tls;
 mod seat;
 mod standing;
 mod task;
+mod tunnels;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -30,6 +31,7 @@ pub use self::peer_tls::{PeerTls, PeerTlsError};
 pub use self::seat::{Block, Lease, Loads, SEATS_PER_BLOCK, Seat};
 pub use self::standing::{Standing, State};
 pub use self::task::Task;
+pub use self::tunnels::{Cut, Tunnel, Tunnels};
 
 /// One server of an upstream, with its living numbers.
 #[derive(Debug)]
@@ -44,6 +46,8 @@ pub struct Backend {
     pub tls: bool,
     /// Its place among the in-flight counts of its upstream.
     pub seat: Seat,
+    /// The tunnels that go through it.
+    pub tunnels: Tunnels,
     standing: Shown,
     addresses: ArcSwap<Vec<SocketAddr>>,
     numbers: Numbers,
@@ -62,6 +66,7 @@ impl Backend {
             target: config.target.clone(),
             tls: config.tls,
             seat,
+            tunnels: Tunnels::default(),
             standing: Shown::default(),
             addresses: ArcSwap::from_pointee(addresses),
             numbers: Numbers::default(),

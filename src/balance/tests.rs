@@ -1,6 +1,7 @@
 //! What holds for every policy, and the mistakes of other balancers as tests.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
 
 use proptest::prelude::*;
 
@@ -277,6 +278,45 @@ proptest! {
         for balance in all_policies() {
             let shares = Pool::new(&balance, &weights).shares(3_000, &[]);
             prop_assert!(shares.iter().all(|&share| share > 0), "{:?}: {:?}", balance, shares);
+        }
+    }
+
+    /// After any failures, slow answers and requests that took long to end. As many are in flight as the weights add up to:
+    /// by its definition `least_connections` gives all of fewer to the heaviest.
+    #[test]
+    fn nobody_who_is_ready_starves_whatever_has_been(
+        weights in prop::collection::vec(1..=8_u32, 1..6),
+        past in prop::collection::vec((0..6_u32, prop::option::of(1..20_000_u64), any::<bool>()), 0..60),
+    ) {
+        for balance in all_policies() {
+            let mut pool = Pool::new(&balance, &weights);
+            let at = |millis: u64| Moment::after(Duration::from_millis(millis));
+            let seats = pool.members.seats().to_vec();
+            let (mut held, in_flight) = (Vec::new(), weights.iter().sum::<u32>() as usize);
+            for (step, &(seat, answer, holds)) in (0..).zip(&past) {
+                let (seat, now) = (seats[seat as usize % seats.len()], at(step * 10));
+                let estimates = pool.loads.estimates().unwrap();
+                match answer {
+                    Some(millis) => estimates.answered(seat, Duration::from_millis(millis), now),
+                    None => estimates.failed(seat, None, now),
+                }
+                held.extend(holds.then(|| pool.loads.lease(seat)));
+                pool.choose(&[]);
+            }
+            held.clear();
+            let (mut shares, mut under_way) = (vec![0; seats.len()], VecDeque::new());
+            // 10 s * ln(20 s / 10 ms) is 76 s: by then the slowest estimate has come down to the others'.
+            for step in 0..9_000_u64 {
+                pool.random = another(pool.random);
+                let ask = Ask { hash: another(!pool.random), random: pool.random, now: at(1_000 + step * 10) };
+                let seat = pool.policy.choose(Ready::new(&pool.members, &pool.loads, &[]).unwrap(), &ask);
+                shares[seat.0 as usize] += 1;
+                under_way.push_back((seat, pool.loads.lease(seat)));
+                if under_way.len() > in_flight && let Some((ended, _lease)) = under_way.pop_front() {
+                    pool.loads.estimates().unwrap().answered(ended, Duration::from_millis(20), ask.now);
+                }
+            }
+            prop_assert!(shares.iter().all(|&share| share > 0), "{:?}: {:?} for {:?}", balance, shares, weights);
         }
     }
 

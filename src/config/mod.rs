@@ -5,9 +5,13 @@
 
 pub mod certificate;
 mod check;
+pub mod diff;
+mod discover;
 mod expand;
 mod file;
 mod listener;
+pub mod members;
+mod outline;
 pub mod problem;
 mod retry;
 mod route;
@@ -26,9 +30,11 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 pub use check::{Checked, known_keys, parse, schema};
+pub use discover::Discover;
 pub use listener::{
     CertificateFiles, ClientAuth, ClientAuthMode, Http2, Listener, ListenerLimits, ListenerTimeouts, Tls, TlsVersion,
 };
+pub use outline::Outline;
 pub use problem::{Place, Problem, Severity};
 pub use retry::{HedgeAfter, Retry, RetryBudget, RetryWhen};
 pub use route::{Action, Expose, HeaderEdits, HostPattern, Match, PathPattern, Rewrite, Route};

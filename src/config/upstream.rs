@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use http::HeaderName;
 
-use super::CertificateFiles;
+use super::{CertificateFiles, Discover};
 
 /// A named group of backends.
 #[derive(Clone, Debug, PartialEq)]
@@ -17,8 +17,10 @@ pub struct Upstream {
     pub name: Arc<str>,
     /// How a backend is chosen.
     pub balance: Balance,
-    /// The backends; at least one, and no two with one name.
+    /// The backends, no two with one name; none at all only where they are discovered.
     pub backends: Vec<Backend>,
+    /// Where more of them come from.
+    pub discover: Option<Discover>,
     /// How their health is found out.
     pub health_check: HealthCheck,
     /// What live requests do to their state.

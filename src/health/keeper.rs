@@ -115,7 +115,15 @@ impl Keeper {
     pub fn drain(&self, drained: bool) {
         self.change(Instant::now(), |machine, _| {
             machine.drain(drained);
-            Some(if drained { "its weight is 0" } else { "its weight is not 0 any more" })
+            Some(if drained { "its weight is 0" } else { "it takes requests again" })
+        });
+    }
+
+    /// It is gone from the configuration, and only finishes what it has begun.
+    pub fn leave(&self) {
+        self.change(Instant::now(), |machine, _| {
+            machine.drain(true);
+            Some("it was removed")
         });
     }
 

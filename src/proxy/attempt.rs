@@ -3,6 +3,7 @@
 //! Here meet the upstream that picks, the watch that times and the room `retry` that decides. A lease is taken with
 //! the pick and given back when the attempt ends, whichever way it ends.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::header::UPGRADE;
@@ -46,6 +47,7 @@ impl Exchange {
             }
             let within = plan.retry.per_attempt.map_or(left, |limit| limit.min(left));
             let Again { pick, fresh } = self.next_pick(&plan, head, now)?;
+            let fresh = fresh || (self.only_once(&plan, head) && pick.distrusts_pool());
             let Some(peer) = pick.peer(Connect { fresh, within, upgrades: self.upgrades(head) }) else {
                 self.tried.push(pick.backend().seat);
                 continue;
@@ -64,6 +66,11 @@ impl Exchange {
             self.refusal = None;
             return Ok(peer);
         }
+    }
+
+    /// Whether the request must not reach a backend twice.
+    fn only_once(&self, plan: &Plan, head: &RequestHeader) -> bool {
+        !head.method.is_idempotent() && !plan.retry.non_idempotent
     }
 
     /// Whether the client asks for another protocol, which only HTTP/1.1 can do (RFC 9110, section 7.8).
@@ -141,6 +148,10 @@ impl Exchange {
             true => backend.record_error_answer(latency, head.status.as_u16()),
             false => backend.record_answer(latency),
         }
+        if tunnel {
+            let watch = self.watch.clone();
+            self.tunnel = Some(backend.tunnels.enter(Arc::new(move || watch.cut_tunnel())));
+        }
         let waits = attempt.pick.answered(head.status, &head.headers, now);
         attempt.throttled = waits && head.status == StatusCode::TOO_MANY_REQUESTS;
         self.response_moved(now);
@@ -216,6 +227,9 @@ impl Exchange {
         let answered = self.attempt.as_ref().is_some_and(|attempt| attempt.phase != Phase::Waiting);
         let Some(mut pick) = self.end_attempt(refusal.label()) else { return false };
         let failure = if answered { Failure::Other } else { cause::failure(refusal, error, reused) };
+        if failure == Failure::StaleConnection {
+            pick.note_stale();
+        }
         let next = self.once_more(session, failure, pick.backend().seat);
         if next == Ok(Next::SameAgain) {
             self.had_free_try = true;

@@ -14,7 +14,7 @@ use super::replay::Place;
 use super::snapshot::{Plan, Snapshot};
 use super::watch::Watch;
 use crate::answer::Refusal;
-use crate::backend::Seat;
+use crate::backend::{Seat, Tunnel};
 use crate::upstream::Pick;
 use crate::upstream::sticky::Session;
 
@@ -36,6 +36,8 @@ pub struct Exchange {
     /// The attempt that is under way; its lease ends with it.
     pub(super) attempt: Option<Attempt>,
     pub(super) attempts: Vec<Ended>,
+    /// After an upgrade: so that it can be cut when its backend is gone.
+    pub(super) tunnel: Option<Tunnel>,
     /// The whole response has been read, so that an upload which breaks off afterwards spoils nothing.
     pub(super) response_read: bool,
     pub(super) tried: Vec<Seat>,
@@ -134,6 +136,7 @@ impl Exchange {
             request_ended: None,
             attempt: None,
             attempts: Vec::new(),
+            tunnel: None,
             response_read: false,
             tried: Vec::new(),
             session: None,

@@ -33,6 +33,8 @@ pub(super) enum Late {
     Body,
     /// The backend, with taking the body.
     Request,
+    /// The backend is gone from the configuration, and its tunnels had their time.
+    Leaving,
 }
 
 impl Late {
@@ -44,12 +46,13 @@ impl Late {
             Self::Route => Refusal::RouteTimeout,
             Self::Body => Refusal::BodyTimeout,
             Self::Request => Refusal::StalledRequest,
+            Self::Leaving => Refusal::BackendRemoved,
         }
     }
 
     fn from_code(code: u8) -> Option<Self> {
         let all = [Self::FirstByte, Self::BetweenBytes, Self::Route, Self::Attempt, Self::Body, Self::Request];
-        all.into_iter().find(|late| *late as u8 + 1 == code)
+        all.into_iter().chain([Self::Leaving]).find(|late| *late as u8 + 1 == code)
     }
 }
 
@@ -161,6 +164,14 @@ impl Watch {
         }
     }
 
+    /// Ends the tunnel of this exchange whatever its deadline: its backend is gone.
+    pub(super) fn cut_tunnel(&self) {
+        let Some(line) = self.line.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
+        self.deadline.store(NEVER, Relaxed);
+        self.happened.store(Late::Leaving as u8 + 1, Relaxed);
+        line.cut();
+    }
+
     /// Who is late, and from when on: not a backend whose bytes a slow client keeps us from reading, and not a client
     /// whose bytes a slow backend does not take.
     fn judge(&self, late: Late, line: Option<&Line>) -> (Late, u64) {
@@ -170,9 +181,13 @@ impl Watch {
             Late::Body if line.is_some_and(|line| !line.has_room()) => {
                 (Late::Request, since.saturating_add(self.limit_of_write.load(Relaxed)))
             }
-            Late::FirstByte | Late::BetweenBytes | Late::Route | Late::Attempt | Late::Body | Late::Request => {
-                (late, since.saturating_add(limit))
-            }
+            Late::FirstByte
+            | Late::BetweenBytes
+            | Late::Route
+            | Late::Attempt
+            | Late::Body
+            | Late::Request
+            | Late::Leaving => (late, since.saturating_add(limit)),
         }
     }
 

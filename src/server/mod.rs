@@ -9,17 +9,19 @@ pub mod front;
 pub mod guard;
 pub mod limits;
 pub mod listen;
+mod members;
 mod options;
 mod process;
 mod refused;
 mod reload;
 mod replacement;
 pub mod seldom;
+mod start_error;
+mod status;
 pub mod tls;
 pub mod watch_files;
 pub mod wire;
 
-use std::io;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -27,29 +29,28 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use pingora::proxy::{HttpProxy, http_proxy};
 use pingora::server::configuration::ServerConf;
-use thiserror::Error;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::backend::PeerTlsError;
 use crate::config::{Address, Config, Secret};
 use crate::observe::access_log::AccessLog;
-use crate::observe::dashboard::{self, Report, Row, Table};
+use crate::observe::dashboard;
 use crate::proxy::{Gateway, Snapshot, Upstreams};
 use crate::upstream::Upstream;
 
-use self::admin::Readiness;
 use self::connection::InFlight;
 use self::front::{Front, Shared};
 use self::limits::TotalLimit;
-use self::listen::{BindError, Listening, accept_forever, bind};
+use self::listen::{Listening, accept_forever, bind};
+use self::members::Followers;
 use self::refused::Refused;
-use self::replacement::Replacement;
-use self::tls::{TlsError, TlsState, install_crypto};
+use self::replacement::{Replacement, reads_files};
+use self::tls::{TlsState, install_crypto};
 
-pub use self::process::{ProcessError, run, worker_threads};
+pub use self::process::{ProcessError, Source, run, worker_threads};
 pub use self::reload::Reloaded;
+pub use self::start_error::{StartError, Unbound};
 
 /// Idle connections to backends that are kept, all upstreams together. Pingora's 128 a thread would close and open
 /// connections all the time under load on a few backends.
@@ -57,50 +58,6 @@ const POOLED_CONNECTIONS: usize = 4096;
 
 /// How long the last bytes of finished responses may take to leave, after the last exchange has ended.
 const LAST_BYTES: Duration = Duration::from_secs(1);
-
-/// Why a front door did not open.
-#[derive(Debug, Error)]
-pub enum StartError {
-    /// Addresses cannot be listened on.
-    #[error("{}", listed(.0))]
-    Bind(Vec<Unbound>),
-    /// A listener's certificates cannot be used.
-    #[error("listeners[{index}].tls: {source}")]
-    Tls {
-        /// The listener.
-        index: usize,
-        /// Why.
-        source: TlsError,
-    },
-    /// The TLS files of an upstream cannot be used.
-    #[error("upstreams.{upstream}.tls: {source}")]
-    PeerTls {
-        /// The upstream.
-        upstream: Arc<str>,
-        /// Why.
-        source: PeerTlsError,
-    },
-    /// The sockets of a running front door stay as they are.
-    #[error("a change of {0} needs a restart")]
-    NeedsRestart(String),
-    /// The access log cannot be written.
-    #[error("log.access: {0}")]
-    AccessLog(io::Error),
-}
-
-/// An address that cannot be listened on.
-#[derive(Debug)]
-pub struct Unbound {
-    /// The key that asks for it.
-    pub key: String,
-    /// Why it cannot.
-    pub source: BindError,
-}
-
-fn listed(unbound: &[Unbound]) -> String {
-    let told = |Unbound { key, source }: &Unbound| format!("{key}: {source}\n  help: {}", source.help());
-    unbound.iter().map(told).collect::<Vec<_>>().join("\n")
-}
 
 /// A running front door.
 pub struct FrontDoor {
@@ -119,6 +76,12 @@ struct Inner {
     /// Where the configuration names none: cookies stay good over a reload, but not over a restart.
     own_secret: Secret,
     snapshot: Arc<ArcSwap<Snapshot>>,
+    /// Upstreams that are not in the configuration any more, while they have requests in flight.
+    gone: Mutex<Vec<Arc<Upstream>>>,
+    /// Where backends are discovered.
+    followers: Mutex<Followers>,
+    /// Told when somebody has come or gone.
+    members_changed: Arc<Notify>,
     fronts: Vec<Arc<Front<Gateway>>>,
     in_flight: Arc<InFlight>,
     connections: Arc<TotalLimit>,
@@ -143,7 +106,11 @@ impl FrontDoor {
         let addresses: Vec<_> = listening.iter().map(|it| it.local_address().clone()).collect();
         let access_log = AccessLog::open(&config.log.access).map_err(StartError::AccessLog)?;
         let changes = watch::Sender::new(0);
-        let upstreams = Replacement::prepare(&config, &Upstreams::new()).await?.put_in_place(&changes);
+        let members_changed = Arc::new(Notify::new());
+        let followers = Followers::of(&config, &Followers::default(), &members_changed);
+        followers.first_answers().await;
+        let upstreams = Replacement::prepare(&followers.join(&config), &Upstreams::new(), reads_files).await?;
+        let (upstreams, _) = upstreams.put_in_place(&changes, config.server.grace_period);
         let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::new(&config, upstreams)));
         let closing = watch::Sender::new(false);
         let conf = Arc::new(pingora_conf(&config));
@@ -161,6 +128,9 @@ impl FrontDoor {
             config: Mutex::new(config),
             own_secret,
             snapshot,
+            gone: Mutex::default(),
+            followers: Mutex::new(followers),
+            members_changed,
             fronts,
             in_flight: shared.in_flight,
             connections: shared.connections,
@@ -251,6 +221,8 @@ impl Inner {
             tasks.spawn(admin::serve(listening, Arc::new(move || inner.readiness()), self.leaving.subscribe()));
         }
         let (inner, when) = (self.clone(), self.with_config(|config| config.log.dashboard));
+        let members = self.clone();
+        tasks.spawn(async move { members.keep_members().await });
         tasks.spawn(dashboard::run(when, move || inner.report(), self.changes.subscribe()));
         tasks
     }
@@ -263,40 +235,10 @@ impl Inner {
         self.with_config(|config| (config.server.drain_delay, config.server.grace_period))
     }
 
-    /// Ready once every backend of every upstream has been probed, until we are asked to leave.
-    fn readiness(&self) -> Readiness {
-        if self.draining.load(Relaxed) {
-            return Readiness::NotReady("draining".to_owned());
-        }
-        let snapshot = self.snapshot.load();
-        match snapshot.upstreams.values().find(|upstream| !upstream.is_probed()) {
-            Some(upstream) => Readiness::NotReady(format!("upstream {} has not been probed yet", upstream.name())),
-            None => Readiness::Ready,
-        }
-    }
-
-    /// What the dashboard shows; its tables are in the order of the configuration.
-    fn report(&self) -> Report {
-        let snapshot = self.snapshot.load();
-        let names = self.with_config(|config| config.upstreams.iter().map(|it| it.name.clone()).collect::<Vec<_>>());
-        let upstreams = names.iter().filter_map(|name| snapshot.upstreams.get(name));
-        let refused = self.refused.totals(self.fronts.iter().map(|front| front.counters()));
-        Report { tables: upstreams.map(|upstream| table(upstream)).collect(), refused }
-    }
-
     async fn connections_closed(&self) {
         while self.connections.open() > 0 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-    }
-}
-
-fn table(upstream: &Upstream) -> Table {
-    let members = upstream.members().iter().zip(&upstream.config.backends);
-    let row = |backend, config| Row::new(backend, config, upstream.in_flight(backend));
-    Table {
-        upstream: upstream.name().clone(),
-        rows: members.map(|(member, config)| row(&member.backend, config)).collect(),
     }
 }
 

@@ -18,7 +18,8 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 use super::tls::files_of;
 use super::watch_files::FileWatch;
 use super::{FrontDoor, StartError};
-use crate::config::{Address, Config, Problem, load};
+use crate::config::diff;
+use crate::config::{Address, Config, Outline, Problem, load};
 
 /// How often files are looked at when the debounce is longer: a change must be seen twice to be quiet.
 const LOOK_AT_FILES: Duration = Duration::from_millis(250);
@@ -26,6 +27,9 @@ const LOOK_AT_FILES: Duration = Duration::from_millis(250);
 /// How long certificates and keys must be as they are before they are read: whoever renews them writes one after the
 /// other, and half of a pair is none.
 const WHOLE_PAIR: Duration = Duration::from_millis(500);
+
+/// Lines of one reload: whoever replaces a whole file knows it.
+const CHANGES_SHOWN: usize = 100;
 
 /// Why a process ended early.
 #[derive(Debug, Error)]
@@ -44,9 +48,18 @@ pub fn worker_threads(config: &Config) -> usize {
     config.server.threads.map_or_else(cores, NonZeroUsize::get)
 }
 
+/// The file that a configuration was read from.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// Where it is.
+    pub path: PathBuf,
+    /// What it said when it was last taken over.
+    pub outline: Outline,
+}
+
 /// Runs a front door until a signal ends it. `file` is read again on SIGHUP, and when it changes. `opened` is told
 /// where we listen as soon as we do.
-pub fn run(config: Config, file: Option<&Path>, opened: impl FnOnce(&[Address])) -> Result<(), ProcessError> {
+pub fn run(config: Config, file: Option<Source>, opened: impl FnOnce(&[Address])) -> Result<(), ProcessError> {
     raise_open_files();
     log::set_max_level(config.log.level);
     let runtime = runtime(worker_threads(&config))?;
@@ -61,10 +74,10 @@ fn runtime(threads: usize) -> io::Result<Runtime> {
     Builder::new_multi_thread().worker_threads(threads).thread_name("portcullis").enable_all().build()
 }
 
-async fn serve(config: Config, file: Option<&Path>, opened: impl FnOnce(&[Address])) -> Result<(), ProcessError> {
+async fn serve(config: Config, file: Option<Source>, opened: impl FnOnce(&[Address])) -> Result<(), ProcessError> {
     let mut signals = Signals::install()?;
     let hangups = signal(SignalKind::hangup())?;
-    let mut files = Files::of(&config, file);
+    let mut files = Files::of(&config, file.as_ref().map(|file| &*file.path));
     // Before they are read, so that no change falls between the two.
     files.watch_certificates(certificate_files(&config));
     let front_door = tokio::select! {
@@ -108,7 +121,7 @@ fn tell_addresses(front_door: &FrontDoor) {
 /// Takes over what changes, for ever.
 async fn keep_current(
     front_door: &FrontDoor,
-    file: Option<&Path>,
+    mut file: Option<Source>,
     mut files: Files,
     mut hangups: Signal,
 ) -> Infallible {
@@ -118,15 +131,15 @@ async fn keep_current(
             changed = files.changed() => changed,
         };
         match changed {
-            Changed::Configuration => reload(front_door, file, &mut files).await,
+            Changed::Configuration => reload(front_door, file.as_mut(), &mut files).await,
             Changed::Certificates => front_door.reload_certificates(),
         }
     }
 }
 
-async fn reload(front_door: &FrontDoor, file: Option<&Path>, files: &mut Files) {
-    let Some(path) = file else { return };
-    let checked = match load(path) {
+async fn reload(front_door: &FrontDoor, file: Option<&mut Source>, files: &mut Files) {
+    let Some(file) = file else { return };
+    let checked = match load(&file.path) {
         Ok(checked) => checked,
         Err(problems) => {
             log::error!("reload: nothing was changed, because the file has problems:{}", listed(&problems));
@@ -140,11 +153,26 @@ async fn reload(front_door: &FrontDoor, file: Option<&Path>, files: &mut Files) 
     certificates.extend(certificate_files(&checked.config));
     files.watch_certificates(certificates);
     match front_door.reload(checked.config).await {
-        Ok(done) if done.needs_restart.is_empty() => log::info!("reload: done"),
-        Ok(done) => log::warn!("reload: done, but a change of {} needs a restart", done.needs_restart.join(", ")),
+        Ok(done) => {
+            let old = std::mem::replace(&mut file.outline, checked.outline);
+            tell(&diff::changes(&old, &file.outline), &done.needs_restart);
+        }
         Err(error) => log::error!("reload: nothing was changed: {error}"),
     }
     files.watch_certificates(front_door.certificate_files());
+}
+
+/// Says what a reload has changed, in one message.
+fn tell(changes: &[String], needs_restart: &[String]) {
+    let mut lines: String = changes.iter().take(CHANGES_SHOWN).map(|change| format!("\n{change}")).collect();
+    if changes.len() > CHANGES_SHOWN {
+        lines.push_str(&format!("\nand {} more", changes.len() - CHANGES_SHOWN));
+    }
+    let lines = if changes.is_empty() { ": the file says what it said before".to_owned() } else { format!(":{lines}") };
+    match needs_restart {
+        [] => log::info!("reload: done{lines}"),
+        keys => log::warn!("reload: done, but a change of {} needs a restart{lines}", keys.join(", ")),
+    }
 }
 
 fn certificate_files(config: &Config) -> Vec<PathBuf> {

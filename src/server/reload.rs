@@ -7,7 +7,8 @@
 use std::sync::{Arc, PoisonError};
 
 use super::front::Front;
-use super::replacement::Replacement;
+use super::members::Followers;
+use super::replacement::{Replacement, reads_files};
 use super::tls::TlsState;
 use super::{Inner, StartError};
 use crate::config::{Config, Listener, ListenerTimeouts};
@@ -32,10 +33,14 @@ impl Inner {
         config.server.secret.get_or_insert_with(|| self.own_secret.clone());
         let old = self.snapshot.load_full();
         let tls = self.prepare_tls(&config)?;
-        let replacement = Replacement::prepare(&config, &old.upstreams).await?;
+        let followers = Followers::of(&config, &self.followers().clone(), &self.members_changed);
+        followers.first_answers().await;
+        let replacement = Replacement::prepare(&followers.join(&config), &old.upstreams, reads_files).await?;
         // From here on nothing can fail, and nothing waits.
-        let upstreams = replacement.put_in_place(&self.changes);
+        let (upstreams, gone) = replacement.put_in_place(&self.changes, config.server.grace_period);
+        self.remember_gone(gone);
         self.snapshot.store(Arc::new(Snapshot::new(&config, upstreams)));
+        *self.followers() = followers;
         for (front, state) in tls {
             front.replace_tls(state);
         }

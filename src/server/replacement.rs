@@ -4,6 +4,7 @@
 //! two that watch one backend would each miss what the other has seen.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -22,13 +23,18 @@ pub(super) struct Replacement {
 }
 
 impl Replacement {
-    /// Builds the upstreams that are new or have changed, and resolves their names; the others are taken over.
-    pub(super) async fn prepare(config: &Config, running: &Upstreams) -> Result<Self, StartError> {
+    /// Builds the upstreams that are new or have changed, and those that shall be built `anew` though they have not, and
+    /// resolves their names; the others are taken over.
+    pub(super) async fn prepare(
+        config: &Config,
+        running: &Upstreams,
+        anew: impl Fn(&config::Upstream) -> bool,
+    ) -> Result<Self, StartError> {
         let mut it = Self { upstreams: Upstreams::new(), new: Vec::new(), old: Vec::new() };
         for wanted in &config.upstreams {
             let known = running.get(&wanted.name);
             let upstream = match known {
-                Some(same) if same.config == *wanted && !reads_files(wanted) => same.clone(),
+                Some(same) if same.config == *wanted && !anew(wanted) => same.clone(),
                 Some(_) | None => {
                     let built = Upstream::new(wanted, known.map(|known| &**known));
                     let built =
@@ -49,18 +55,31 @@ impl Replacement {
         Ok(it)
     }
 
+    /// Whether everything stays as it is.
+    pub(super) fn is_none(&self) -> bool {
+        self.new.is_empty() && self.old.is_empty()
+    }
+
     /// Ends the probes of the upstreams that go, and begins those of the new ones. Requests in flight may hold an old
     /// upstream for a long time.
-    pub(super) fn put_in_place(self, changes: &watch::Sender<u64>) -> Upstreams {
+    ///
+    /// Backends that are gone finish what they have begun, and their tunnels have `grace`. Gives the upstreams that are
+    /// in place, and those that are gone as a whole.
+    pub(super) fn put_in_place(self, changes: &watch::Sender<u64>, grace: Duration) -> (Upstreams, Vec<Arc<Upstream>>) {
         self.old.iter().for_each(|upstream| upstream.stop());
         let told = changes.clone();
         let on_change: OnChange = Arc::new(move || told.send_modify(|count| *count += 1));
-        self.new.iter().for_each(|upstream| upstream.watch(&on_change));
-        self.upstreams
+        for upstream in &self.new {
+            upstream.watch(&on_change);
+            upstream.see_off(grace, &on_change);
+        }
+        let gone: Vec<_> = self.old.into_iter().filter(|old| !self.upstreams.contains_key(old.name())).collect();
+        gone.iter().for_each(|upstream| upstream.retire(grace, &on_change));
+        (self.upstreams, gone)
     }
 }
 
 /// Files may have changed where the configuration has not, and a reload is how an operator says so.
-fn reads_files(upstream: &config::Upstream) -> bool {
+pub(super) fn reads_files(upstream: &config::Upstream) -> bool {
     upstream.tls.ca.is_some() || upstream.tls.client.is_some()
 }

@@ -14,7 +14,7 @@ use crate::backend::{Loads, Seat, State};
 use crate::balance::{self, Ask, Members, Policy, Ready};
 
 /// Who may be chosen now: at least one tier.
-pub(super) struct Choice {
+pub struct Choice {
     tiers: Box<[Serving]>,
     /// Who serves when those on trial are busy with theirs; nobody while there is no trial.
     instead: Box<[Serving]>,
@@ -23,19 +23,23 @@ pub(super) struct Choice {
 
 /// Those that a request is given only with care; nearly always nobody.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Care {
+pub struct Care {
     /// One request at a time may try them.
-    pub(super) on_trial: Vec<Seat>,
+    pub on_trial: Vec<Seat>,
     /// Their quota is nearly used up, and they are passed over most of the time.
-    pub(super) low: Vec<Seat>,
+    pub low: Vec<Seat>,
 }
 
 /// A tier that serves.
-pub(super) struct Serving {
-    pub(super) number: u32,
-    pub(super) share: f64,
-    pub(super) members: Members,
-    pub(super) policy: Box<dyn Policy>,
+pub struct Serving {
+    /// Its number in the configuration.
+    pub number: u32,
+    /// How much of all requests it takes.
+    pub share: f64,
+    /// Those who may be chosen.
+    pub members: Members,
+    /// How they are chosen.
+    pub policy: Box<dyn Policy>,
 }
 
 impl Serving {
@@ -47,7 +51,7 @@ impl Serving {
 
 impl Choice {
     /// `None` when no tier serves.
-    fn new(
+    pub fn new(
         tiers: impl IntoIterator<Item = Serving>,
         instead: impl IntoIterator<Item = Serving>,
         care: Care,
@@ -57,24 +61,24 @@ impl Choice {
     }
 
     /// A seat that was not tried, of those who serve while a trial goes on.
-    pub(super) fn instead(&self, loads: &Loads, ask: &Ask, tried: &[Seat]) -> Option<Seat> {
+    pub fn instead(&self, loads: &Loads, ask: &Ask, tried: &[Seat]) -> Option<Seat> {
         self.instead.iter().find_map(|tier| tier.choose(loads, ask, tried))
     }
 
     /// Who is given requests only with care.
-    pub(super) fn care(&self) -> &Care {
+    pub fn care(&self) -> &Care {
         &self.care
     }
 
     /// A seat that was not tried, of the tier that the request falls to, or else of another one.
-    pub(super) fn choose(&self, loads: &Loads, ask: &Ask, tried: &[Seat]) -> Option<Seat> {
+    pub fn choose(&self, loads: &Loads, ask: &Ask, tried: &[Seat]) -> Option<Seat> {
         let own = self.tier_of(ask);
         let choose = |tier: &Serving| tier.choose(loads, ask, tried);
         self.tiers.get(own).and_then(choose).or_else(|| self.tiers.iter().find_map(choose))
     }
 
     /// Whether this one may be chosen.
-    pub(super) fn contains(&self, seat: Seat) -> bool {
+    pub fn contains(&self, seat: Seat) -> bool {
         self.tiers.iter().any(|tier| tier.members.seats().contains(&seat))
     }
 
@@ -84,7 +88,7 @@ impl Choice {
     }
 
     /// Whether it says the same as these tiers with these members.
-    fn is(&self, tiers: &[(Tier, Members)], care: &Care) -> bool {
+    pub fn is(&self, tiers: &[(Tier, Members)], care: &Care) -> bool {
         let same = |(ours, (theirs, members)): (&Serving, &(Tier, Members))| {
             let members_too = ours.members.seats() == members.seats() && ours.members.weights() == members.weights();
             ours.number == theirs.number && ours.share == theirs.share && members_too

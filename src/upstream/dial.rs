@@ -7,7 +7,8 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -22,33 +23,83 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{Shutdown, shutdown};
 use tokio::net::{TcpStream, UnixStream};
 
+use super::idle::Idle;
+
 const NO_HANDLE: &str = "no second handle to a socket";
 
+/// How often a connection is said to have been used once it was cut for having been idle.
+const CUT: u32 = u32::MAX;
+
 /// A second handle to the socket of an upstream connection.
+///
+/// The connection itself has one, and each exchange that uses it another.
 #[derive(Clone, Debug)]
-pub struct Line(Arc<OwnedFd>);
+pub struct Line(Arc<Socket>);
+
+#[derive(Debug)]
+pub(super) struct Socket {
+    handle: OwnedFd,
+    uses: AtomicU32,
+}
+
+impl From<Arc<Socket>> for Line {
+    fn from(socket: Arc<Socket>) -> Self {
+        Self(socket)
+    }
+}
 
 impl Line {
-    /// The line of the connection that a digest belongs to; `None` if another dialler made it.
+    /// The line of the connection that a digest belongs to, for an exchange that uses it; `None` if another dialler made
+    /// it.
     pub fn of(digest: &Digest) -> Option<Self> {
-        digest.proxy_digest.as_ref()?.user_data.as_ref()?.downcast_ref::<Self>().cloned()
+        Some(digest.proxy_digest.as_ref()?.user_data.as_ref()?.downcast_ref::<Self>()?.taken())
     }
 
     /// The line of a socket.
     pub(crate) fn to(socket: &impl AsFd) -> io::Result<Self> {
-        Ok(Self(Arc::new(socket.as_fd().try_clone_to_owned()?)))
+        let handle = socket.as_fd().try_clone_to_owned()?;
+        Ok(Self(Arc::new(Socket { handle, uses: AtomicU32::new(0) })))
+    }
+
+    /// Another handle, for one who uses the connection.
+    pub(super) fn taken(&self) -> Self {
+        self.0.uses.fetch_add(1, Relaxed);
+        self.clone()
     }
 
     /// Ends the connection, in both directions.
     pub fn cut(&self) {
         // It may be closed already, and that is what was wanted.
-        let _ = shutdown(&*self.0, Shutdown::Both);
+        let _ = shutdown(&self.0.handle, Shutdown::Both);
     }
 
-    /// Whether other exchanges use the connection too, as on HTTP/2: the connection itself has one handle, each of them
-    /// another.
+    /// Whether other exchanges use the connection too, as on HTTP/2.
     pub fn is_shared(&self) -> bool {
         Arc::strong_count(&self.0) > 2
+    }
+
+    /// How often it has been taken: a number that stays the same while nobody uses the connection.
+    pub(super) fn uses(&self) -> u32 {
+        self.0.uses.load(Relaxed)
+    }
+
+    /// Whether somebody uses it besides the connection itself and the one who asks.
+    pub(super) fn is_in_use(&self) -> bool {
+        self.is_shared()
+    }
+
+    /// Ends the connection unless somebody has taken it since; says whether it did. One who takes it at the very moment
+    /// after meets a stale connection, as when the backend closes it.
+    pub(super) fn cut_if_unused_since(&self, uses: u32) -> bool {
+        let unused = self.0.uses.compare_exchange(uses, CUT, Relaxed, Relaxed).is_ok();
+        if unused {
+            self.cut();
+        }
+        unused
+    }
+
+    pub(super) fn downgrade(&self) -> Weak<Socket> {
+        Arc::downgrade(&self.0)
     }
 
     /// Whether the backend has sent something that nobody has read yet: then it is not the one who is late.
@@ -62,7 +113,7 @@ impl Line {
     }
 
     fn is_ready(&self, for_what: PollFlags) -> bool {
-        let mut asked = [PollFd::new(&*self.0, for_what)];
+        let mut asked = [PollFd::new(&self.0.handle, for_what)];
         poll(&mut asked, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
     }
 }
@@ -71,31 +122,43 @@ impl Line {
 #[derive(Debug)]
 pub(super) struct Dialler {
     pub(super) timeout: Duration,
+    /// Who closes them when they are idle; `None` where Pingora does.
+    pub(super) idle: Option<Arc<Idle>>,
 }
 
 #[async_trait]
 impl L4Connect for Dialler {
     async fn connect(&self, address: &SocketAddr) -> Result<Stream> {
-        match tokio::time::timeout(self.timeout, dial(address)).await {
+        match tokio::time::timeout(self.timeout, self.dial(address)).await {
             Ok(connected) => connected,
             Err(_) => Error::e_explain(ErrorType::ConnectTimedout, format!("no connection within {:?}", self.timeout)),
         }
     }
 }
 
-async fn dial(address: &SocketAddr) -> Result<Stream> {
-    match address {
-        SocketAddr::Inet(address) => {
-            let socket = TcpStream::connect(address).await.map_err(refused)?;
-            let line = Line::to(&socket).or_err(ErrorType::InternalError, NO_HANDLE)?;
-            Ok(with_line(Stream::from(socket), line))
+impl Dialler {
+    async fn dial(&self, address: &SocketAddr) -> Result<Stream> {
+        match address {
+            SocketAddr::Inet(address) => {
+                let socket = TcpStream::connect(address).await.map_err(refused)?;
+                let line = self.line(&socket)?;
+                Ok(with_line(Stream::from(socket), line))
+            }
+            SocketAddr::Unix(address) => {
+                let path = address.as_pathname().unwrap_or("".as_ref());
+                let socket = UnixStream::connect(path).await.map_err(refused)?;
+                let line = self.line(&socket)?;
+                Ok(with_line(Stream::from(socket), line))
+            }
         }
-        SocketAddr::Unix(address) => {
-            let path = address.as_pathname().unwrap_or("".as_ref());
-            let socket = UnixStream::connect(path).await.map_err(refused)?;
-            let line = Line::to(&socket).or_err(ErrorType::InternalError, NO_HANDLE)?;
-            Ok(with_line(Stream::from(socket), line))
+    }
+
+    fn line(&self, socket: &impl AsFd) -> Result<Line> {
+        let line = Line::to(socket).or_err(ErrorType::InternalError, NO_HANDLE)?;
+        if let Some(idle) = &self.idle {
+            idle.watch(&line);
         }
+        Ok(line)
     }
 }
 

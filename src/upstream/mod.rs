@@ -5,15 +5,18 @@
 //! request asks. This room does not know what a request is.
 
 mod addresses;
-mod choice;
+pub mod choice;
 pub mod dial;
 pub mod discovery;
 pub mod eligible;
+mod idle;
+mod leaving;
 mod lesson;
 mod live;
 mod peer;
 mod seats;
 pub mod slow_start;
+mod stale;
 pub mod sticky;
 pub mod tiers;
 
@@ -38,7 +41,9 @@ use self::discovery::dns;
 use self::peer::PeerTemplate;
 use self::seats::{FreeSeats, loads};
 use self::slow_start::{SlowStart, slow_start};
+use self::stale::Stale;
 
+pub use self::leaving::Leaver;
 pub use self::lesson::Lesson;
 pub use self::peer::Connect;
 
@@ -69,6 +74,8 @@ pub struct Upstream {
     ejecting: Mutex<()>,
     /// Held while it is worked out who may be chosen.
     choosing: Mutex<()>,
+    /// Who is gone from the configuration and still at work.
+    leaving: Mutex<Vec<Leaver>>,
     /// The probes and look-ups, which end when the upstream is dropped.
     tasks: Mutex<Vec<Task>>,
 }
@@ -84,6 +91,7 @@ pub struct Member {
     /// Owns its state, and outlives reloads too.
     keeper: Arc<Keeper>,
     addresses: Addresses,
+    stale: Stale,
     template: PeerTemplate,
 }
 
@@ -125,6 +133,7 @@ impl Upstream {
                     weight: entry.weight,
                     tier: entry.tier,
                     addresses: Addresses::default(),
+                    stale: Stale::default(),
                     template: PeerTemplate::new(config, &backend, &tls),
                     backend,
                     keeper,
@@ -138,7 +147,8 @@ impl Upstream {
         }
         Ok(Arc::new(Self {
             loads: loads(config, old, seats, &newcomers),
-            slow_start: slow_start(config, old, &newcomers),
+            slow_start: slow_start(config, old, &by_seat, &newcomers),
+            leaving: Mutex::new(leaving::left_behind(old, &members)),
             config: config.clone(),
             retries: old.map_or_else(|| Arc::new(Budget::new(Instant::now())), |old| old.retries.clone()),
             members,
@@ -170,7 +180,7 @@ impl Upstream {
         for member in &self.members {
             let changes = changes.clone();
             member.keeper.tell(Arc::new(move || changes.notify_one()));
-            member.keeper.drain(member.weight == 0);
+            member.stay();
             tasks.extend(health::watch(member.keeper.clone(), check, protocol, self.tls.clone()));
             tasks.extend(dns::resolve_forever(member.backend.clone(), resolver.clone()));
         }
@@ -242,9 +252,12 @@ impl Upstream {
         self.place(seat).and_then(|place| self.members.get(place)).map_or("", |member| &member.backend.name)
     }
 
+    /// Those who could stay: the members, and who left them and is still at work.
     fn known_backends(&self) -> HashMap<(config::Target, bool, Arc<str>), Arc<Keeper>> {
         let key = |backend: &Backend| (backend.target.clone(), backend.tls, backend.name.clone());
-        self.members.iter().map(|member| (key(&member.backend), member.keeper.clone())).collect()
+        let leavers = self.leavers().into_iter().map(|leaver| leaver.keeper().clone());
+        let keepers = leavers.chain(self.members.iter().map(|member| member.keeper.clone()));
+        keepers.map(|keeper| (key(keeper.backend()), keeper)).collect()
     }
 }
 

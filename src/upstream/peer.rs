@@ -10,6 +10,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::addresses::Addresses;
 use super::dial::Dialler;
+use super::idle::Idle;
 use crate::backend::{Backend, PeerTls};
 use crate::config::{self, Protocol};
 
@@ -23,6 +24,7 @@ const H2_STREAMS: usize = 100;
 pub(super) struct PeerTemplate {
     peer: Option<HttpPeer>,
     timeout: Duration,
+    idle: Option<Arc<Idle>>,
 }
 
 /// How one attempt shall connect.
@@ -38,13 +40,16 @@ pub struct Connect {
 
 impl PeerTemplate {
     pub(super) fn new(upstream: &config::Upstream, backend: &Backend, tls: &PeerTls) -> Self {
+        let (timeout, limit) = (upstream.timeouts.connect, upstream.timeouts.idle);
+        let idle = (upstream.protocol == Protocol::Http1).then(|| Idle::new(limit));
+        let dialler = Arc::new(Dialler { timeout, idle: idle.clone() });
         let name = if backend.tls { tls.server_name(backend) } else { String::new() };
         let peer = match backend.unix_path() {
             // A path that is no valid text or too long was refused with the configuration.
             Some(path) => HttpPeer::new_uds(path.to_str().unwrap_or(""), backend.tls, name).ok(),
             None => Some(HttpPeer::new(std::net::SocketAddr::from(([0, 0, 0, 0], 0)), backend.tls, name)),
         };
-        Self { peer: peer.map(|peer| configured(peer, upstream, tls)), timeout: upstream.timeouts.connect }
+        Self { peer: peer.map(|peer| configured(peer, upstream, tls, dialler)), timeout, idle }
     }
 
     /// A peer at the next address; `None` while there is no address.
@@ -56,6 +61,8 @@ impl PeerTemplate {
         if how.fresh {
             // Connections are pooled by this key, and no other peer has it.
             peer.group_key = fastrand::u64(..) | 1;
+            // So nobody would ever find it in the pool again, where it would only take the place of others.
+            peer.options.idle_timeout = Some(Duration::ZERO);
         }
         if how.upgrades && peer.options.alpn == ALPN::H2H1 {
             peer.options.set_http_version(1, 1);
@@ -63,7 +70,7 @@ impl PeerTemplate {
             peer.group_key ^= HTTP1_ONLY;
         }
         if how.within < self.timeout {
-            peer.options.custom_l4 = Some(Arc::new(Dialler { timeout: how.within }));
+            peer.options.custom_l4 = Some(Arc::new(Dialler { timeout: how.within, idle: self.idle.clone() }));
             peer.options.connection_timeout = Some(how.within);
             peer.options.total_connection_timeout = Some(how.within);
         }
@@ -71,15 +78,15 @@ impl PeerTemplate {
     }
 }
 
-fn configured(mut peer: HttpPeer, upstream: &config::Upstream, tls: &PeerTls) -> HttpPeer {
+fn configured(mut peer: HttpPeer, upstream: &config::Upstream, tls: &PeerTls, dialler: Arc<Dialler>) -> HttpPeer {
     let timeouts = &upstream.timeouts;
     tls.apply(&mut peer);
     peer.group_key = group_key(upstream);
     peer.options.connection_timeout = Some(timeouts.connect);
     peer.options.total_connection_timeout = Some(timeouts.connect);
-    peer.options.idle_timeout = Some(timeouts.idle);
+    peer.options.idle_timeout = dialler.idle.is_none().then_some(timeouts.idle);
     peer.options.max_h2_streams = H2_STREAMS;
-    peer.options.custom_l4 = Some(Arc::new(Dialler { timeout: timeouts.connect }));
+    peer.options.custom_l4 = Some(dialler);
     // One HTTP/1.1 connection serves one attempt, which we time and cut off ourselves. On HTTP/2 that would end the
     // other streams too, so while there are any Pingora's own timeouts must do, with the longer of the two that the one
     // for reading stands for.

@@ -51,6 +51,11 @@ impl SlowStart {
         Self { window, cold }
     }
 
+    /// Forgets all but those on these seats, or it would look at who is gone for ever.
+    pub fn keep(&mut self, stays: impl Fn(Seat) -> bool) {
+        self.cold.retain(|seat, _| stays(*seat));
+    }
+
     /// Takes note of a state.
     pub fn note(&mut self, seat: Seat, state: State, now: Instant) {
         match (state, self.cold.get(&seat)) {
@@ -98,12 +103,15 @@ impl SlowStart {
 pub(super) fn slow_start(
     config: &config::Upstream,
     old: Option<&Upstream>,
+    by_seat: &[Option<usize>],
     joining: &[Seat],
 ) -> Option<Mutex<SlowStart>> {
     let window = Some(config.slow_start).filter(|window| !window.is_zero())?;
     let before = old.and_then(|old| old.slow_start.as_ref()).map(|before| lock(before).clone());
     let joining = if old.is_some() { joining } else { &[] };
-    Some(Mutex::new(SlowStart::new(window, before.as_ref(), joining)))
+    let mut now = SlowStart::new(window, before.as_ref(), joining);
+    now.keep(|seat| by_seat.get(seat.0 as usize).is_some_and(Option::is_some));
+    Some(Mutex::new(now))
 }
 
 impl Upstream {
@@ -192,6 +200,16 @@ mod tests {
         scene.check(0, [1, 3]);
         scene.note(A, State::Healthy, 1);
         scene.note(B, State::Healthy, 1);
+        scene.check(20, [1, 3]);
+    }
+
+    #[test]
+    fn nobody_looks_again_for_one_who_is_gone() {
+        let mut scene = Scene::new(&[B]);
+        scene.note(B, State::Healthy, 0);
+        assert!(scene.start.next_look().is_some());
+        scene.start.keep(|seat| seat == A);
+        assert_eq!(scene.start.next_look(), None);
         scene.check(20, [1, 3]);
     }
 

@@ -34,11 +34,9 @@ impl<'a> Files<'a> {
         }
     }
 
-    pub(super) fn joined_target(&self, target: &Target) -> Target {
-        match target {
-            Target::Unix(path) => Target::Unix(self.around.folder.join(path)),
-            Target::Address(_) | Target::Name { .. } => target.clone(),
-        }
+    /// Where relative paths start.
+    pub(super) fn folder(&self) -> &'a Path {
+        &self.around.folder
     }
 
     /// A directory that must be there.
@@ -141,6 +139,14 @@ fn refuse(path: &Path, from: &Marked<FilePath>, error: &CertificateError, proble
         CertificateError::NoRevocationList => "the file holds `-----BEGIN X509 CRL-----` blocks",
     };
     problems.error(&from.at, format!("`{}`: {error}", path.display()), help);
+}
+
+/// The target, with the path of a socket starting in this folder if it is relative.
+pub(super) fn joined_target(folder: &Path, target: &Target) -> Target {
+    match target {
+        Target::Unix(path) => Target::Unix(folder.join(path)),
+        Target::Address(_) | Target::Name { .. } => target.clone(),
+    }
 }
 
 /// An optional value with its place, if there is one.

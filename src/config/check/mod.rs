@@ -3,6 +3,7 @@
 //! A problem of shape does not keep the rest from being checked; what only follows from another problem is not told.
 //! Nothing outside is asked for but through [`Surroundings`].
 
+mod discover;
 mod files;
 mod lint;
 mod listener;
@@ -16,8 +17,10 @@ use std::collections::HashMap;
 use super::file::{self, Decode, File, JsonLines, PathOr};
 use super::problem::{Problem, Problems, Spot};
 use super::surroundings::Surroundings;
-use super::{AccessLog, Address, Config, Log, Reload, Secret, Server, expand, tree};
+use super::{AccessLog, Address, Config, Log, Outline, Reload, Secret, Server, expand, tree};
 use files::Files;
+
+pub(super) use upstream::check_backend;
 
 /// The system's structure for a socket's path holds 108 bytes, the last of which is zero.
 const MAX_SOCKET_PATH: usize = 107;
@@ -32,6 +35,8 @@ pub struct Checked {
     pub config: Config,
     /// What is probably not meant as it is written.
     pub warnings: Vec<Problem>,
+    /// What it says, for whoever tells what has changed.
+    pub outline: Outline,
 }
 
 /// Reads the text of a configuration. `file` is its name in problems.
@@ -40,7 +45,7 @@ pub fn parse(text: &str, file: &str, around: &Surroundings) -> Result<Checked, V
     let config = read(text, around, &mut problems);
     let (errors, warnings) = problems.into_parts();
     match config {
-        Some(config) if errors.is_empty() => Ok(Checked { config, warnings }),
+        Some((config, outline)) if errors.is_empty() => Ok(Checked { config, warnings, outline }),
         Some(_) | None => Err(errors),
     }
 }
@@ -60,11 +65,17 @@ pub fn known_keys() -> Vec<String> {
     keys
 }
 
-fn read(text: &str, around: &Surroundings, problems: &mut Problems) -> Option<Config> {
+fn read(text: &str, around: &Surroundings, problems: &mut Problems) -> Option<(Config, Outline)> {
     let mut root = tree::parse(text, problems)?;
+    let outline = Outline(File::spell(&root));
     expand::expand(&mut root, &*around.environment, problems);
     let file = File::decode(&root, &Spot::root(root.mark), problems)?;
-    Some(Check { files: Files::of(around), around, problems }.config(&file))
+    let config = Check { files: Files::of(around), around, problems }.config(&file);
+    let outline = match &config.server.secret {
+        Some(secret) => outline.with_secret("server", "secret", secret.clone()),
+        None => outline,
+    };
+    Some((config, outline))
 }
 
 /// A check under way.
@@ -162,6 +173,11 @@ impl Check<'_> {
     }
 }
 
+/// Whether a name can be told from others in a log.
+pub(super) fn is_a_name(name: &str) -> bool {
+    !name.trim().is_empty() && name.len() <= MAX_NAME && !name.chars().any(char::is_control)
+}
+
 /// Finds names that are given twice.
 #[derive(Default)]
 struct Names {
@@ -171,7 +187,7 @@ struct Names {
 impl Names {
     /// Tells if this name was given before, or could not be told from others in a log.
     fn claim(&mut self, name: &str, at: &Spot, what: &str, problems: &mut Problems) {
-        if name.trim().is_empty() || name.len() > MAX_NAME || name.chars().any(char::is_control) {
+        if !is_a_name(name) {
             let what = format!("{what} has a name that is empty, too long or not visible");
             problems.error(at, what, format!("choose a name of 1 to {MAX_NAME} visible letters"));
         }

@@ -1,13 +1,15 @@
 //! Do the upstreams make sense?
 
+use std::path::Path;
 use std::sync::Arc;
 
 use http::HeaderValue;
 use rustls::pki_types::ServerName;
 
-use super::files::given;
+use super::files::{given, joined_target};
 use super::{Check, Names, live};
 use crate::config::file::{self, Map, Marked};
+use crate::config::problem::Problems;
 use crate::config::{Backend, Balance, HealthCheck, Schedule, Sticky, Target, Upstream, UpstreamTimeouts, UpstreamTls};
 
 impl Check<'_> {
@@ -24,7 +26,10 @@ impl Check<'_> {
     }
 
     fn upstream(&mut self, name: &str, upstream: &file::Upstream) -> Upstream {
-        if upstream.backends.is_empty() && !self.problems.speak_of(&upstream.backends.at.key) {
+        if upstream.backends.is_empty()
+            && upstream.discover.is_none()
+            && !self.problems.speak_of(&upstream.backends.at.key)
+        {
             self.problems.error(&upstream.backends.at, "there is no backend", "add one: `backends: [127.0.0.1:8000]`");
         }
         self.panic_threshold(upstream);
@@ -32,6 +37,7 @@ impl Check<'_> {
             name: name.into(),
             balance: self.balance(&upstream.balance),
             backends: self.backends(upstream),
+            discover: self.discover(upstream),
             health_check: self.health_check(upstream.health_check.as_ref()),
             live_health: self.live_health(upstream),
             obey: live::obey(upstream),
@@ -58,14 +64,6 @@ impl Check<'_> {
             self.problems.error(&overflow.at, "below 100% a whole tier would not have enough either", help);
         }
         overflow.0
-    }
-
-    fn tier(&mut self, backend: &file::BackendSection) -> u32 {
-        if *backend.backup && backend.tier.written {
-            let help = "`backup: true` is the same as `tier: 1`: leave one of the two out";
-            self.problems.error(&backend.backup.at, "this backend has a tier already", help);
-        }
-        if *backend.backup { 1 } else { backend.tier.0 }
     }
 
     fn balance(&mut self, balance: &Marked<file::Balance>) -> Balance {
@@ -97,24 +95,18 @@ impl Check<'_> {
         let mut checked = Vec::new();
         for backend in upstream.backends.iter() {
             let file::Backend(section) = &backend.value;
-            let url = show(&section.url.target);
+            let url = section.url.target.show();
             urls.claim(&url, &section.url.at, "the backend", self.problems);
             let (name, at) = match &section.name.value {
-                Some(name) => (name.clone(), &section.name.at),
-                None => (url.clone(), &section.url.at),
+                Some(name) => (name.as_str(), &section.name.at),
+                None => (&*url, &section.url.at),
             };
             // Two equal URLs without names are one problem, not two.
-            if section.name.value.is_some() || !names.seen.contains_key(&name) {
-                names.claim(&name, at, "the backend", self.problems);
+            if section.name.value.is_some() || !names.seen.contains_key(name) {
+                names.claim(name, at, "the backend", self.problems);
             }
             self.backend_name_to_verify(upstream, &section.url);
-            checked.push(Backend {
-                name: Arc::from(name),
-                target: self.files.joined_target(&section.url.target),
-                tls: section.url.tls,
-                weight: section.weight.0,
-                tier: self.tier(section),
-            });
+            checked.push(check_backend(section, self.files.folder(), self.problems));
         }
         checked
     }
@@ -188,13 +180,28 @@ impl Check<'_> {
     }
 }
 
-/// A target as the default name of a backend.
-fn show(target: &Target) -> String {
-    match target {
-        Target::Address(address) => address.to_string(),
-        Target::Name { host, port } => format!("{host}:{port}"),
-        Target::Unix(path) => format!("unix:{}", path.display()),
+/// One backend, on its own; also one that was discovered. Paths of sockets start in `folder`.
+pub(in crate::config) fn check_backend(
+    section: &file::BackendSection,
+    folder: &Path,
+    problems: &mut Problems,
+) -> Backend {
+    let target = &section.url.target;
+    Backend {
+        name: section.name.as_deref().map_or_else(|| target.show(), Arc::from),
+        target: joined_target(folder, target),
+        tls: section.url.tls,
+        weight: section.weight.0,
+        tier: tier(section, problems),
     }
+}
+
+fn tier(section: &file::BackendSection, problems: &mut Problems) -> u32 {
+    if *section.backup && section.tier.written {
+        let help = "`backup: true` is the same as `tier: 1`: leave one of the two out";
+        problems.error(&section.backup.at, "this backend has a tier already", help);
+    }
+    if *section.backup { 1 } else { section.tier.0 }
 }
 
 fn timeouts(timeouts: &file::UpstreamTimeouts) -> UpstreamTimeouts {

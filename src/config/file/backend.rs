@@ -9,8 +9,9 @@ use serde_json::{Value as Json, json};
 use super::decode::{Decode, Marked, refuse, scalar, shorten};
 use super::section::section;
 use crate::config::Target;
+use crate::config::outline::Spelled;
 use crate::config::problem::{Problems, Spot};
-use crate::config::tree::{Node, Value};
+use crate::config::tree::{Entry, Node, Value};
 
 section! {
     /// One server of an upstream.
@@ -48,6 +49,14 @@ impl Decode for Backend {
             tier: Marked { value: Tier(0), at: default("tier"), written: false },
             backup: Marked { value: false, at: default("backup"), written: false },
         }))
+    }
+
+    fn spell(node: &Node) -> Spelled {
+        if matches!(node.value, Value::Map(_)) {
+            return BackendSection::spell(node);
+        }
+        let url = Entry { key: "url".to_owned(), mark: node.mark, value: node.clone() };
+        BackendSection::spell(&Node { mark: node.mark, value: Value::Map(vec![url]) })
     }
 
     fn schema() -> Json {

@@ -7,13 +7,19 @@ use std::ops::Deref;
 
 use serde_json::{Value as Json, json};
 
+use crate::config::outline::{Field, Spelled};
 use crate::config::problem::{Problems, Spot};
-use crate::config::tree::{Kind, Node, Scalar, Value};
+use crate::config::tree::{Entry, Kind, Node, Scalar, Value};
 
 /// A type that the file can hold.
 pub(crate) trait Decode: Sized {
     /// The value, or `None` after telling at least one problem.
     fn decode(node: &Node, at: &Spot, problems: &mut Problems) -> Option<Self>;
+
+    /// What stands there, in words that may be shown.
+    fn spell(node: &Node) -> Spelled {
+        Spelled::of(node)
+    }
 
     /// Its JSON Schema.
     fn schema() -> Json;
@@ -194,6 +200,15 @@ impl<T: Decode> Decode for Option<T> {
         T::decode(node, at, problems).map(Some)
     }
 
+    fn spell(node: &Node) -> Spelled {
+        match &node.value {
+            Value::Scalar(scalar) if scalar.kind() == Kind::Null || (scalar.plain && scalar.text == "none") => {
+                Spelled::Text("none".to_owned())
+            }
+            Value::Scalar(_) | Value::List(_) | Value::Map(_) => T::spell(node),
+        }
+    }
+
     fn schema() -> Json {
         json!({ "anyOf": [T::schema(), { "type": "null" }, { "const": "none" }] })
     }
@@ -216,6 +231,13 @@ impl<T: Decode> Decode for Vec<Marked<T>> {
             Some(Marked { value, at, written: true })
         };
         Some(spots.filter_map(decode).collect())
+    }
+
+    fn spell(node: &Node) -> Spelled {
+        if let Value::List(items) = &node.value {
+            return Spelled::List(items.iter().map(T::spell).collect());
+        }
+        Spelled::of(node)
     }
 
     fn schema() -> Json {
@@ -242,6 +264,16 @@ impl<T: Decode> Decode for Map<T> {
             named.push(Named { name: entry.key.clone(), at: key, value });
         }
         Some(Self(named))
+    }
+
+    fn spell(node: &Node) -> Spelled {
+        let Value::Map(entries) = &node.value else { return Spelled::of(node) };
+        let field = |entry: &Entry| Field {
+            key: entry.key.clone(),
+            value: T::spell(&entry.value).unless_telling(&entry.key),
+            written: true,
+        };
+        Spelled::Map(entries.iter().map(field).collect())
     }
 
     fn schema() -> Json {

@@ -12,6 +12,7 @@ use ipnet::IpNet;
 use serde_json::{Value as Json, json};
 
 use super::decode::{Decode, describe, refuse, scalar, written};
+use crate::config::outline::Spelled;
 use crate::config::problem::{Problems, Spot, suggest};
 use crate::config::tree::{Kind, Node};
 use crate::config::units::{self, UnitError};
@@ -169,6 +170,10 @@ impl Decode for SecretText {
             Some(path) => Some(Self::File(FilePath(path.to_owned()))),
             None => Some(Self::Text(text.to_owned())),
         }
+    }
+
+    fn spell(node: &Node) -> Spelled {
+        Spelled::hidden(node)
     }
 
     fn schema() -> Json {

@@ -5,6 +5,7 @@
 
 mod backend;
 mod decode;
+mod discover;
 mod leaves;
 mod live;
 mod retry;
@@ -19,6 +20,7 @@ use ipnet::IpNet;
 
 pub(crate) use backend::{Backend, BackendSection, BackendUrl};
 pub(crate) use decode::{Decode, Map, Marked};
+pub(crate) use discover::Discover;
 pub(crate) use leaves::{FilePath, JsonLines, PathOr, SecretText, Share, Size, Threads, Timeout};
 pub(crate) use live::Breaker;
 pub(crate) use retry::{Cause as RetryCause, Retry, RetryBudget};

@@ -5,6 +5,7 @@
 use serde_json::{Value as Json, json};
 
 use super::decode::{Decode, Marked, refuse, scalar};
+use crate::config::outline::Field;
 use crate::config::problem::{Problems, Spot, closest};
 use crate::config::tree::{Entry, Kind, Mark, Node, Value};
 
@@ -37,6 +38,14 @@ macro_rules! section {
                 // Every field is decoded before the first that is missing ends it.
                 $( let $key = fields.take::<$type>(stringify!($key), [$($default)?].first().copied(), problems); )*
                 Some(Self { $( $key: $key? ),* })
+            }
+
+            fn spell(node: &$crate::config::tree::Node) -> $crate::config::outline::Spelled {
+                $crate::config::outline::Spelled::Map(vec![$(
+                    $crate::config::file::section::spell::<$type>(
+                        node, stringify!($key), [$($default)?].first().copied(),
+                    )
+                ),*].into_iter().flatten().collect())
             }
 
             fn schema() -> serde_json::Value {
@@ -137,6 +146,18 @@ impl<'a> Fields<'a> {
         let value = T::decode(&default_node(default, at.mark), &at, problems)?;
         Some(Marked { value, at, written: false })
     }
+}
+
+/// A key of a section with its value, or its default; `None` if it has neither.
+pub(crate) fn spell<T: Decode>(node: &Node, key: &str, default: Option<&str>) -> Option<Field> {
+    let key = yaml_key(key);
+    let entries = if let Value::Map(entries) = &node.value { entries.as_slice() } else { &[] };
+    let entry = entries.iter().find(|entry| entry.key == key);
+    let value = match entry {
+        Some(entry) => T::spell(&entry.value),
+        None => T::spell(&default_node(default?, node.mark)),
+    };
+    Some(Field { key: key.to_owned(), value, written: entry.is_some() })
 }
 
 fn is_empty(node: &Node) -> bool {

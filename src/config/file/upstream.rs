@@ -8,9 +8,11 @@ use serde_json::{Value as Json, json};
 
 use super::backend::Backend;
 use super::decode::{Decode, Marked, refuse, scalar, written};
+use super::discover::Discover;
 use super::leaves::{CookieName, FilePath, Share, Timeout};
 use super::live::{Breaker, Obey, PassiveHealth};
 use super::section::section;
+use crate::config::outline::Spelled;
 use crate::config::problem::{Problems, Spot, suggest};
 use crate::config::tree::{Node, Value};
 use crate::config::{HashKey, Protocol, SameSite};
@@ -22,7 +24,9 @@ section! {
         /// `consistent_hash`.
         balance: Balance = "round_robin",
         /// The servers: URLs, or mappings with a `url`.
-        backends: Vec<Marked<Backend>>,
+        backends: Vec<Marked<Backend>> = "[]",
+        /// Where more of them come from; those that leave drain.
+        discover: Option<Discover> = "null",
         /// How their health is found out. Left out it is a TCP connect; `none` is no check, they are always healthy.
         health_check: Option<HealthCheck> = "{}",
         /// What live requests do to their state. `none` is nothing.
@@ -46,7 +50,7 @@ section! {
         /// TLS towards the backends whose URL is `https`.
         tls: UpstreamTls = "{}",
     }
-    later { discover, queue, concurrency }
+    later { queue, concurrency }
 }
 
 /// How a backend is chosen.
@@ -101,6 +105,10 @@ impl Decode for Balance {
             }
             _ => refuse(node, at, "a way to choose a backend", &help, problems),
         }
+    }
+
+    fn spell(node: &Node) -> Spelled {
+        if matches!(node.value, Value::Map(_)) { BalanceSection::spell(node) } else { Spelled::of(node) }
     }
 
     fn schema() -> Json {

@@ -1,0 +1,111 @@
+//! Who comes and goes while the file stays? Follows the places that upstreams discover their backends from, and swaps
+//! an upstream when its members change: a small reload, which leaves everything else as it is.
+
+use std::collections::HashMap;
+use std::sync::{Arc, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use super::Inner;
+use super::replacement::Replacement;
+use crate::backend::Task;
+use crate::config::{self, Config};
+use crate::proxy::Snapshot;
+use crate::upstream::discovery::{self, Followed, follow, set};
+
+/// How long first answers may delay the start, or a reload.
+const FIRST_ANSWERS: Duration = Duration::from_secs(2);
+
+/// The places that are followed, by upstream.
+#[derive(Clone, Default)]
+pub(super) struct Followers(HashMap<Arc<str>, Arc<Follower>>);
+
+struct Follower {
+    /// What the place was made for: another one is made when this changes.
+    made_for: MadeFor,
+    followed: Arc<Followed>,
+    _task: Task,
+}
+
+type MadeFor = (config::Discover, config::UpstreamTls);
+
+impl Followers {
+    /// Follows what a configuration names. A place that was followed before stays, with all that it has said; `changed`
+    /// is told when somebody has come or gone.
+    pub(super) fn of(config: &Config, before: &Self, changed: &Arc<Notify>) -> Self {
+        let follower = |upstream: &config::Upstream| {
+            let made_for = (upstream.discover.clone()?, upstream.tls.clone());
+            let known = before.0.get(&upstream.name);
+            if let Some(same) = known.filter(|known| known.made_for == made_for) {
+                return Some((upstream.name.clone(), same.clone()));
+            }
+            let place = discovery::of(upstream)?;
+            let said = known.map(|known| &*known.followed);
+            let followed = Arc::new(Followed::new(upstream.name.clone(), said));
+            let task = Task::spawn(follow(followed.clone(), place, changed.clone()));
+            Some((upstream.name.clone(), Arc::new(Follower { made_for, followed, _task: task })))
+        };
+        Self(config.upstreams.iter().filter_map(follower).collect())
+    }
+
+    /// Waits for the first answers, for a bounded time.
+    pub(super) async fn first_answers(&self) {
+        let mut answers = JoinSet::new();
+        for follower in self.0.values() {
+            let followed = follower.followed.clone();
+            answers.spawn(async move { followed.first_answer().await });
+        }
+        // Out of time is no failure: whoever comes later joins then.
+        let _ = timeout(FIRST_ANSWERS, async { while answers.join_next().await.is_some() {} }).await;
+    }
+
+    /// The configuration with everybody who was discovered.
+    pub(super) fn join(&self, config: &Config) -> Config {
+        let mut whole = config.clone();
+        for upstream in &mut whole.upstreams {
+            if let Some(follower) = self.0.get(&upstream.name) {
+                *upstream = set::together(upstream, &follower.followed.found());
+            }
+        }
+        whole
+    }
+
+    /// An upstream whose first answer is still worth waiting for.
+    pub(super) fn awaited(&self) -> Option<&Arc<str>> {
+        self.0.iter().find(|(_, follower)| follower.followed.is_awaited()).map(|(name, _)| name)
+    }
+}
+
+impl Inner {
+    pub(super) fn followers(&self) -> MutexGuard<'_, Followers> {
+        self.followers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Swaps upstreams whose members have changed, for ever.
+    pub(super) async fn keep_members(&self) {
+        loop {
+            self.members_changed.notified().await;
+            self.take_over_members().await;
+        }
+    }
+
+    async fn take_over_members(&self) {
+        let _one_at_a_time = self.reloading.lock().await;
+        let config = self.with_config(Config::clone);
+        let whole = self.followers().join(&config);
+        let old = self.snapshot.load_full();
+        // Nobody has said that files of certificates have changed.
+        let replacement = match Replacement::prepare(&whole, &old.upstreams, |_| false).await {
+            Ok(replacement) if replacement.is_none() => return,
+            Ok(replacement) => replacement,
+            Err(error) => return log::error!("the members of upstreams stay as they were: {error}"),
+        };
+        let (upstreams, gone) = replacement.put_in_place(&self.changes, config.server.grace_period);
+        self.remember_gone(gone);
+        self.snapshot.store(Arc::new(Snapshot::new(&config, upstreams)));
+        self.changes.send_modify(|count| *count += 1);
+    }
+}

@@ -1,0 +1,67 @@
+//! How is the front door? What `/readyz` and the dashboard are told.
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use super::Inner;
+use super::admin::Readiness;
+use crate::observe::dashboard::{Report, Row, Table};
+use crate::upstream::{Leaver, Upstream};
+
+impl Inner {
+    /// Ready once every backend of every upstream has been probed, until we are asked to leave.
+    pub(super) fn readiness(&self) -> Readiness {
+        if self.draining.load(Relaxed) {
+            return Readiness::NotReady("draining".to_owned());
+        }
+        if let Some(upstream) = self.followers().awaited() {
+            return Readiness::NotReady(format!("upstream {upstream} has not discovered its backends yet"));
+        }
+        let snapshot = self.snapshot.load();
+        match snapshot.upstreams.values().find(|upstream| !upstream.is_probed()) {
+            Some(upstream) => Readiness::NotReady(format!("upstream {} has not been probed yet", upstream.name())),
+            None => Readiness::Ready,
+        }
+    }
+
+    /// What the dashboard shows; its tables are in the order of the configuration.
+    pub(super) fn report(&self) -> Report {
+        let snapshot = self.snapshot.load();
+        let names = self.with_config(|config| config.upstreams.iter().map(|it| it.name.clone()).collect::<Vec<_>>());
+        let upstreams = names.iter().filter_map(|name| snapshot.upstreams.get(name));
+        let refused = self.refused.totals(self.fronts.iter().map(|front| front.counters()));
+        let mut tables: Vec<_> = upstreams.map(|upstream| table(upstream)).collect();
+        tables.extend(self.gone().iter().map(|upstream| leavers(upstream)).filter(|table| !table.rows.is_empty()));
+        Report { tables, refused }
+    }
+
+    /// Keeps upstreams that are gone until their last request has ended.
+    pub(super) fn remember_gone(&self, gone: Vec<Arc<Upstream>>) {
+        self.gone().extend(gone);
+    }
+
+    fn gone(&self) -> MutexGuard<'_, Vec<Arc<Upstream>>> {
+        let mut gone = self.gone.lock().unwrap_or_else(PoisonError::into_inner);
+        gone.retain(|upstream| upstream.has_leavers());
+        gone
+    }
+}
+
+fn table(upstream: &Upstream) -> Table {
+    let members = upstream.members().iter().zip(&upstream.config.backends);
+    let row = |backend, config| Row::new(backend, config, upstream.in_flight(backend));
+    let mut rows: Vec<_> = members.map(|(member, config)| row(&member.backend, config)).collect();
+    rows.extend(leavers(upstream).rows);
+    Table { upstream: upstream.name().clone(), rows }
+}
+
+/// Those who are gone and still at work, with the time that their tunnels have.
+fn leavers(upstream: &Upstream) -> Table {
+    let now = Instant::now();
+    let row = |leaver: Leaver| Row {
+        state_left: leaver.left(now),
+        ..Row::new(leaver.backend(), &leaver.config, upstream.in_flight(leaver.backend()))
+    };
+    Table { upstream: upstream.name().clone(), rows: upstream.leavers().into_iter().map(row).collect() }
+}
