@@ -16,7 +16,7 @@ use super::reply;
 use super::snapshot::Plan;
 use crate::backend::{Moment, Seat};
 use crate::balance::Ask;
-use crate::retry::{self, Circumstances, Failure, Reason, Verdict};
+use crate::retry::{self, Circumstances, Failure, Kept, Reason, Verdict};
 
 /// What is remembered of the retries of one exchange.
 #[derive(Default)]
@@ -31,8 +31,21 @@ pub(super) struct Retries {
     unreached: Vec<Seat>,
     /// The status that the attempt under way is given up for.
     status: Option<StatusCode>,
-    /// The last answer that was dropped for a retry, without its body.
-    dropped: Option<Box<ResponseHeader>>,
+    /// The last answer that was dropped for a retry.
+    dropped: Option<Dropped>,
+}
+
+/// An answer that was dropped.
+pub(super) struct Dropped {
+    pub(super) head: Box<ResponseHeader>,
+    /// If it was read to its end.
+    pub(super) body: Option<Kept>,
+}
+
+impl Dropped {
+    fn of(head: &ResponseHeader) -> Self {
+        Self { head: Box::new(head.clone()), body: None }
+    }
 }
 
 /// What follows a failed attempt.
@@ -61,7 +74,7 @@ impl Exchange {
         match self.once_more(session, failure, seat) {
             Ok(_) => {
                 self.retries.status = Some(head.status);
-                self.retries.dropped = Some(Box::new(head.clone()));
+                self.retries.dropped = Some(Dropped::of(head));
                 Err(Error::explain(ErrorType::HTTPStatus(head.status.as_u16()), "another backend is asked").into_up())
             }
             Err(reason) => {
@@ -73,7 +86,7 @@ impl Exchange {
 
     /// Drops the answer to the attempt under way, because another attempt is under way too.
     pub(super) fn drop_answer(&mut self, head: &ResponseHeader) {
-        self.retries.dropped = Some(Box::new(head.clone()));
+        self.retries.dropped = Some(Dropped::of(head));
         self.end_attempt(status_label(head.status));
     }
 
@@ -98,8 +111,15 @@ impl Exchange {
     }
 
     /// The best answer there was, when there is none that could be passed on: the last one.
-    pub(super) fn dropped_answer(&mut self) -> Option<Box<ResponseHeader>> {
+    pub(super) fn dropped_answer(&mut self) -> Option<Dropped> {
         self.retries.dropped.take()
+    }
+
+    /// The answer that was dropped last had this body.
+    pub(super) fn complete_dropped_answer(&mut self, body: Option<Kept>) {
+        if let Some(dropped) = &mut self.retries.dropped {
+            dropped.body = body;
+        }
     }
 
     /// Decides what follows the failure of an attempt at this seat, and prepares a retry if that is what follows.

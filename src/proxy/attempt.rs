@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 
 use http::header::UPGRADE;
 use http::{StatusCode, Version};
-use pingora::Error;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::Digest;
 use pingora::proxy::Session;
 use pingora::upstreams::peer::HttpPeer;
+use pingora::{Error, ErrorSource};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::again::{self, Next};
@@ -120,18 +120,6 @@ impl Exchange {
         }
     }
 
-    /// How long the head of the response to an attempt may take.
-    pub(super) fn patience(&self, began: Instant, first_byte: Duration) -> Patience {
-        let plan = self.plan.as_ref();
-        let per_attempt = plan.and_then(|plan| plan.retry.per_attempt).unwrap_or(Duration::MAX);
-        let of_route = plan.map_or(Duration::MAX, |plan| plan.timeout);
-        Patience {
-            first_byte,
-            of_attempt: (began, per_attempt),
-            of_route: (self.request_ended.unwrap_or(began), of_route),
-        }
-    }
-
     /// The head of a response is there. An interim one does not stop the clock (RFC 9110, section 15.2), but 101 does.
     pub(super) fn answered(&mut self, head: &ResponseHeader) {
         let tunnel = head.status == StatusCode::SWITCHING_PROTOCOLS;
@@ -162,7 +150,7 @@ impl Exchange {
         let Some(attempt) = self.attempt.as_ref().filter(|_| !self.response_read) else { return };
         let timeouts = &attempt.pick.upstream().config.timeouts;
         match attempt.phase {
-            Phase::Waiting => {}
+            Phase::Waiting | Phase::Dropped => {}
             // HTTP/2 is read whether or not the client takes it, so only Pingora knows for whom a stream waits.
             Phase::Answered | Phase::Tunnel if !attempt.timed_by_us => self.watch.pause(),
             Phase::Answered => self.watch.expect(now, timeouts.between_bytes, Late::BetweenBytes),
@@ -209,7 +197,8 @@ impl Exchange {
 
     /// Something went wrong after the connection was there. Says whether there shall be another attempt.
     pub(super) fn failed(&mut self, session: &Session, error: &Error, reused: bool) -> bool {
-        if let Some(status) = self.given_up_for() {
+        let client_left = *error.esource() == ErrorSource::Downstream;
+        if let Some(status) = self.given_up_for().filter(|_| !client_left) {
             self.end_attempt(again::status_label(status));
             return true;
         }
@@ -267,28 +256,6 @@ impl Exchange {
             HashKey::Header(name) => head.headers.get(name).map(|value| xxh3_64(value.as_bytes())),
             HashKey::Cookie(name) => cookie(head, name).map(|value| xxh3_64(value.as_bytes())),
         }
-    }
-}
-
-/// Spans of time in which the head of a response must come, each with its beginning but for the first: that one begins
-/// when the last byte has been sent.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Patience {
-    first_byte: Duration,
-    of_attempt: (Instant, Duration),
-    of_route: (Instant, Duration),
-}
-
-impl Patience {
-    /// How long it may take from now on, and what is late then.
-    pub(super) fn at(self, now: Instant) -> (Duration, Late) {
-        let left = |(began, span): (Instant, Duration)| span.saturating_sub(now.saturating_duration_since(began));
-        let (of_attempt, of_route) = (left(self.of_attempt), left(self.of_route));
-        let (limit, late) = match of_attempt < self.first_byte {
-            true => (of_attempt, Late::Attempt),
-            false => (self.first_byte, Late::FirstByte),
-        };
-        if of_route < limit { (of_route, Late::Route) } else { (limit, late) }
     }
 }
 

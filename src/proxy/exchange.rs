@@ -98,6 +98,8 @@ pub(super) enum Phase {
     Waiting,
     /// It is.
     Answered,
+    /// It is, and the answer was given up: what comes of it is not passed on.
+    Dropped,
     /// It was a 101, and now both sides send what they like.
     Tunnel,
 }

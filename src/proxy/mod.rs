@@ -15,6 +15,7 @@ mod forward;
 mod hedge;
 mod inspect;
 mod lesson;
+mod patience;
 mod record;
 mod replay;
 mod reply;
@@ -180,7 +181,8 @@ impl ProxyHttp for Gateway {
     ) -> Result<()> {
         inspect::response(head, session.as_downstream().is_upgrade_req())?;
         exchange.answered(head);
-        exchange.give_up_for_another(session, head)
+        let goes_on = exchange.give_up_for_another(session, head);
+        if goes_on.is_err() && exchange.holds_back(session, head, &self.kept) { Ok(()) } else { goes_on }
     }
 
     fn upstream_response_body_filter(
@@ -207,6 +209,7 @@ impl ProxyHttp for Gateway {
         reused: bool,
     ) -> Box<Error> {
         error.set_retry(exchange.failed(session, &error, reused));
+        exchange.end_hold(session);
         error
     }
 

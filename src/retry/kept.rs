@@ -85,6 +85,13 @@ impl Kept {
         self.pieces.get(index).map(|piece| Bytes::copy_from_slice(piece))
     }
 
+    /// A copy of all of it.
+    pub fn whole(&self) -> Bytes {
+        let mut whole = BytesMut::with_capacity(self.len);
+        self.pieces.iter().for_each(|piece| whole.extend_from_slice(piece));
+        whole.freeze()
+    }
+
     /// How many pieces there are.
     pub fn pieces(&self) -> usize {
         self.pieces.len()
@@ -116,16 +123,12 @@ mod tests {
         Kept::new(account.clone(), Limits { body, all })
     }
 
-    fn whole(kept: &Kept) -> Vec<u8> {
-        (0..kept.pieces()).map(|index| kept.piece(index).unwrap()).collect::<Vec<_>>().concat()
-    }
-
     #[test]
     fn a_body_of_the_largest_size_is_kept_and_one_byte_more_is_not() {
         let account = Arc::default();
         let mut kept = kept(&account, 100_000, 1 << 20);
         assert!(kept.add(&[1; 99_999]) && kept.add(&[2]));
-        assert_eq!(whole(&kept).len(), 100_000);
+        assert_eq!(kept.whole().len(), 100_000);
         assert!(!kept.add(&[3]));
     }
 
@@ -163,7 +166,9 @@ mod tests {
             for chunk in &chunks {
                 prop_assert!(kept.add(chunk));
             }
-            prop_assert_eq!(whole(&kept), chunks.concat());
+            prop_assert_eq!(kept.whole(), chunks.concat());
+            let pieces: Vec<_> = (0..kept.pieces()).map(|index| kept.piece(index).unwrap()).collect();
+            prop_assert_eq!(kept.whole(), pieces.concat());
             prop_assert!(account.taken() >= chunks.concat().len());
         }
     }

@@ -7,7 +7,6 @@ use http::header::CONTENT_LENGTH;
 use http::{Method, StatusCode};
 use pingora::connectors::http::Connector;
 use pingora::http::{RequestHeader, ResponseHeader};
-use pingora::protocols::Digest;
 use pingora::protocols::http::HttpTask;
 use pingora::protocols::http::client::HttpSession;
 use pingora::protocols::http::v2::client::Http2Session;
@@ -16,9 +15,10 @@ use pingora::{Error, ErrorType, Result};
 use tokio::time::timeout;
 
 use super::head;
-use crate::proxy::attempt::Patience;
 use crate::proxy::cause;
+use crate::proxy::patience::Patience;
 use crate::proxy::watch::Late;
+use crate::upstream::dial::Line;
 
 /// A request that is to be sent.
 pub(super) struct Call {
@@ -31,6 +31,8 @@ pub(super) struct Call {
 /// What came of it, once there was a connection.
 pub(super) struct Heard {
     pub(super) wire: Box<Wire>,
+    /// Taken when the connection was, which says that it is in use.
+    pub(super) line: Option<Line>,
     /// When the request was on its way.
     pub(super) sent: Instant,
     /// How long connecting took; `None` on a connection of the pool.
@@ -58,6 +60,7 @@ impl Call {
         let Self { connector, peer, head, patience } = self;
         let began = Instant::now();
         let (session, reused) = connector.get_http_session(&*peer).await.map_err(|error| error.into_up())?;
+        let line = session.digest().and_then(Line::of);
         let sent = Instant::now();
         let mut wire = Box::new(Wire { session: Some(session), connector, peer, reused });
         let (limit, late) = patience.at(sent);
@@ -65,7 +68,7 @@ impl Call {
         let late = answered.is_err().then_some(late);
         let head = answered.unwrap_or_else(|_| Err(cause::of_a_cut()));
         let connect = (!reused).then(|| sent.saturating_duration_since(began));
-        Ok(Heard { wire, sent, connect, head, late })
+        Ok(Heard { wire, line, sent, connect, head, late })
     }
 }
 
@@ -78,11 +81,6 @@ pub(super) struct Wire {
 }
 
 impl Wire {
-    /// Its digest, which knows its line.
-    pub(super) fn digest(&self) -> Option<&Digest> {
-        self.session.as_ref()?.digest()
-    }
-
     /// Sends a request, and reads the head of its answer.
     async fn ask(&mut self, head: RequestHeader) -> Result<(Box<ResponseHeader>, End)> {
         let options = &self.peer.options;

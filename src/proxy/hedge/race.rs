@@ -22,7 +22,6 @@ use crate::proxy::exchange::{Attempt, Ended, Exchange};
 use crate::proxy::{Gateway, cause, inspect};
 use crate::retry::{self, Failure};
 use crate::upstream::Lesson;
-use crate::upstream::dial::Line;
 
 /// An attempt that is under way, and what will be heard of it.
 struct Running {
@@ -134,7 +133,7 @@ impl Exchange {
             attempt.sent = heard.sent;
         }
         self.connect = heard.connect.or(self.connect);
-        self.watch.hold(heard.wire.digest().and_then(Line::of));
+        self.watch.hold(heard.line.take());
         if let Some(late) = heard.late {
             self.watch.note(late);
         }

@@ -3,7 +3,10 @@
 //! Pingora reads such a body only once. So a session of ours ([`stand_in`]) takes the place of the client's: it
 //! remembers what it reads, within `retry.buffer` and `server.retry_buffers`, and each attempt reads it from the
 //! beginning. The body streams all the same: nothing waits for its end. What is larger is sent once.
+//!
+//! The same session holds an answer back that is given up for another ([`held`]).
 
+mod held;
 mod memory;
 mod stand_in;
 
@@ -11,10 +14,12 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use pingora::Result;
 use pingora::http::RequestHeader;
-use pingora::protocols::http::ServerSession;
+use pingora::protocols::http::{HttpTask, ServerSession};
 use pingora::proxy::Session;
 
+use self::held::Held;
 use self::stand_in::StandIn;
 use super::exchange::Exchange;
 use crate::retry::{Account, Kept, Limits};
@@ -27,6 +32,11 @@ const KEPT_BY_PINGORA: u64 = 64 << 10;
 pub(super) struct Place {
     client: Mutex<Option<ServerSession>>,
     ends_connection: AtomicBool,
+    /// A body is remembered.
+    remembers: bool,
+    /// An answer that is not written to the client.
+    held: Mutex<Option<Held>>,
+    is_holding: AtomicBool,
 }
 
 impl Place {
@@ -36,6 +46,30 @@ impl Place {
 
     fn take(&self) -> Option<ServerSession> {
         self.client.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn remembers(&self) -> bool {
+        self.remembers
+    }
+
+    fn hold(&self, held: Held) {
+        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = Some(held);
+        self.is_holding.store(true, Relaxed);
+    }
+
+    /// Whether an answer is held back.
+    fn is_holding(&self) -> bool {
+        self.is_holding.load(Relaxed)
+    }
+
+    fn hold_back(&self, tasks: Vec<HttpTask>) -> Result<bool> {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.as_mut().map_or(Ok(false), |held| held.take(tasks))
+    }
+
+    fn take_held(&self) -> Option<Held> {
+        self.is_holding.store(false, Relaxed);
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// The connection must end with this exchange.
@@ -56,10 +90,9 @@ impl Exchange {
         }
         let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
         let limits = Limits { body: size(buffer), all: size(self.snapshot.retry_buffers) };
-        let (kept, place) = (Kept::new(account.clone(), limits), Arc::new(Place::default()));
-        let client = std::mem::replace(&mut *session.downstream_session, nobody());
-        let stand_in = StandIn::new(client, kept, place.clone());
-        *session.downstream_session = ServerSession::new_custom(Box::new(stand_in));
+        let kept = Kept::new(account.clone(), limits);
+        let place = Arc::new(Place { remembers: true, ..Place::default() });
+        stand_in_for(session, |client| StandIn::new(client, kept, place.clone()));
         self.place = Some(place);
     }
 
@@ -82,6 +115,12 @@ impl Exchange {
             place.ends_connection.store(true, Relaxed);
         }
     }
+}
+
+/// Puts a session in the place of the client's.
+fn stand_in_for(session: &mut Session, new: impl FnOnce(ServerSession) -> StandIn) {
+    let client = std::mem::replace(&mut *session.downstream_session, nobody());
+    *session.downstream_session = ServerSession::new_custom(Box::new(new(client)));
 }
 
 /// A session of nobody's, for the moment between two.

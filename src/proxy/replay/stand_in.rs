@@ -27,14 +27,19 @@ type Messages = Box<dyn Stream<Item = Result<Bytes>> + Unpin + Send + Sync + 'st
 /// A session whose body can be read from its beginning again.
 pub(super) struct StandIn {
     client: ServerSession,
-    memory: Memory,
+    memory: Option<Memory>,
     /// Where the client's own session goes when this one is dropped.
     place: Arc<Place>,
 }
 
 impl StandIn {
     pub(super) fn new(client: ServerSession, kept: Kept, place: Arc<Place>) -> Self {
-        Self { client, memory: Memory::new(kept), place }
+        Self { client, memory: Some(Memory::new(kept)), place }
+    }
+
+    /// One that leaves bodies to the client's session.
+    pub(super) fn without_memory(client: ServerSession, place: Arc<Place>) -> Self {
+        Self { client, memory: None, place }
     }
 
     /// Before anything is written: what has been said meanwhile about the connection.
@@ -46,8 +51,8 @@ impl StandIn {
 
     /// Remembers what has been read from the client.
     fn read(&mut self, read: Option<Bytes>) -> Option<Bytes> {
-        if let Some(bytes) = &read {
-            self.memory.remember(bytes);
+        if let (Some(bytes), Some(memory)) = (&read, &mut self.memory) {
+            memory.remember(bytes);
         }
         read
     }
@@ -62,20 +67,23 @@ impl Drop for StandIn {
 #[async_trait]
 impl CustomSession for StandIn {
     fn enable_retry_buffering(&mut self) {
-        self.memory.rewind();
+        match &mut self.memory {
+            Some(memory) => memory.rewind(),
+            None => self.client.enable_retry_buffering(),
+        }
     }
 
     /// What is remembered comes as the body does, piece by piece.
     fn get_retry_buffer(&self) -> Option<Bytes> {
-        None
+        if self.memory.is_some() { None } else { self.client.get_retry_buffer() }
     }
 
     fn retry_buffer_truncated(&self) -> bool {
-        self.memory.is_lost()
+        self.memory.as_ref().map_or_else(|| self.client.retry_buffer_truncated(), Memory::is_lost)
     }
 
     fn is_body_done(&mut self) -> bool {
-        self.memory.is_read() && self.client.is_body_done()
+        self.memory.as_ref().is_none_or(Memory::is_read) && self.client.is_body_done()
     }
 
     fn is_body_empty(&mut self) -> bool {
@@ -83,7 +91,7 @@ impl CustomSession for StandIn {
     }
 
     async fn read_body_bytes(&mut self) -> Result<Option<Bytes>> {
-        if let Some(piece) = self.memory.next() {
+        if let Some(piece) = self.memory.as_mut().and_then(Memory::next) {
             return Ok(Some(piece));
         }
         let read = self.client.read_request_body().await?;
@@ -91,7 +99,7 @@ impl CustomSession for StandIn {
     }
 
     async fn read_body_or_idle(&mut self, no_body_expected: bool) -> Result<Option<Bytes>> {
-        if let Some(piece) = self.memory.next() {
+        if let Some(piece) = self.memory.as_mut().and_then(Memory::next) {
             return Ok(Some(piece));
         }
         let read = self.client.read_body_or_idle(no_body_expected).await?;
@@ -121,10 +129,13 @@ impl CustomSession for StandIn {
     }
 
     async fn response_duplex_vec(&mut self, tasks: Vec<HttpTask>) -> Result<bool> {
+        if self.place.is_holding() {
+            return self.place.hold_back(tasks);
+        }
         self.prepare_to_write();
         let is_final = |task: &HttpTask| matches!(task, HttpTask::Header(head, _) if !head.status.is_informational());
-        if tasks.iter().any(is_final) {
-            self.memory.read_once_more();
+        if let Some(memory) = self.memory.as_mut().filter(|_| tasks.iter().any(is_final)) {
+            memory.read_once_more();
         }
         self.client.response_duplex_vec(tasks).await
     }
