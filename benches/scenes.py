@@ -15,7 +15,6 @@ import argparse
 import asyncio
 import collections
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -23,7 +22,7 @@ import time
 
 from running import HERE, RELEASE, Programs, free_port, wait_for
 from scene_backend import COUNTS
-from scene_client import Answer, Clients
+from scene_client import Clients
 
 BACKENDS = 3
 CALM = 1.0
@@ -42,7 +41,9 @@ SCENES = {
                  "after that.", "syn"),
     "closes": Scene("One closes instead of answering", "It reads each request and closes the connection.", "closes"),
     "idle_close": Scene("All close idle connections", "Each closes a connection up to 10 ms after an answer, without a "
-                        "word, so that requests meet the closing.", "idle_close", BACKENDS),
+                        "word, so that requests meet the closing. By its default nginx takes a server for dead after one "
+                        "such failure in ten seconds, and once all are, answers 502 itself; with `max_fails=5` "
+                        "(`--only nginx5`) it only comes to that later.", "idle_close", BACKENDS),
     "quota": Scene("One answers 429", "After 20 requests in a second it answers all with 429 and `Retry-After: 2` for "
                    "2 s.", "quota"),
     "breaks": Scene("One breaks off", "It resets the connection in the middle of each body. Nobody can hide that: the "
@@ -114,11 +115,15 @@ log: {{ access: none, dashboard: none }}
         """The same with the policy that one gets who asks for none."""
         return self.portcullis(port, "round_robin")
 
-    def nginx(self, port):
+    def nginx5(self, port):
+        """The same, slower to take a server for dead."""
+        return self.nginx(port, 5)
+
+    def nginx(self, port, max_fails=1):
         """least_conn with a zone, keep-alive, and 429, 502, 503, 504 beside the error and timeout that it retries after by
         default. It never retries what is not idempotent, unless told to. max_fails=1 fail_timeout=10s is its default and
         the quickest it can. Active probes are not part of the free version."""
-        servers = " ".join(f"server 127.0.0.1:{port} max_fails=1 fail_timeout=10s;" for port in self.ports)
+        servers = " ".join(f"server 127.0.0.1:{port} max_fails={max_fails} fail_timeout=10s;" for port in self.ports)
         conf = self.write("nginx.conf", f"""
 daemon off; worker_processes 1; pid {self.folder}/nginx.pid; error_log /dev/null;
 events {{ worker_connections 4096; }}
@@ -163,7 +168,8 @@ backend app
 
 
 NAMES = {"portcullis": "Portcullis (`peak_ewma`)", "round_robin": "Portcullis (`round_robin`)", "nginx": "nginx",
-         "haproxy": "HAProxy"}
+         "nginx5": "nginx (`max_fails=5`)", "haproxy": "HAProxy"}
+USUAL = ["portcullis", "round_robin", "nginx", "haproxy"]
 
 
 def play(scene, name, seconds, portcullis):
@@ -249,7 +255,7 @@ def main():
     parser.add_argument("--seconds", type=float, default=8)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--scene", default=",".join(SCENES))
-    parser.add_argument("--only", default=",".join(NAMES))
+    parser.add_argument("--only", default=",".join(USUAL))
     parser.add_argument("--portcullis", default=os.path.join(RELEASE, "portcullis"))
     parser.add_argument("--write")
     args = parser.parse_args()

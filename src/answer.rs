@@ -41,6 +41,21 @@ pub enum Refusal {
         /// The seconds until the first of them may be asked again.
         retry_after: u32,
     },
+    /// All backends that could serve have had what their quotas allow, for longer than a request waits.
+    QuotaUsedUp {
+        /// The seconds until the first of them may have one more.
+        retry_after: u32,
+    },
+    /// All backends that could serve have as much as they may have, and as many requests wait as may.
+    QueueFull {
+        /// The seconds after which it may be worth another try.
+        retry_after: u32,
+    },
+    /// All backends that could serve had as much as they may have for as long as a request waits.
+    QueueTimeout {
+        /// The same.
+        retry_after: u32,
+    },
     /// No backend accepted the connection.
     ConnectRefused,
     /// No backend accepted the connection in time.
@@ -154,7 +169,14 @@ impl Refusal {
 
     /// The value of the `Retry-After` field, if it has one: in seconds.
     pub fn retry_after(self) -> Option<u32> {
-        if let Self::Throttled { retry_after } = self { Some(retry_after) } else { None }
+        if let Self::Throttled { retry_after }
+        | Self::QuotaUsedUp { retry_after }
+        | Self::QueueFull { retry_after }
+        | Self::QueueTimeout { retry_after } = self
+        {
+            return Some(retry_after);
+        }
+        None
     }
 
     /// The value of the `Proxy-Status` field (RFC 9209).
@@ -205,6 +227,9 @@ impl Refusal {
             Self::NoRoute            => facts(404, "no_route", "nothing is served here", "destination_not_found", Client),
             Self::NoBackend          => facts(503, "no_backend", "the service is not available at the moment", "destination_unavailable", Backend),
             Self::Throttled { .. }   => facts(503, "throttled", "the service asks for some patience", "destination_unavailable", Quota),
+            Self::QueueFull { .. }   => facts(503, "queue_full", "the service has too much to do at the moment", "connection_limit_reached", Backend),
+            Self::QuotaUsedUp { .. } => facts(503, "quota_used_up", "the service asks for some patience", "destination_unavailable", Quota),
+            Self::QueueTimeout { .. } => facts(503, "queue_timeout", "the service has too much to do at the moment", "connection_limit_reached", Backend),
             Self::ConnectRefused     => facts(502, "connect_refused", "the service could not be reached", "connection_refused", Network),
             Self::ConnectTimeout     => facts(504, "connect_timeout", "the service could not be reached in time", "connection_timeout", Network),
             Self::BackendTls         => facts(502, "backend_tls", "the service could not be reached", "tls_protocol_error", Backend),
@@ -250,6 +275,9 @@ mod tests {
         Refusal::NoRoute,
         Refusal::NoBackend,
         Refusal::Throttled { retry_after: 1 },
+        Refusal::QueueFull { retry_after: 1 },
+        Refusal::QuotaUsedUp { retry_after: 1 },
+        Refusal::QueueTimeout { retry_after: 1 },
         Refusal::ConnectRefused,
         Refusal::ConnectTimeout,
         Refusal::BackendTls,

@@ -11,6 +11,7 @@ pub mod config;
 pub mod demo;
 pub mod filter;
 pub mod health;
+pub mod limit;
 pub mod observe;
 pub mod path;
 pub mod proxy;

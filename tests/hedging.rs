@@ -130,6 +130,24 @@ async fn there_are_no_more_second_requests_than_the_budget_has() {
 }
 
 #[tokio::test]
+async fn an_attempt_that_is_given_up_counts_in_the_quota_all_the_same() {
+    let (slow, other) = (later(150, 200, "slow"), Backend::named("other"));
+    let quota = |backend: &Backend, more: &str| format!("{{ url: \"{}\", quota: [3/h]{more} }}", backend.url());
+    let app = first_then("FIRST", "SECOND", QUICKLY).text();
+    let app = app.replace("\"FIRST\"", &quota(&slow, ""));
+    let app = app.replace("{ url: \"SECOND\", backup: true }", &quota(&other, ", backup: true"));
+    let lb =
+        Lb::yaml(app.replace("health_check: none", "health_check: none\n    queue: { timeout: 50ms }")).start().await;
+
+    for _ in 0..8 {
+        assert!([200, 503].contains(&lb.get("/").await.status));
+    }
+
+    assert_eq!((slow.requests(), other.requests()), (3, 3));
+    all_given_back(&lb).await;
+}
+
+#[tokio::test]
 async fn where_the_first_to_answer_fails_the_other_is_waited_for() {
     for (first, outcome) in [
         (later(150, 503, "busy"), "status_503"),

@@ -12,7 +12,7 @@ const LEVELS: &[&[&str]] = &[
     &["config", "answer"],
     &["backend"],
     &["observe"],
-    &["balance", "health", "route", "retry", "cache", "compress", "filter"],
+    &["balance", "health", "limit", "route", "retry", "cache", "compress", "filter"],
     &["upstream"],
     &["proxy"],
     &["server"],
@@ -21,7 +21,7 @@ const LEVELS: &[&[&str]] = &[
 ];
 
 /// Rooms that are arithmetic or data: what they know comes in as an argument.
-const PURE: &[&str] = &["balance", "config", "retry", "route"];
+const PURE: &[&str] = &["balance", "config", "limit", "retry", "route"];
 
 /// The one file of a pure room that asks the outside world, so that the others need not.
 const EXEMPT_FROM_PURITY: &[&str] = &["src/config/surroundings.rs"];

@@ -132,7 +132,14 @@ mod tests {
     }
 
     fn backend(target: Target) -> Backend {
-        let config = config::Backend { name: "b".into(), target, tls: true, weight: 1, tier: 0 };
+        let config = config::Backend {
+            name: "b".into(),
+            target,
+            tls: true,
+            weight: 1,
+            tier: 0,
+            limits: config::Limits::default(),
+        };
         Backend::new(&"app".into(), &config, Seat(0))
     }
 

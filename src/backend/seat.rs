@@ -88,6 +88,14 @@ impl Loads {
         lease
     }
 
+    /// Takes one in-flight request on a seat if there are fewer than `most`. One try is one step: of two threads, only
+    /// one gets the last place, and nobody sees more than there are.
+    pub fn try_lease(&self, seat: Seat, most: u32) -> Option<Lease> {
+        let one_more = |count: u32| (count < most).then_some(count + 1);
+        self.count(seat)?.fetch_update(Relaxed, Relaxed, one_more).ok()?;
+        Some(Lease { block: self.blocks.get(seat.block()).cloned(), seat })
+    }
+
     /// The counts of `len` seats from `first` on, as far as they lie in the same block; fewer beyond the last seat.
     pub(crate) fn side_by_side(&self, first: Seat, len: usize) -> &[AtomicU32] {
         let counts = self.block(first.block()).and_then(|counts| counts.get(first.offset()..)).unwrap_or_default();

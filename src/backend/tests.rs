@@ -3,7 +3,8 @@
 use super::*;
 
 fn backend(target: Target) -> Backend {
-    let config = config::Backend { name: "b".into(), target, tls: false, weight: 1, tier: 0 };
+    let config =
+        config::Backend { name: "b".into(), target, tls: false, weight: 1, tier: 0, limits: config::Limits::default() };
     Backend::new(&"app".into(), &config, Seat(0))
 }
 
@@ -80,4 +81,24 @@ fn an_answer_of_500_or_more_is_an_error_and_no_sign_of_health() {
 
     backend.record_answer(Duration::from_millis(3));
     assert_eq!(backend.reading().failures_in_row, 0);
+}
+
+#[test]
+fn of_many_threads_that_want_the_last_places_none_gets_more_than_there_are() {
+    let loads = Loads::with_seats(2);
+    let most_seen = std::thread::scope(|scope| {
+        let try_often = || {
+            let mut most = 0;
+            for _ in 0..20_000 {
+                let lease = loads.try_lease(Seat(1), 3);
+                most = loads.in_flight(Seat(1)).max(most);
+                drop(lease);
+            }
+            most
+        };
+        let threads: Vec<_> = (0..8).map(|_| scope.spawn(try_often)).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).max()
+    });
+    assert!(most_seen.unwrap() <= 3, "{most_seen:?}");
+    assert_eq!((loads.in_flight(Seat(1)), loads.try_lease(Seat(1), 0).is_some()), (0, false));
 }

@@ -9,6 +9,7 @@ pub mod diff;
 mod discover;
 mod expand;
 mod file;
+mod limits;
 mod listener;
 pub mod members;
 mod outline;
@@ -31,6 +32,7 @@ use ipnet::IpNet;
 
 pub use check::{Checked, known_keys, parse, schema};
 pub use discover::Discover;
+pub use limits::{Adaptive, Limits, Queue, Quota};
 pub use listener::{
     CertificateFiles, ClientAuth, ClientAuthMode, Http2, Listener, ListenerLimits, ListenerTimeouts, Tls, TlsVersion,
 };

@@ -20,6 +20,8 @@ pub struct Route {
     pub rewrite: Rewrite,
     /// Until the head of the response is there, all attempts included.
     pub timeout: Duration,
+    /// Who is served first of those that wait: who has more.
+    pub priority: i32,
     /// When they are tried again.
     pub retry: Retry,
     /// The largest request body, in bytes.

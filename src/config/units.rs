@@ -63,6 +63,19 @@ pub fn share(text: &str) -> Result<f64, UnitError> {
     }
 }
 
+/// A number within a time such as `100/s`, `240/m` or `1800/10m`.
+pub fn rate(text: &str) -> Result<(u64, Duration), UnitError> {
+    let (count, rest) = split(text, "a number within a time")?;
+    let unreadable = || UnitError::Unreadable(text.to_owned(), "a number within a time");
+    let window = match rest.strip_prefix('/') {
+        Some(window) if window.starts_with(|first: char| first.is_ascii_digit()) => duration(window),
+        Some(unit) => duration(&format!("1{unit}")),
+        None if rest.is_empty() => return Err(UnitError::Bare(text.to_owned())),
+        None => return Err(unreadable()),
+    };
+    window.map(|window| (count, window)).map_err(|_| unreadable())
+}
+
 /// A duration as the file would write it, in its largest whole unit.
 pub fn show_duration(duration: Duration) -> String {
     let millis = duration.as_millis();
@@ -100,6 +113,19 @@ mod tests {
     fn a_shown_duration_reads_as_itself() {
         for text in ["250ms", "1s", "90s", "5m", "1h", "1d", "0s", "1500ms"] {
             assert_eq!(show_duration(duration(text).unwrap()), text);
+        }
+    }
+
+    #[test]
+    fn rates_are_read_with_and_without_a_number_of_units() {
+        let seconds = Duration::from_secs;
+        let cases = [("100/s", 100, 1), ("240/m", 240, 60), ("1800/10m", 1_800, 600), ("20000/d", 20_000, 86_400)];
+        for (text, count, window) in cases {
+            assert_eq!(rate(text), Ok((count, seconds(window))), "{text}");
+        }
+        assert_eq!(rate("240"), Err(UnitError::Bare("240".into())));
+        for text in ["240/", "240/10", "240m", "240/x", "/m", "240/m/s", "-1/s", "1.5/s"] {
+            assert!(matches!(rate(text), Err(UnitError::Unreadable(..))), "{text}");
         }
     }
 

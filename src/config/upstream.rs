@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use http::HeaderName;
 
-use super::{CertificateFiles, Discover};
+use super::{Adaptive, CertificateFiles, Discover, Limits, Queue};
 
 /// A named group of backends.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,6 +35,10 @@ pub struct Upstream {
     pub slow_start: Duration,
     /// How clients come back to the backend that they have been with.
     pub sticky: Option<Sticky>,
+    /// Where requests wait while all have enough; `None` is nowhere.
+    pub queue: Option<Queue>,
+    /// The limit of requests in flight on each backend, if it is learnt.
+    pub concurrency: Option<Adaptive>,
     /// How long a backend may take.
     pub timeouts: UpstreamTimeouts,
     /// What is spoken to the backends.
@@ -56,6 +60,8 @@ pub struct Backend {
     pub weight: u32,
     /// Its tier: 0 serves first, and each other what the ones before it cannot carry.
     pub tier: u32,
+    /// How much it gets.
+    pub limits: Limits,
 }
 
 /// Where a backend is.

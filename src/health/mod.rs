@@ -11,6 +11,6 @@ mod window;
 pub use self::keeper::{Keeper, OnChange, Trial};
 pub use self::ladder::{Ladder, Rung};
 pub use self::machine::{Age, Consequence, Machine};
-pub use self::probe::Probe;
+pub use self::probe::{Paid, Probe, Toll};
 pub use self::watch::watch;
 pub use self::window::Window;

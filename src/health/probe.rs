@@ -24,9 +24,22 @@ use crate::config::{HealthCheck, Protocol, Target};
 /// The error code under which a wrong status comes back to us.
 const STATUS: &str = "status";
 
+/// Asked before each probe that is a request, where the backend counts requests.
+pub trait Toll: Send + Sync {
+    /// Pays for one; `None` if nothing is left to pay with.
+    fn pay(&self) -> Option<Box<dyn Paid>>;
+}
+
+/// A probe that is paid for, once and for all unless it is told that it was not used.
+pub trait Paid: Send {
+    /// The probe has certainly not reached the backend.
+    fn not_reached(self: Box<Self>);
+}
+
 /// A way to probe one backend.
 pub struct Probe {
     check: Result<Arc<dyn Check + Send + Sync>, String>,
+    toll: Option<Box<dyn Toll>>,
 }
 
 impl Probe {
@@ -37,25 +50,66 @@ impl Probe {
             HealthCheck::None | HealthCheck::Tcp(_) => Ok(Arc::new(Handshake::new(backend, tls)) as Arc<_>),
             HealthCheck::Http { .. } => request(backend, check, protocol, tls).map_err(|error| words(&error)),
         };
-        Self { check }
+        Self { check, toll: None }
+    }
+
+    /// The same, paid for request by request.
+    #[must_use]
+    pub fn paid_with(self, toll: Option<Box<dyn Toll>>) -> Self {
+        Self { toll, ..self }
     }
 
     /// Probes the backend once; a failure comes as a few words. Has no time limit of its own.
     ///
     /// A name with many addresses passes if any of them does. The caller begins with another one each time, as long
     /// as probes fail, so that an address that swallows everything cannot hide the others.
-    pub async fn run(&self, backend: &Backend, first: usize) -> Result<(), String> {
-        let check = self.check.as_ref().map_err(Clone::clone)?;
-        let servers = servers(backend)?;
+    ///
+    /// `None` if it could not be paid for: nothing is known then.
+    pub async fn run(&self, backend: &Backend, first: usize) -> Option<Result<(), String>> {
+        let (check, servers) = match (self.check.as_ref(), servers(backend)) {
+            (Ok(check), Ok(servers)) => (check, servers),
+            (Err(error), _) => return Some(Err(error.clone())),
+            (_, Err(error)) => return Some(Err(error)),
+        };
         let mut outcome = Ok(());
         for server in servers.iter().cycle().skip(first % servers.len()).take(servers.len()) {
-            outcome = check.check(server).await.map_err(|error| words(&error));
+            let paid = match &self.toll {
+                Some(toll) => Some(toll.pay()?),
+                None => None,
+            };
+            let result = check.check(server).await;
+            if let (Err(error), Some(paid)) = (&result, paid)
+                && !is_sent(error)
+            {
+                paid.not_reached();
+            }
+            outcome = result.map_err(|error| words(&error));
             if outcome.is_ok() {
                 break;
             }
         }
-        outcome
+        Some(outcome)
     }
+}
+
+/// Whether a probe that failed may have reached the backend: unless there was no connection for it.
+fn is_sent(error: &Error) -> bool {
+    use ErrorType::{
+        ConnectError, ConnectNoRoute, ConnectRefused, ConnectTimedout, HandshakeError, InvalidCert,
+        TLSHandshakeFailure, TLSHandshakeTimedout,
+    };
+    let kind = error.etype();
+    let without = [
+        ConnectError,
+        ConnectNoRoute,
+        ConnectRefused,
+        ConnectTimedout,
+        HandshakeError,
+        InvalidCert,
+        TLSHandshakeFailure,
+        TLSHandshakeTimedout,
+    ];
+    !without.contains(kind)
 }
 
 /// Where to connect; never empty.

@@ -1,4 +1,6 @@
-//! What happened? The access log and the tables of backends: they watch, and change nothing.
+//! What happened? The access log and the tables of backends: they watch, and change nothing. Says too which lines of the
+//! log must not come too often.
 
 pub mod access_log;
 pub mod dashboard;
+pub mod seldom;

@@ -17,6 +17,7 @@ use super::snapshot::Plan;
 use crate::backend::{Moment, Seat};
 use crate::balance::Ask;
 use crate::retry::{self, Circumstances, Failure, Kept, Reason, Verdict};
+use crate::upstream::{Missed, Pick};
 
 /// What is remembered of the retries of one exchange.
 #[derive(Default)]
@@ -98,7 +99,8 @@ impl Exchange {
         };
         let now = Instant::now();
         self.tried.push(seat);
-        let elsewhere = upstream.pick(&self.ask(&plan, head, now), &self.tried);
+        // Nobody waits for a place in the queue, or for a name, while an answer may come at any moment.
+        let elsewhere = upstream.pick(&self.ask(&plan, head, now), &self.tried).ok().filter(Pick::has_an_address);
         let Some(pick) = elsewhere.filter(|_| upstream.retries.withdraw(&plan.retry.budget, now)) else { return false };
         self.retries.made += 1;
         self.again = Some(Again { pick, fresh: false });
@@ -134,10 +136,13 @@ impl Exchange {
         let upstream = plan.upstream.as_ref().ok_or(Reason::NotAsked)?;
         self.tried.push(seat);
         let elsewhere = upstream.pick(&self.ask(&plan, session.req_header(), now), &self.tried);
+        // No answer is given up for a place in the queue.
+        let may_wait = self.attempt.is_none() && upstream.is_worth_a_wait(&self.tried);
         let pause = match elsewhere {
-            Some(_) => None,
-            None if retry::may_use_the_same(failure) => Some(self.next_pause(now)?),
-            None => return Err(Reason::NobodyElse),
+            Ok(_) => None,
+            Err(Missed::Full) if may_wait => None,
+            Err(_) if retry::may_use_the_same(failure) => Some(self.next_pause(now)?),
+            Err(_) => return Err(Reason::NobodyElse),
         };
         if !upstream.retries.withdraw(&plan.retry.budget, now) {
             return Err(Reason::BudgetExhausted);
@@ -145,7 +150,7 @@ impl Exchange {
         self.retries.made += 1;
         // Pingora shows us the body once more.
         self.body_seen = 0;
-        self.again = elsewhere.map(|pick| Again { pick, fresh: false });
+        self.again = elsewhere.ok().map(|pick| Again { pick, fresh: false });
         if let Some(pause) = pause {
             self.begin_round(pause);
         }
@@ -163,8 +168,10 @@ impl Exchange {
         let Some(plan) = self.plan.clone() else { return false };
         let Some(upstream) = &plan.upstream else { return false };
         let now = Instant::now();
-        if let Some(pick) = upstream.pick(&self.ask(&plan, session.req_header(), now), &self.tried) {
-            self.again = Some(Again { pick, fresh: false });
+        let elsewhere = upstream.pick(&self.ask(&plan, session.req_header(), now), &self.tried);
+        if elsewhere.is_ok() || upstream.is_worth_a_wait(&self.tried) {
+            // Whoever has found nobody with a place left waits for one.
+            self.again = elsewhere.ok().map(|pick| Again { pick, fresh: false });
         } else if let Ok(pause) = self.next_pause(now) {
             self.begin_round(pause);
         } else {

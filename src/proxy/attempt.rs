@@ -19,6 +19,7 @@ use super::again::{self, Next};
 use super::cause;
 use super::exchange::{Again, Attempt, Exchange, Phase};
 use super::lesson;
+use super::queue::NoPick;
 use super::snapshot::Plan;
 use super::watch::Late;
 use crate::answer::{self, Refusal};
@@ -33,20 +34,21 @@ const ADDRESSES_MAX: usize = 3;
 
 impl Exchange {
     /// Picks the next backend and takes its lease. One whose name is not resolved is passed over.
-    pub(super) fn next_peer(&mut self, head: &RequestHeader) -> Result<Box<HttpPeer>, Refusal> {
-        let plan = self.plan.clone().ok_or(Refusal::NoRoute)?;
-        let now = Instant::now();
+    pub(super) async fn next_peer(&mut self, session: &mut Session) -> Result<Box<HttpPeer>, NoPick> {
+        let plan = self.plan.clone().ok_or(NoPick::Refused(Refusal::NoRoute))?;
+        let mut now = Instant::now();
         let is_first = self.attempts.is_empty() && self.tried.is_empty();
         if let (true, Some(upstream)) = (is_first && plan.retry.attempts > 1, &plan.upstream) {
             upstream.retries.deposit(now);
         }
         loop {
-            let left = self.time_left(now);
-            if left.is_zero() {
-                return Err(Refusal::RouteTimeout);
+            if self.time_left(now).is_zero() {
+                return Err(NoPick::Refused(Refusal::RouteTimeout));
             }
+            let Again { pick, fresh } = self.next_pick(&plan, session, &mut now).await?;
+            let left = self.time_left(now);
             let within = plan.retry.per_attempt.map_or(left, |limit| limit.min(left));
-            let Again { pick, fresh } = self.next_pick(&plan, head, now)?;
+            let head = session.req_header();
             let fresh = fresh || (self.only_once(&plan, head) && pick.distrusts_pool());
             let Some(peer) = pick.peer(Connect { fresh, within, upgrades: self.upgrades(head) }) else {
                 self.tried.push(pick.backend().seat);
@@ -78,18 +80,6 @@ impl Exchange {
         head.version == Version::HTTP_11 && head.headers.contains_key(UPGRADE)
     }
 
-    fn next_pick(&mut self, plan: &Plan, head: &RequestHeader, now: Instant) -> Result<Again, Refusal> {
-        if let Some(again) = self.again.take() {
-            return Ok(again);
-        }
-        let upstream = plan.upstream.as_ref().ok_or(Refusal::NoRoute)?;
-        let ask = self.ask(plan, head, now);
-        let pick = self.pick_of_session(plan, head).or_else(|| upstream.pick(&ask, &self.tried));
-        // What the last attempt failed with tells more than that there is nobody left.
-        let pick = pick.ok_or_else(|| self.refusal.unwrap_or_else(|| cause::of_no_pick(upstream)))?;
-        Ok(Again { pick, fresh: false })
-    }
-
     /// A connection is there: from now on the backend has `first_byte` to answer, once the request has been sent.
     pub(super) fn connected(&mut self, reused: bool, digest: Option<&Digest>) {
         // A pooled connection is there at once, and asking the clock has its price.
@@ -99,6 +89,9 @@ impl Exchange {
             self.connect = Some(now.saturating_duration_since(began));
         }
         self.watch.hold(digest.and_then(Line::of));
+        if let Some(attempt) = &mut self.attempt {
+            attempt.pick.sent();
+        }
         self.request_moved(now);
     }
 
@@ -224,7 +217,9 @@ impl Exchange {
             self.had_free_try = true;
             // Pingora shows us the body once more.
             self.body_seen = 0;
-            self.again = Some(Again { pick, fresh: failure == Failure::StaleConnection });
+            let fresh = failure == Failure::StaleConnection;
+            // Else whoever has something left of its quota gets it.
+            self.again = pick.may_send_again(Instant::now()).then_some(Again { pick, fresh });
             return true;
         }
         self.blame(&mut pick, refusal, Instant::now());

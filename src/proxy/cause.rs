@@ -4,21 +4,12 @@
 //! place, so this is the only file that knows their names.
 #![expect(clippy::wildcard_enum_match_arm, reason = "the list of Pingora's errors is long, open, and not ours")]
 
-use std::time::Duration;
-
 use pingora::{Error, ErrorSource, ErrorType, RetryType};
 
 use super::exchange::{Exchange, Phase};
 use super::watch::Late;
 use crate::answer::Refusal;
 use crate::retry::Failure;
-use crate::upstream::Upstream;
-
-/// Why no backend could be picked.
-pub(super) fn of_no_pick(upstream: &Upstream) -> Refusal {
-    let seconds = |wait: Duration| u32::try_from(wait.as_millis().div_ceil(1000)).unwrap_or(u32::MAX).max(1);
-    upstream.back_in().map_or(Refusal::NoBackend, |wait| Refusal::Throttled { retry_after: seconds(wait) })
-}
 
 /// Why there was no connection to a backend.
 pub(super) fn of_no_connection(error: &Error) -> Refusal {

@@ -16,6 +16,7 @@ mod hedge;
 mod inspect;
 mod lesson;
 mod patience;
+mod queue;
 mod record;
 mod replay;
 mod reply;
@@ -40,7 +41,7 @@ use pingora::protocols::Digest;
 use pingora::proxy::{FailToProxy, ProxyHttp, Session};
 use pingora::server::configuration::ServerConf;
 use pingora::upstreams::peer::HttpPeer;
-use pingora::{Error, ErrorType, Result};
+use pingora::{Error, Result};
 use tokio::sync::watch::Receiver;
 
 use crate::answer::Ended;
@@ -122,10 +123,8 @@ impl ProxyHttp for Gateway {
 
     async fn upstream_peer(&self, session: &mut Session, exchange: &mut Self::CTX) -> Result<Box<HttpPeer>> {
         exchange.back_off().await;
-        exchange.next_peer(session.req_header()).map_err(|refusal| {
-            exchange.refusal = Some(refusal);
-            Error::explain(ErrorType::HTTPStatus(refusal.status().as_u16()), refusal.label())
-        })
+        let peer = exchange.next_peer(session).await;
+        peer.map_err(|why| exchange.without_a_peer(why))
     }
 
     fn fail_to_connect(

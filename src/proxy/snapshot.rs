@@ -46,6 +46,8 @@ pub struct Plan {
     pub filters: Chain,
     /// Until the head of the response is there.
     pub timeout: Duration,
+    /// Who is served first of those that wait: who has more.
+    pub priority: i32,
     /// When a request is tried again.
     pub retry: config::Retry,
     /// When another backend is asked beside the first.
@@ -121,6 +123,7 @@ impl Plan {
             sticky,
             filters: Chain::new(route),
             timeout: route.timeout,
+            priority: route.priority,
             retry: route.retry.clone(),
             hedge: route.retry.hedge.map(|after| Delay::new(after, Instant::now())),
             expose: route.expose,

@@ -10,16 +10,16 @@ use super::attempt::cookie;
 use super::exchange::Exchange;
 use super::snapshot::Plan;
 use crate::config::SameSite;
-use crate::upstream::Pick;
+use crate::upstream::sticky::Session;
 
 impl Exchange {
-    /// The backend of the client's session, if it has one and that backend may serve.
-    pub(super) fn pick_of_session(&mut self, plan: &Plan, head: &RequestHeader) -> Option<Pick> {
-        let (sticky, upstream) = (plan.sticky.as_ref()?, plan.upstream.as_ref()?);
+    /// The client's session, if it has one.
+    pub(super) fn session_of(&mut self, plan: &Plan, head: &RequestHeader) -> Option<Session> {
+        let sticky = plan.sticky.as_ref()?;
         if self.session.is_none() {
             self.session = cookie(head, &sticky.config.cookie).and_then(|text| sticky.read(text, SystemTime::now()));
         }
-        upstream.pick_again(self.session?.seat, &self.tried)
+        self.session
     }
 
     /// Gives the client a cookie for the backend that has answered, unless it has a good one. An answer that is an
@@ -28,7 +28,12 @@ impl Exchange {
         let Some(sticky) = self.plan.as_ref().and_then(|plan| plan.sticky.as_ref()) else { return Ok(()) };
         let Some(attempt) = self.attempt.as_ref().filter(|_| !head.status.is_server_error()) else { return Ok(()) };
         let seat = attempt.pick.backend().seat;
-        if self.session.is_some_and(|session| session.seat == seat && !session.ends_soon) {
+        let goes_on = |session: &Session| match session.seat == seat {
+            true => !session.ends_soon,
+            // Its backend had too much to do for a moment, and shall have its client back.
+            false => attempt.pick.upstream().may_serve_again(session.seat, &self.tried),
+        };
+        if self.session.as_ref().is_some_and(goes_on) {
             return Ok(());
         }
         let Some(value) = sticky.cookie(seat, SystemTime::now()) else { return Ok(()) };

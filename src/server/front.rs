@@ -20,12 +20,12 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
 use crate::config::{Address, Http2, Listener};
+use crate::observe::seldom::Seldom;
 use crate::server::connection::{Connection, InFlight, Served, TlsFacts, Turn};
 use crate::server::guard::{self, Guard, OnRefusal, Rules};
 use crate::server::limits::{AddressLimit, AddressPlace, TotalLimit, TotalPlace};
 use crate::server::listen::Accepted;
 use crate::server::options;
-use crate::server::seldom::Seldom;
 use crate::server::tls::TlsState;
 use crate::server::wire::Wire;
 

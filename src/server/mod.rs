@@ -15,7 +15,6 @@ mod process;
 mod refused;
 mod reload;
 mod replacement;
-pub mod seldom;
 mod start_error;
 mod status;
 pub mod tls;

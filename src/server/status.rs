@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::Inner;
 use super::admin::Readiness;
 use crate::observe::dashboard::{Report, Row, Table};
-use crate::upstream::{Leaver, Upstream};
+use crate::upstream::{Leaver, Member, Upstream};
 
 impl Inner {
     /// Ready once every backend of every upstream has been probed, until we are asked to leave.
@@ -50,10 +50,14 @@ impl Inner {
 
 fn table(upstream: &Upstream) -> Table {
     let members = upstream.members().iter().zip(&upstream.config.backends);
-    let row = |backend, config| Row::new(backend, config, upstream.in_flight(backend));
-    let mut rows: Vec<_> = members.map(|(member, config)| row(&member.backend, config)).collect();
+    let row = |(member, config): (&Member, _)| Row {
+        most: member.most(),
+        left: member.left(),
+        ..Row::new(&member.backend, config, upstream.in_flight(&member.backend))
+    };
+    let mut rows: Vec<_> = members.map(row).collect();
     rows.extend(leavers(upstream).rows);
-    Table { upstream: upstream.name().clone(), rows }
+    Table { upstream: upstream.name().clone(), waiting: upstream.waiting(), rows }
 }
 
 /// Those who are gone and still at work, with the time that their tunnels have.
@@ -63,5 +67,5 @@ fn leavers(upstream: &Upstream) -> Table {
         state_left: leaver.left(now),
         ..Row::new(leaver.backend(), &leaver.config, upstream.in_flight(leaver.backend()))
     };
-    Table { upstream: upstream.name().clone(), rows: upstream.leavers().into_iter().map(row).collect() }
+    Table { upstream: upstream.name().clone(), waiting: None, rows: upstream.leavers().into_iter().map(row).collect() }
 }

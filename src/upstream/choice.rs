@@ -136,6 +136,7 @@ impl Upstream {
         let choice = Choice::new(tiers.into_iter().map(serving), instead.into_iter().map(serving), care);
         self.tell_shares(old.as_deref(), choice.as_ref());
         self.choice.store(choice.map(Arc::new));
+        self.queue.look();
         look_again
     }
 

@@ -1,4 +1,5 @@
-//! What has an attempt shown about how quick its backend is? Kept where the policy looks at estimates, else free.
+//! What has an attempt shown about how quick its backend is? Kept where the policy looks at estimates, or where a limit is
+//! learnt; else free.
 
 use std::time::{Duration, Instant};
 
@@ -23,6 +24,7 @@ pub enum Lesson {
 impl Pick {
     /// Remembers a lesson about the backend.
     pub fn learn(&self, lesson: Lesson, now: Instant) {
+        self.learn_limit(lesson, now);
         let Some(estimates) = self.upstream.loads.estimates() else { return };
         let (seat, now) = (self.backend().seat, Moment::of(now));
         match lesson {

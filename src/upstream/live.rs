@@ -27,6 +27,7 @@ impl Pick {
     ///
     /// Says whether the backend is to be left alone from now on.
     pub fn answered(&mut self, status: StatusCode, fields: &HeaderMap, now: Instant) -> bool {
+        self.was_received(now);
         let waits = self.obey(status, fields, now);
         // Its outcome is known, however long the rest of it takes.
         self.trial = None;

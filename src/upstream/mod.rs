@@ -1,6 +1,6 @@
 //! Who could serve it? A named group of backends with its policy and their health.
 //!
-//! [`Upstream::pick`] is the one way to a backend: it gives a [`Pick`] that holds a lease, so the in-flight counts are
+//! [`Upstream::pick_or_wait`] is the way to a backend: it gives a [`Pick`] that holds a lease, so the in-flight counts are
 //! right whatever becomes of the request. Which backends may be chosen is worked out when a state changes, not when a
 //! request asks. This room does not know what a request is.
 
@@ -10,10 +10,15 @@ pub mod dial;
 pub mod discovery;
 pub mod eligible;
 mod idle;
+mod learner;
 mod leaving;
 mod lesson;
+mod limits;
 mod live;
 mod peer;
+mod pick;
+mod queue;
+mod quota;
 mod seats;
 pub mod slow_start;
 mod stale;
@@ -26,19 +31,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
-use pingora::upstreams::peer::HttpPeer;
 use tokio::sync::Notify;
 
-use crate::backend::{Backend, Lease, Loads, PeerTls, PeerTlsError, Seat, State, Task};
-use crate::balance::Ask;
+use crate::backend::{Backend, Loads, PeerTls, PeerTlsError, Seat, State, Task};
 use crate::config;
-use crate::health::{self, Keeper, Trial};
+use crate::health::{self, Keeper};
 use crate::retry::Budget;
 
 use self::addresses::Addresses;
 use self::choice::Choice;
 use self::discovery::dns;
+use self::limits::Limits;
 use self::peer::PeerTemplate;
+use self::queue::Queue;
+use self::quota::Tallies;
 use self::seats::{FreeSeats, loads};
 use self::slow_start::{SlowStart, slow_start};
 use self::stale::Stale;
@@ -46,6 +52,7 @@ use self::stale::Stale;
 pub use self::leaving::Leaver;
 pub use self::lesson::Lesson;
 pub use self::peer::Connect;
+pub use self::pick::{Missed, Pick, Want};
 
 /// How long the first look-up of names may delay the start.
 const FIRST_LOOKUP: Duration = Duration::from_secs(2);
@@ -60,6 +67,12 @@ pub struct Upstream {
     /// How many retries its requests may have.
     pub retries: Arc<Budget>,
     members: Box<[Member]>,
+    /// Whether any of them has a limit.
+    is_limited: bool,
+    /// Who waits for one of them.
+    queue: Arc<Queue>,
+    /// What was sent to those that have a quota.
+    tallies: Tallies,
     tls: Arc<PeerTls>,
     /// The member on each seat; seats of backends that are gone stay empty.
     by_seat: Box<[Option<usize>]>,
@@ -88,25 +101,12 @@ pub struct Member {
     pub weight: u32,
     /// Which tier it is in: the next takes what one cannot carry.
     pub tier: u32,
+    limits: Limits,
     /// Owns its state, and outlives reloads too.
     keeper: Arc<Keeper>,
     addresses: Addresses,
     stale: Stale,
     template: PeerTemplate,
-}
-
-/// A backend chosen for one attempt.
-pub struct Pick {
-    upstream: Arc<Upstream>,
-    member: usize,
-    /// One in-flight request on it, given back with the pick.
-    _lease: Lease,
-    /// Given back with the pick too.
-    trial: Option<Trial>,
-    /// How many requests had failed in a row before this one seemed to succeed.
-    row: Option<u32>,
-    /// It has counted as a failure.
-    has_failed: bool,
 }
 
 impl Upstream {
@@ -118,6 +118,7 @@ impl Upstream {
         let known_seats = known.values().map(|keeper| keeper.backend().seat);
         let mut free = FreeSeats::beside(known_seats, old.map(|old| &old.loads));
         let mut newcomers = Vec::new();
+        let tallies = Tallies::of(config, old.map(|old| &old.tallies));
         let members: Box<[Member]> = config
             .backends
             .iter()
@@ -132,6 +133,7 @@ impl Upstream {
                 Member {
                     weight: entry.weight,
                     tier: entry.tier,
+                    limits: Limits::of(entry, &tallies).learning(config, old, backend.seat),
                     addresses: Addresses::default(),
                     stale: Stale::default(),
                     template: PeerTemplate::new(config, &backend, &tls),
@@ -150,6 +152,9 @@ impl Upstream {
             slow_start: slow_start(config, old, &by_seat, &newcomers),
             leaving: Mutex::new(leaving::left_behind(old, &members)),
             config: config.clone(),
+            is_limited: limits::are_there(config),
+            queue: old.map_or_else(Arc::default, |old| old.queue.clone()),
+            tallies,
             retries: old.map_or_else(|| Arc::new(Budget::new(Instant::now())), |old| old.retries.clone()),
             members,
             tls,
@@ -181,9 +186,12 @@ impl Upstream {
             let changes = changes.clone();
             member.keeper.tell(Arc::new(move || changes.notify_one()));
             member.stay();
-            tasks.extend(health::watch(member.keeper.clone(), check, protocol, self.tls.clone()));
+            let toll = member.limits.toll();
+            tasks.extend(health::watch(member.keeper.clone(), check, protocol, self.tls.clone(), toll));
             tasks.extend(dns::resolve_forever(member.backend.clone(), resolver.clone()));
         }
+        self.settle_limits();
+        self.queue.belongs_to(self);
         // Before the task that chooses from now on: what changes meanwhile waits for it.
         let look_again = self.choose_again();
         tasks.push(Task::spawn(live::keep_choosing(Arc::downgrade(self), look_again, changes, on_change.clone())));
@@ -215,35 +223,6 @@ impl Upstream {
         self.members.iter().all(|member| member.backend.state() != State::Pending)
     }
 
-    /// Chooses a backend that is not among `tried`; `None` when there is none.
-    ///
-    /// Once all that may be chosen have been tried, any other that is HEALTHY, PENDING or EJECTED gets its turn: one of
-    /// another tier, while the probes have not yet noticed that the others are gone.
-    pub fn pick(self: &Arc<Self>, ask: &Ask, tried: &[Seat]) -> Option<Pick> {
-        let choice = self.choice.load();
-        let chosen = choice.as_ref().and_then(|choice| self.choose(choice, ask, tried));
-        let (seat, trial) = chosen.or_else(|| Some((self.last_resort(tried)?, None)))?;
-        self.taken(seat, trial)
-    }
-
-    /// The pick of the member on a seat, with a lease.
-    fn taken(self: &Arc<Self>, seat: Seat, trial: Option<Trial>) -> Option<Pick> {
-        let (member, lease) = (self.place(seat)?, self.loads.lease(seat));
-        Some(Pick { upstream: self.clone(), member, _lease: lease, trial, row: None, has_failed: false })
-    }
-
-    fn last_resort(&self, tried: &[Seat]) -> Option<Seat> {
-        // Nothing has been tried: the states alone have said that nobody may serve.
-        if tried.is_empty() {
-            return None;
-        }
-        let untried = |member: &&Member| member.weight > 0 && !tried.contains(&member.backend.seat);
-        let candidates = self.members.iter().filter(untried);
-        let ranked =
-            candidates.filter_map(|member| Some(((tiers::rank(member.backend.state())?, member.tier), member)));
-        ranked.min_by_key(|(rank, _)| *rank).map(|(_, member)| member.backend.seat)
-    }
-
     fn place(&self, seat: Seat) -> Option<usize> {
         self.by_seat.get(seat.0 as usize).copied().flatten()
     }
@@ -258,38 +237,5 @@ impl Upstream {
         let leavers = self.leavers().into_iter().map(|leaver| leaver.keeper().clone());
         let keepers = leavers.chain(self.members.iter().map(|member| member.keeper.clone()));
         keepers.map(|keeper| (key(keeper.backend()), keeper)).collect()
-    }
-}
-
-impl Pick {
-    /// The backend.
-    pub fn backend(&self) -> &Arc<Backend> {
-        &self.member().backend
-    }
-
-    /// How many addresses it has.
-    pub fn addresses(&self) -> usize {
-        self.backend().addresses().len().max(1)
-    }
-
-    /// The upstream that it was picked from.
-    pub fn upstream(&self) -> &Upstream {
-        &self.upstream
-    }
-
-    /// Where to connect, and how; `None` while its name is not resolved.
-    pub fn peer(&self, how: Connect) -> Option<Box<HttpPeer>> {
-        let member = self.member();
-        member.template.peer(&member.backend, &member.addresses, how)
-    }
-
-    /// Notes that a connection to this address could not be made.
-    pub fn mark_address(&self, peer: &HttpPeer) {
-        let member = self.member();
-        member.addresses.mark_down(&member.backend.addresses(), peer);
-    }
-
-    fn member(&self) -> &Member {
-        &self.upstream.members[self.member]
     }
 }

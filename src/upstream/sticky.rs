@@ -88,14 +88,28 @@ impl Sticky {
 }
 
 impl Upstream {
-    /// The backend on this seat, if it may be chosen now and is not among `tried`.
+    /// The backend on this seat, if it may be chosen now, has a place left for which nobody waits, and is not among
+    /// `tried`.
     pub fn pick_again(self: &Arc<Self>, seat: Seat, tried: &[Seat]) -> Option<Pick> {
-        let member = self.members.get(self.place(seat).filter(|_| !tried.contains(&seat))?)?;
+        if self.is_limited {
+            return if self.queue.is_empty() { self.claim_again(seat, tried) } else { None };
+        }
+        self.may_serve_again(seat, tried).then(|| self.taken(seat, None)).flatten()
+    }
+
+    /// The same, whoever waits.
+    pub(super) fn claim_again(self: &Arc<Self>, seat: Seat, tried: &[Seat]) -> Option<Pick> {
+        self.may_serve_again(seat, tried).then(|| self.claimed(seat, None)).flatten()
+    }
+
+    /// Whether the backend on this seat may be chosen now, however much it has, and is not among `tried`.
+    pub fn may_serve_again(&self, seat: Seat, tried: &[Seat]) -> bool {
+        let place = self.place(seat).filter(|_| !tried.contains(&seat));
+        let Some(member) = place.and_then(|place| self.members.get(place)) else { return false };
         // Whatever its tier: a session that has begun on a backup stays there.
         let fit = member.weight > 0 && member.backend.state() == State::Healthy;
         let chosen = |choice: &Arc<Choice>| choice.contains(seat) && !choice.care().on_trial.contains(&seat);
-        let may_serve = fit || self.choice.load().as_ref().is_some_and(chosen);
-        may_serve.then(|| self.taken(seat, None)).flatten()
+        fit || self.choice.load().as_ref().is_some_and(chosen)
     }
 }
 

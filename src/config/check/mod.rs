@@ -5,6 +5,7 @@
 
 mod discover;
 mod files;
+mod limits;
 mod lint;
 mod listener;
 mod live;

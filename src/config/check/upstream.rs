@@ -7,6 +7,7 @@ use http::HeaderValue;
 use rustls::pki_types::ServerName;
 
 use super::files::{given, joined_target};
+use super::limits::backend_limits;
 use super::{Check, Names, live};
 use crate::config::file::{self, Map, Marked};
 use crate::config::problem::Problems;
@@ -45,6 +46,8 @@ impl Check<'_> {
             overflow: self.overflow(&upstream.overflow),
             slow_start: *upstream.slow_start,
             sticky: upstream.sticky.as_ref().map(|sticky| self.sticky(sticky)),
+            queue: self.queue(upstream),
+            concurrency: self.concurrency(upstream),
             timeouts: timeouts(&upstream.timeouts),
             protocol: *upstream.protocol,
             tls: self.upstream_tls(&upstream.tls),
@@ -193,6 +196,7 @@ pub(in crate::config) fn check_backend(
         tls: section.url.tls,
         weight: section.weight.0,
         tier: tier(section, problems),
+        limits: backend_limits(section, problems),
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde_json::{Value as Json, json};
 
 use super::decode::{Decode, Marked, refuse, scalar, shorten};
+use super::limits::Quota;
 use super::section::section;
 use crate::config::Target;
 use crate::config::outline::Spelled;
@@ -26,8 +27,12 @@ section! {
         tier: Tier = "0",
         /// The same as `tier: 1`.
         backup: bool = "false",
+        /// The most requests in flight on it at once; it is passed over while it has so many.
+        max_connections: Option<std::num::NonZeroU32> = "null",
+        /// The most requests within any time of a length, as in `240/m` and `1800/10m`; it is passed over without one.
+        quota: Vec<Marked<Quota>> = "[]",
     }
-    later { max_connections, quota, send_proxy }
+    later { send_proxy }
 }
 
 /// One server, written as a mapping or as its URL alone.
@@ -48,6 +53,8 @@ impl Decode for Backend {
             weight: Marked { value: Weight(1), at: default("weight"), written: false },
             tier: Marked { value: Tier(0), at: default("tier"), written: false },
             backup: Marked { value: false, at: default("backup"), written: false },
+            max_connections: Marked { value: None, at: default("max_connections"), written: false },
+            quota: Marked { value: Vec::new(), at: default("quota"), written: false },
         }))
     }
 

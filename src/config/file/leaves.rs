@@ -62,7 +62,7 @@ pub(crate) enum PathOr {
 pub(crate) struct JsonLines;
 
 /// A value with a unit, or a problem that says how to write one.
-fn with_unit<T>(
+pub(super) fn with_unit<T>(
     node: &Node,
     at: &Spot,
     (wanted, help): (&str, &str),

@@ -7,6 +7,7 @@ mod backend;
 mod decode;
 mod discover;
 mod leaves;
+mod limits;
 mod live;
 mod retry;
 mod route;

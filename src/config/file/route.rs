@@ -6,6 +6,7 @@ use serde_json::{Value as Json, json};
 use super::backend::dns_name;
 use super::decode::{Decode, Map, Marked, refuse, scalar};
 use super::leaves::{Size, Timeout};
+use super::limits::Priority;
 use super::retry::Retry;
 use super::section::section;
 use crate::config::problem::{Problems, Spot, suggest};
@@ -29,6 +30,8 @@ section! {
         rewrite: Option<Rewrite> = "null",
         /// Until the head of the response is there, all attempts included.
         timeout: Timeout = "60s",
+        /// Who is served first when requests wait for a backend: who has more.
+        priority: Priority = "0",
         /// When a request is tried again, and how often. `none`: only when no connection could be made.
         retry: Option<Retry> = "{}",
         /// The largest request body.
@@ -38,7 +41,7 @@ section! {
         /// What the client is told about the inside: `backend` is X-Backend-Server, `timing` is Server-Timing.
         expose: Vec<Marked<Exposed>> = "[]",
     }
-    later { priority, cache, compress, allow, deny, auth, rate_limits, cors, errors }
+    later { cache, compress, allow, deny, auth, rate_limits, cors, errors }
 }
 
 section! {

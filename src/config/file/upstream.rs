@@ -10,6 +10,7 @@ use super::backend::Backend;
 use super::decode::{Decode, Marked, refuse, scalar, written};
 use super::discover::Discover;
 use super::leaves::{CookieName, FilePath, Share, Timeout};
+use super::limits::{Concurrency, Queue};
 use super::live::{Breaker, Obey, PassiveHealth};
 use super::section::section;
 use crate::config::outline::Spelled;
@@ -43,6 +44,10 @@ section! {
         slow_start: Duration = "0s",
         /// Clients come back to the backend that they have been with, by a signed cookie.
         sticky: Option<Sticky> = "null",
+        /// Where requests wait while every backend that is ready has as much as it may have. `none` is nowhere.
+        queue: Option<Queue> = "{}",
+        /// How many requests each backend may have in flight, learnt from how long its answers take.
+        concurrency: Option<Concurrency> = "null",
         /// How long a backend may take.
         timeouts: UpstreamTimeouts = "{}",
         /// What is spoken to the backends: `http1`, `http2` or `auto` (by ALPN).
@@ -50,7 +55,7 @@ section! {
         /// TLS towards the backends whose URL is `https`.
         tls: UpstreamTls = "{}",
     }
-    later { queue, concurrency }
+    later {}
 }
 
 /// How a backend is chosen.

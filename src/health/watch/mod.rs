@@ -12,16 +12,23 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use crate::backend::{PeerTls, Task};
 use crate::config::{HealthCheck, Protocol, Schedule};
 
-use super::{Keeper, Probe};
+use super::{Keeper, Probe, Toll};
 
 /// First probes are spread over this time, so that a big pool does not connect everywhere in one moment.
 const SPREAD_MS: u64 = 100;
 
-/// Probes a backend until the task is dropped; needs a tokio runtime. Without a check its probes are taken to pass, and
+/// Probes a backend until the task is dropped; needs a tokio runtime. Probes that are requests are paid for with `toll`,
+/// and left out when that gives nothing. Without a check its probes are taken to pass, and
 /// there is no task.
 ///
 /// A backend that has a state already (from before a reload) keeps it until enough probes disagree.
-pub fn watch(keeper: Arc<Keeper>, check: &HealthCheck, protocol: Protocol, tls: Arc<PeerTls>) -> Option<Task> {
+pub fn watch(
+    keeper: Arc<Keeper>,
+    check: &HealthCheck,
+    protocol: Protocol,
+    tls: Arc<PeerTls>,
+    toll: Option<Box<dyn Toll>>,
+) -> Option<Task> {
     let schedule = match check {
         HealthCheck::None => {
             keeper.probe_by(None);
@@ -31,7 +38,9 @@ pub fn watch(keeper: Arc<Keeper>, check: &HealthCheck, protocol: Protocol, tls: 
     };
     keeper.probe_by(Some(&schedule));
     let (backend, check) = (keeper.backend().clone(), check.clone());
-    let build = move || Probe::new(&backend, &check, protocol, &tls);
+    // To connect is no request.
+    let toll = toll.filter(|_| matches!(check, HealthCheck::Http { .. }));
+    let build = move || Probe::new(&backend, &check, protocol, &tls).paid_with(toll);
     Some(Task::spawn(keep_watching(keeper, schedule, build)))
 }
 
@@ -43,10 +52,12 @@ async fn keep_watching(keeper: Arc<Keeper>, schedule: Schedule, build: impl FnOn
     loop {
         let outcome = match timeout(schedule.timeout, probe.run(keeper.backend(), failures)).await {
             Ok(outcome) => outcome,
-            Err(_) => Err("probe timeout".to_owned()),
+            Err(_) => Some(Err("probe timeout".to_owned())),
         };
-        failures = if outcome.is_ok() { 0 } else { failures.wrapping_add(1) };
-        keeper.probed(&outcome);
+        if let Some(outcome) = outcome {
+            failures = if outcome.is_ok() { 0 } else { failures.wrapping_add(1) };
+            keeper.probed(&outcome);
+        }
         wait(&keeper, &schedule).await;
     }
 }

@@ -68,7 +68,8 @@ fn no_files() -> UpstreamTls {
 }
 
 fn backend(target: Target, tls: bool) -> Arc<Backend> {
-    let config = config::Backend { name: "b".into(), target, tls, weight: 1, tier: 0 };
+    let config =
+        config::Backend { name: "b".into(), target, tls, weight: 1, tier: 0, limits: config::Limits::default() };
     Arc::new(Backend::new(&"app".into(), &config, Seat(0)))
 }
 
@@ -97,7 +98,7 @@ fn start(
     let keeper = Arc::new(Keeper::new(backend.clone()));
     keeper.tell(on_change);
     let tls = Arc::new(PeerTls::load(tls).unwrap());
-    (watch(keeper, check, protocol, tls), changes)
+    (watch(keeper, check, protocol, tls, None), changes)
 }
 
 async fn until(what: &str, condition: impl Fn() -> bool) {
@@ -237,7 +238,7 @@ async fn a_state_from_before_a_reload_is_kept_until_enough_probes_disagree() {
     let keeper = Arc::new(Keeper::new(backend.clone()));
     keeper.probed(&Ok(()));
     let tls = Arc::new(PeerTls::load(&no_files()).unwrap());
-    let _task = watch(keeper, &http(schedule()), Protocol::Http1, tls);
+    let _task = watch(keeper, &http(schedule()), Protocol::Http1, tls, None);
     assert_eq!(backend.state(), State::Healthy);
     reaches(&backend, State::Unreachable).await;
     assert!(script.probes.load(Relaxed) >= 3);
@@ -251,7 +252,7 @@ async fn a_live_failure_brings_the_next_probe_nearer() {
     let keeper = Arc::new(Keeper::new(at(address)));
     let tls = Arc::new(PeerTls::load(&no_files()).unwrap());
     let rare = Schedule { interval: Duration::from_secs(3600), ..schedule() };
-    let _task = watch(keeper.clone(), &http(rare), Protocol::Http1, tls);
+    let _task = watch(keeper.clone(), &http(rare), Protocol::Http1, tls, None);
     // The second probe comes at any time within the hour.
     reaches(keeper.backend(), State::Healthy).await;
     let before = script.probes.load(Relaxed);

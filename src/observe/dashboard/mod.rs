@@ -47,6 +47,8 @@ pub struct Report {
 pub struct Table {
     /// The upstream.
     pub upstream: Arc<str>,
+    /// Requests that wait for a backend; `None` where none ever has to.
+    pub waiting: Option<usize>,
     /// Its backends, in the order of the configuration.
     pub rows: Vec<Row>,
 }
@@ -68,6 +70,10 @@ pub struct Row {
     pub tier: u32,
     /// Requests in flight.
     pub in_flight: u32,
+    /// The most that there may be, if there is a limit.
+    pub most: Option<u32>,
+    /// What is left of the quota of which the smallest share is left.
+    pub left: Option<(u32, config::Quota)>,
     /// Attempts since it is known.
     pub requests: u64,
     /// Attempts in a second, lately; `None` until there are two samples.
@@ -100,6 +106,8 @@ impl Row {
             weight: config.weight,
             tier: config.tier,
             in_flight,
+            most: None,
+            left: None,
             requests: reading.requests,
             rate: None,
             errors: reading.errors,

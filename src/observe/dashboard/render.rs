@@ -15,13 +15,28 @@ const MOST_ROWS: usize = 20;
 /// Characters of a backend's name.
 const LONGEST_NAME: usize = 40;
 const GAP: &str = "  ";
+const NOTHING: &str = "-";
 
-const HEADINGS: [&str; 11] =
-    ["BACKEND", "STATE", "WEIGHT", "IN-FLIGHT", "REQ/S", "ERRORS", "P50", "P99", "FAILS", "HEALTHY", "LAST ERROR"];
+const HEADINGS: [&str; 12] = [
+    "BACKEND",
+    "STATE",
+    "WEIGHT",
+    "IN-FLIGHT",
+    "QUOTA LEFT",
+    "REQ/S",
+    "ERRORS",
+    "P50",
+    "P99",
+    "FAILS",
+    "HEALTHY",
+    "LAST ERROR",
+];
 /// The columns of words; numbers stand to the right.
-const WORDS: [bool; 11] = [true, true, false, false, false, false, false, false, false, false, true];
+const WORDS: [bool; 12] = [true, true, false, false, false, false, false, false, false, false, false, true];
 const STATE: usize = 1;
-const LAST_ERROR: usize = 10;
+/// Left out where no backend has a quota.
+const QUOTA: usize = 4;
+const LAST_ERROR: usize = 11;
 
 /// Draws the tables for a terminal of this width, or as wide as they are. Columns that do not fit are left out from
 /// the right; the last error of a backend in trouble then stands below its row.
@@ -43,7 +58,9 @@ fn draw(text: &mut String, table: &Table, width: usize, color: bool) {
     let cells: Vec<_> = shown.iter().map(|row| cells(row)).collect();
     let columns = Columns::fit(&cells, width);
     let noun = if table.rows.len() == 1 { " backend" } else { " backends" };
-    line(text, &clip(&format!("{}: {}", escape(&table.upstream), summary(table.rows.iter(), noun)), width));
+    let waiting = table.waiting.filter(|&waiting| waiting > 0).map(|waiting| format!(", {waiting} waiting"));
+    let words = format!("{}{}", summary(table.rows.iter(), noun), waiting.unwrap_or_default());
+    line(text, &clip(&format!("{}: {words}", escape(&table.upstream)), width));
     columns.draw(text, &HEADINGS.map(str::to_owned), None);
     for (row, cells) in shown.iter().zip(&cells) {
         columns.draw(text, cells, color.then_some(row.state));
@@ -87,20 +104,21 @@ fn summary<'a>(rows: impl Iterator<Item = &'a Row>, what: &str) -> String {
     words
 }
 
-fn cells(row: &Row) -> [String; 11] {
+fn cells(row: &Row) -> [String; 12] {
     let tier = if row.tier > 0 { format!(" tier {}", row.tier) } else { String::new() };
     [
         clip(&escape(&row.backend), LONGEST_NAME),
         state(row),
         format!("{}{tier}", row.weight),
-        row.in_flight.to_string(),
-        row.rate.map_or("-".to_owned(), rate),
+        row.most.map_or(row.in_flight.to_string(), |most| format!("{}/{most}", row.in_flight)),
+        row.left.as_ref().map_or(NOTHING.to_owned(), |(left, quota)| format!("{left} of {quota}")),
+        row.rate.map_or(NOTHING.to_owned(), rate),
         row.errors.to_string(),
-        row.p50.map_or("-".to_owned(), latency),
-        row.p99.map_or("-".to_owned(), latency),
+        row.p50.map_or(NOTHING.to_owned(), latency),
+        row.p99.map_or(NOTHING.to_owned(), latency),
         row.failures_in_row.to_string(),
         healthy(row),
-        row.last_error.as_ref().map_or("-".to_owned(), |(what, ago)| format!("{} ({})", escape(what), age(*ago))),
+        row.last_error.as_ref().map_or(NOTHING.to_owned(), |(what, ago)| format!("{} ({})", escape(what), age(*ago))),
     ]
 }
 
@@ -117,37 +135,43 @@ fn state(row: &Row) -> String {
 
 /// How wide each column is, and how many there are.
 struct Columns {
-    widths: [usize; 11],
+    widths: [usize; 12],
     count: usize,
 }
 
 impl Columns {
-    fn fit(cells: &[[String; 11]], limit: usize) -> Self {
+    fn fit(cells: &[[String; 12]], limit: usize) -> Self {
         let mut widths = HEADINGS.map(str::len);
         for row in cells {
             for (width, cell) in widths.iter_mut().zip(row) {
                 *width = cell.chars().count().max(*width);
             }
         }
+        if cells.iter().all(|row| row[QUOTA] == NOTHING) {
+            widths[QUOTA] = 0;
+        }
         // The last error may be cut short, so it only needs room for its heading and a few words.
         let needed = |column: usize| if column == LAST_ERROR { widths[column].min(24) } else { widths[column] };
         let mut used = 0;
         let fitting = (0..HEADINGS.len()).take_while(|&column| {
-            used += needed(column) + if column == 0 { 0 } else { GAP.len() };
+            used += needed(column) + gap(&widths, column);
             used <= limit
         });
         let count = fitting.count().max(STATE + 1);
         if count > LAST_ERROR && limit != usize::MAX {
-            let before: usize = widths[..LAST_ERROR].iter().map(|width| width + GAP.len()).sum();
+            let before: usize = (1..=LAST_ERROR).map(|column| widths[column - 1] + gap(&widths, column)).sum();
             widths[LAST_ERROR] = widths[LAST_ERROR].min(limit - before);
         }
         Self { widths, count }
     }
 
-    fn draw(&self, text: &mut String, cells: &[String; 11], color: Option<State>) {
+    fn draw(&self, text: &mut String, cells: &[String; 12], color: Option<State>) {
         let mut drawn = String::new();
         for column in 0..self.count {
             let width = self.widths[column];
+            if width == 0 {
+                continue;
+            }
             let cell = clip(&cells[column], width);
             let padded = if WORDS[column] { format!("{cell:<width$}") } else { format!("{cell:>width$}") };
             if column > 0 {
@@ -162,6 +186,11 @@ impl Columns {
         }
         line(text, drawn.trim_end());
     }
+}
+
+/// Before a column: none before the first, nor before one that is left out.
+fn gap(widths: &[usize], column: usize) -> usize {
+    if column == 0 || widths.get(column) == Some(&0) { 0 } else { GAP.len() }
 }
 
 fn hue(state: State) -> u8 {

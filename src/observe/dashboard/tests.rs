@@ -14,6 +14,8 @@ fn row(backend: &str, state: State) -> Row {
         weight: 1,
         tier: 0,
         in_flight: 0,
+        most: None,
+        left: None,
         requests: 0,
         rate: None,
         errors: 0,
@@ -26,7 +28,7 @@ fn row(backend: &str, state: State) -> Row {
 }
 
 fn table(rows: Vec<Row>) -> Report {
-    Report { tables: vec![Table { upstream: "app".into(), rows }], refused: Totals::new() }
+    Report { tables: vec![Table { upstream: "app".into(), waiting: None, rows }], refused: Totals::new() }
 }
 
 fn three() -> Report {
@@ -50,6 +52,30 @@ fn three() -> Report {
         },
         Row { tier: 1, ..row("spare", State::Pending) },
     ])
+}
+
+#[test]
+fn limits_and_those_who_wait_are_shown_where_there_are_any() {
+    let mut report =
+        table(vec![Row { in_flight: 7, most: Some(8), ..row("a", State::Healthy) }, row("b", State::Healthy)]);
+    report.tables[0].waiting = Some(3);
+    let text = render(&report, None, false);
+    assert!(text.starts_with("app: 2 backends, 2 HEALTHY, 3 waiting\n"), "{text}");
+    assert!(text.contains(" 7/8 ") && text.lines().last().unwrap().contains("  0  "), "{text}");
+    report.tables[0].waiting = Some(0);
+    assert!(!render(&report, None, false).contains("waiting"));
+}
+
+#[test]
+fn what_is_left_of_quotas_is_a_column_only_where_there_are_any() {
+    let plain = render(&table(vec![row("a", State::Healthy)]), None, false);
+    assert!(!plain.contains("QUOTA"), "{plain}");
+    let quota = config::Quota { most: 240, window: Duration::from_secs(60) };
+    let limited = Row { left: Some((180, quota)), ..row("a", State::Healthy) };
+    let text = render(&table(vec![limited, row("b", State::Healthy)]), None, false);
+    let lines: Vec<_> = text.lines().collect();
+    let headed = lines[1].contains("  IN-FLIGHT    QUOTA LEFT  REQ/S");
+    assert!(headed && lines[2].contains("  0  180 of 240/m  ") && lines[3].contains("  0             -  "), "{text}");
 }
 
 #[test]

@@ -66,7 +66,9 @@ impl Gateway {
                 () = &mut timer, if is_alone => {
                     is_alone = false;
                     let first = running.first().map(Running::seat);
-                    if let Some(peer) = first.and_then(|seat| exchange.peer_beside(session.req_header(), seat)) {
+                    let beside = first.is_some_and(|seat| exchange.goes_beside(session.req_header(), seat));
+                    // A refusal is none: the first attempt is still under way.
+                    if beside && let Ok(peer) = exchange.next_peer(session).await {
                         running.push(self.call(session, exchange, peer).await?);
                     }
                 }
@@ -86,7 +88,9 @@ impl Gateway {
         let mut head = head::of_request(session.req_header())?;
         self.upstream_request_filter(session, &mut head, exchange).await?;
         let attempt = exchange.attempt.take();
-        let attempt = attempt.ok_or_else(|| Error::explain(ErrorType::InternalError, "there is no attempt"))?;
+        let mut attempt = attempt.ok_or_else(|| Error::explain(ErrorType::InternalError, "there is no attempt"))?;
+        // From here on it counts in a quota: a call that is dropped cannot tell how far it came.
+        attempt.pick.sent();
         let patience = exchange.patience(attempt.began, attempt.pick.upstream().config.timeouts.first_byte);
         let call = Call { connector: self.connector.clone(), peer: peer.clone(), head, patience };
         Ok(Running { attempt, peer, call: Box::pin(call.make()) })
@@ -112,14 +116,10 @@ async fn first_of(running: &mut [Running]) -> (usize, Result<Heard>) {
 }
 
 impl Exchange {
-    /// A peer for a second attempt, if there may be one beside that on this seat.
-    fn peer_beside(&mut self, head: &RequestHeader, seat: Seat) -> Option<Box<HttpPeer>> {
+    /// Whether there is to be a second attempt beside that on this seat, which is then prepared.
+    fn goes_beside(&mut self, head: &RequestHeader, seat: Seat) -> bool {
         // The other backend knows nothing of a session that the client has with this one.
-        if self.session.is_some() || !self.may_ask_beside(head, seat) {
-            return None;
-        }
-        // A refusal is none: the first attempt is still under way.
-        self.next_peer(head).ok()
+        self.session.is_none() && self.may_ask_beside(head, seat)
     }
 
     /// Makes this the attempt of the exchange, which has been heard of.

@@ -80,6 +80,7 @@ async fn open(hook: Hook) -> FrontDoor {
     let door = FrontDoor::start(config.clone()).await.unwrap();
     let upstreams = door.inner.snapshot.load().upstreams.clone();
     let plan = Plan {
+        priority: 0,
         name: "route".into(),
         upstream: upstreams.get("app").cloned(),
         filters: Chain::of(vec![Box::new(hook)]),

@@ -163,7 +163,14 @@ mod tests {
 
     fn named(host: &str) -> Arc<Backend> {
         let target = Target::Name { host: host.into(), port: 80 };
-        let config = config::Backend { name: host.into(), target, tls: false, weight: 1, tier: 0 };
+        let config = config::Backend {
+            name: host.into(),
+            target,
+            tls: false,
+            weight: 1,
+            tier: 0,
+            limits: config::Limits::default(),
+        };
         Arc::new(Backend::new(&"app".into(), &config, Seat(0)))
     }
 
@@ -227,7 +234,14 @@ mod tests {
     #[tokio::test]
     async fn an_address_needs_no_resolver() {
         let target = Target::Address(A.parse().unwrap());
-        let config = config::Backend { name: "a".into(), target, tls: false, weight: 1, tier: 0 };
+        let config = config::Backend {
+            name: "a".into(),
+            target,
+            tls: false,
+            weight: 1,
+            tier: 0,
+            limits: config::Limits::default(),
+        };
         let backend = Arc::new(Backend::new(&"app".into(), &config, Seat(0)));
         assert!(resolve_forever(backend, script([])).is_none());
     }
