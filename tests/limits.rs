@@ -5,7 +5,7 @@ mod support;
 
 use std::fmt::Write;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use support::backend::response;
 use support::front_door::Builder;
@@ -102,6 +102,25 @@ async fn who_has_waited_longest_is_next_and_priority_comes_first() {
     for client in &mut clients {
         assert_eq!(client.read_response().await.status, 200);
     }
+}
+
+#[tokio::test]
+async fn a_place_that_is_given_back_is_handed_on_at_once() {
+    let backend = Backend::held("served");
+    let lb = app(&[(&backend, "max_connections: 1")], &[PATIENT], ROUTE).start().await;
+    let mut clients = vec![ask(&lb, "/").await];
+    for _ in 0..40 {
+        clients.push(ask(&lb, "/").await);
+    }
+    wait_until("forty should wait", || waiting(&lb) == 40).await;
+
+    let began = Instant::now();
+    backend.release_all();
+    for client in &mut clients {
+        assert_eq!(client.read_response().await.status, 200);
+    }
+    // Whoever only looked now and then would need a tenth of a second for each.
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
 }
 
 #[tokio::test]

@@ -80,6 +80,12 @@ pub fn member(url: &str, about: &Json, rules: Rules<'_>) -> Result<Backend, Stri
     one(&node(&Json::Object(fields)), &Spot::root(nowhere), rules)
 }
 
+/// A host and a port as the target of a backend; `None` if they are none.
+pub fn target_of(host: &str, port: u16) -> Option<Target> {
+    let host = file::dns_name(host)?;
+    (port > 0).then(|| Target::Name { host: host.into(), port })
+}
+
 fn members_of(root: &Node, rules: Rules<'_>) -> Result<Members, String> {
     let Value::List(items) = &root.value else { return Err("it must be a list of backends".to_owned()) };
     let mut members = Members::default();

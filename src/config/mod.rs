@@ -31,7 +31,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 pub use check::{Checked, known_keys, parse, schema};
-pub use discover::Discover;
+pub use discover::{Discover, ListUrl};
 pub use limits::{Adaptive, Limits, Queue, Quota};
 pub use listener::{
     CertificateFiles, ClientAuth, ClientAuthMode, Http2, Listener, ListenerLimits, ListenerTimeouts, Tls, TlsVersion,

@@ -3,18 +3,21 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use serde_json::json;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::Inner;
+use super::admin::members::{Reply, Request, Wish};
 use super::replacement::Replacement;
 use crate::backend::Task;
 use crate::config::{self, Config};
 use crate::proxy::Snapshot;
-use crate::upstream::discovery::{self, Followed, follow, set};
+use crate::upstream::discovery::register::{NotRegistered, Registry};
+use crate::upstream::discovery::{self, Followed, Place, follow, set};
 
 /// How long first answers may delay the start, or a reload.
 const FIRST_ANSWERS: Duration = Duration::from_secs(2);
@@ -27,6 +30,8 @@ struct Follower {
     /// What the place was made for: another one is made when this changes.
     made_for: MadeFor,
     followed: Arc<Followed>,
+    /// Where backends register, if that is how they are discovered.
+    registry: Option<Arc<Registry>>,
     _task: Task,
 }
 
@@ -42,11 +47,12 @@ impl Followers {
             if let Some(same) = known.filter(|known| known.made_for == made_for) {
                 return Some((upstream.name.clone(), same.clone()));
             }
-            let place = discovery::of(upstream)?;
+            let registry = known.and_then(|known| known.registry.as_deref());
+            let Place { discovery, registry } = discovery::of(upstream, registry)?;
             let said = known.map(|known| &*known.followed);
             let followed = Arc::new(Followed::new(upstream.name.clone(), said));
-            let task = Task::spawn(follow(followed.clone(), place, changed.clone()));
-            Some((upstream.name.clone(), Arc::new(Follower { made_for, followed, _task: task })))
+            let task = Task::spawn(follow(followed.clone(), discovery, changed.clone()));
+            Some((upstream.name.clone(), Arc::new(Follower { made_for, followed, registry, _task: task })))
         };
         Self(config.upstreams.iter().filter_map(follower).collect())
     }
@@ -54,7 +60,8 @@ impl Followers {
     /// Waits for the first answers, for a bounded time.
     pub(super) async fn first_answers(&self) {
         let mut answers = JoinSet::new();
-        for follower in self.0.values() {
+        // Those that register come when they come.
+        for follower in self.0.values().filter(|follower| follower.registry.is_none()) {
             let followed = follower.followed.clone();
             answers.spawn(async move { followed.first_answer().await });
         }
@@ -80,6 +87,31 @@ impl Followers {
 }
 
 impl Inner {
+    /// Does what a backend asks for.
+    pub(super) fn change_members(&self, request: &Request) -> Reply {
+        let Request { upstream, url, wish } = request;
+        let follower = self.followers().0.get(upstream.as_str()).cloned();
+        let Some(registry) = follower.as_ref().and_then(|follower| follower.registry.as_ref()) else {
+            let why = format!("no upstream {upstream:?} has `discover: {{ register: ... }}`");
+            return Reply::error("404 Not Found", why);
+        };
+        let done = match wish {
+            Wish::Join(about) => registry.enter(url, about, Instant::now()).map(|new| {
+                let ttl = registry.ttl().as_secs_f64();
+                let status = if new { "201 Created" } else { "200 OK" };
+                Reply::of(status, &json!({ "backend": url, "new": new, "expires_in_seconds": ttl }))
+            }),
+            Wish::Leave => registry.leave(url).map(|left| match left {
+                true => Reply::of("200 OK", &json!({ "backend": url, "left": true })),
+                false => Reply::error("404 Not Found", format!("{url} has not registered")),
+            }),
+        };
+        done.unwrap_or_else(|error| match error {
+            NotRegistered::Bad(why) => Reply::error("422 Unprocessable Content", why),
+            NotRegistered::Full => Reply::error("507 Insufficient Storage", error.to_string()),
+        })
+    }
+
     pub(super) fn followers(&self) -> MutexGuard<'_, Followers> {
         self.followers.lock().unwrap_or_else(PoisonError::into_inner)
     }

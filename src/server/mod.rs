@@ -215,9 +215,8 @@ impl Inner {
     fn start_tasks(self: &Arc<Self>, admin: Option<Listening>) -> JoinSet<()> {
         let mut tasks = JoinSet::new();
         if let Some(listening) = admin {
-            let inner = self.clone();
             // It answers until the very end, so that whoever asks sees that we are draining.
-            tasks.spawn(admin::serve(listening, Arc::new(move || inner.readiness()), self.leaving.subscribe()));
+            tasks.spawn(admin::serve(listening, self.asked(), self.leaving.subscribe()));
         }
         let (inner, when) = (self.clone(), self.with_config(|config| config.log.dashboard));
         let members = self.clone();

@@ -5,11 +5,20 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use super::Inner;
-use super::admin::Readiness;
+use super::admin::{Asked, Readiness};
 use crate::observe::dashboard::{Report, Row, Table};
 use crate::upstream::{Leaver, Member, Upstream};
 
 impl Inner {
+    /// Who answers on the admin address.
+    pub(super) fn asked(self: &Arc<Self>) -> Asked {
+        let (ready, members) = (self.clone(), self.clone());
+        Asked {
+            ready: Arc::new(move || ready.readiness()),
+            members: Arc::new(move |request| members.change_members(&request)),
+        }
+    }
+
     /// Ready once every backend of every upstream has been probed, until we are asked to leave.
     pub(super) fn readiness(&self) -> Readiness {
         if self.draining.load(Relaxed) {

@@ -9,6 +9,7 @@
 pub mod backend;
 pub mod bytes_on_the_wire;
 pub mod client;
+pub mod dns;
 pub mod front_door;
 pub mod h2_backend;
 pub mod process;

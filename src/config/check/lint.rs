@@ -20,6 +20,7 @@ pub(super) fn lint(file: &File, config: &Config, around: &Surroundings, problems
     attempts_beyond_timeout(file, config, problems);
     too_few_files(file, config, around, problems);
     fast_interval_that_is_slow(file, problems);
+    checks_that_use_up_quotas(file, problems);
 }
 
 /// Two routes with the same conditions: the second never gets a request.
@@ -125,6 +126,22 @@ fn fast_interval_that_is_slow(file: &File, problems: &mut Problems) {
         if check.fast_interval.0 > check.interval.0 {
             let help = "it is meant to find out sooner: choose it below `interval`";
             problems.warning(&check.fast_interval.at, "the fast interval is longer than the usual one", help);
+        }
+    }
+}
+
+/// Checks that are requests count as requests.
+fn checks_that_use_up_quotas(file: &File, problems: &mut Problems) {
+    for upstream in file.upstreams.0.iter().filter_map(|named| named.value.as_ref()) {
+        let Some(check) = upstream.health_check.value.as_ref().filter(|check| check.path.is_some()) else { continue };
+        for quota in upstream.backends.iter().flat_map(|backend| &backend.value.0.quota.value) {
+            let checks = quota.value.0.window.as_secs_f64() / check.interval.0.as_secs_f64();
+            if checks * 4.0 > f64::from(quota.value.0.most) {
+                let what =
+                    format!("health checks alone are {:.0} of these, since those with a `path` count", checks.ceil());
+                let help = "give `health_check` a longer `interval`, or leave its `path` out";
+                problems.warning(&quota.at, what, help);
+            }
         }
     }
 }

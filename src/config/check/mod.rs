@@ -96,6 +96,7 @@ impl Check<'_> {
             admin: self.admin(&file.admin, &file.listeners),
             log: self.log(&file.log),
         };
+        self.registers(file);
         lint::lint(file, &config, self.around, self.problems);
         config
     }

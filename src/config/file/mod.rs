@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-pub(crate) use backend::{Backend, BackendSection, BackendUrl};
+pub(crate) use backend::{Backend, BackendSection, BackendUrl, dns_name};
 pub(crate) use decode::{Decode, Map, Marked};
 pub(crate) use discover::Discover;
 pub(crate) use leaves::{FilePath, JsonLines, PathOr, SecretText, Share, Size, Threads, Timeout};

@@ -1,8 +1,12 @@
-//! Are we alive, and ready? `/healthz` and `/readyz` on an address of their own.
+//! Are we alive, and ready, and who is with us? `/healthz`, `/readyz` and the registration of backends on an address of
+//! their own.
 //!
 //! A few lines of HTTP/1.1 instead of the proxy: the answer must come even when the proxy is full, and nothing about
 //! it depends on the configuration. One request a connection, each with a bound in time and size, and a bounded number
-//! of connections. Neither path tells anything that a request could not find out, so there is no authentication.
+//! of connections. The address is a loopback one or a unix socket: whoever reaches it is on this machine, so there is no
+//! authentication.
+
+pub mod members;
 
 use std::io;
 use std::sync::Arc;
@@ -13,6 +17,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+use self::members::{Change, Reply};
 use super::listen::Listening;
 
 /// Connections at a time: probes are few; the next ones wait to be accepted.
@@ -36,8 +41,17 @@ pub enum Readiness {
 /// Asked at each `/readyz`; must not block.
 pub type Ready = Arc<dyn Fn() -> Readiness + Send + Sync>;
 
+/// Who is asked.
+#[derive(Clone)]
+pub struct Asked {
+    /// At each `/readyz`.
+    pub ready: Ready,
+    /// At each request of a backend.
+    pub members: Change,
+}
+
 /// Answers on a listener until `shutdown` becomes true, or its sender is dropped.
-pub async fn serve(listener: Listening, ready: Ready, mut shutdown: watch::Receiver<bool>) {
+pub async fn serve(listener: Listening, asked: Asked, mut shutdown: watch::Receiver<bool>) {
     let seats = Arc::new(Semaphore::new(CONNECTIONS));
     // Dropped at the end, with all connections that are still open.
     let mut connections = JoinSet::new();
@@ -52,10 +66,10 @@ pub async fn serve(listener: Listening, ready: Ready, mut shutdown: watch::Recei
         };
         match accepted {
             (Ok(accepted), seat) => {
-                let ready = ready.clone();
+                let asked = asked.clone();
                 connections.spawn(async move {
                     // A client that breaks off is its own affair.
-                    let _ = converse(accepted.socket, &ready).await;
+                    let _ = converse(accepted.socket, &asked).await;
                     drop(seat);
                 });
             }
@@ -67,9 +81,15 @@ pub async fn serve(listener: Listening, ready: Ready, mut shutdown: watch::Recei
     }
 }
 
-async fn converse(mut stream: impl AsyncRead + AsyncWrite + Unpin, ready: &Ready) -> io::Result<()> {
+async fn converse(mut stream: impl AsyncRead + AsyncWrite + Unpin, asked: &Asked) -> io::Result<()> {
     let answer = match timeout(DEADLINE, read_head(&mut stream)).await {
-        Ok(Ok(Head::Whole(head))) => answer(&head, ready),
+        Ok(Ok(Head::Whole(head))) if members::is_meant(path_of(&head)) => {
+            match timeout(DEADLINE, change(head, &mut stream, asked)).await {
+                Ok(reply) => reply?.into(),
+                Err(_) => Answer::new("408 Request Timeout", "too slow"),
+            }
+        }
+        Ok(Ok(Head::Whole(head))) => answer(&head, &asked.ready),
         Ok(Ok(Head::TooLarge)) => Answer::new("431 Request Header Fields Too Large", "too large"),
         Ok(Ok(Head::Nothing)) => return Ok(()),
         Ok(Err(error)) => return Err(error),
@@ -97,8 +117,32 @@ async fn read_head(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Head> {
     Ok(if head.len() > HEAD { Head::TooLarge } else { Head::Whole(head) })
 }
 
+/// What a backend asks for, after its body has been read.
+async fn change(mut request: Vec<u8>, stream: &mut (impl AsyncRead + Unpin), asked: &Asked) -> io::Result<Reply> {
+    let end = request.windows(4).position(|window| window == b"\r\n\r\n").map_or(request.len(), |at| at + 4);
+    let length = match members::body_length(&request[..end]) {
+        Ok(length) => length,
+        Err(reply) => return Ok(reply),
+    };
+    while request.len() < end + length {
+        if stream.read_buf(&mut request).await? == 0 {
+            return Ok(Reply::error("400 Bad Request", "the body broke off"));
+        }
+    }
+    let method = request.split(|&byte| byte == b' ').next().unwrap_or_default();
+    let body = request.get(end..end + length).unwrap_or_default();
+    Ok(members::read(method, path_of(&request), body).map_or_else(|reply| reply, |wish| (asked.members)(wish)))
+}
+
+/// The path of a request, without its query.
+fn path_of(head: &[u8]) -> &[u8] {
+    let target = head.split(|&byte| byte == b' ').nth(1).unwrap_or_default();
+    target.split(|&byte| byte == b'?').next().unwrap_or_default()
+}
+
 struct Answer {
     status: &'static str,
+    kind: &'static str,
     body: String,
     allow: bool,
     head_only: bool,
@@ -106,14 +150,14 @@ struct Answer {
 
 impl Answer {
     fn new(status: &'static str, body: impl Into<String>) -> Self {
-        Self { status, body: body.into(), allow: false, head_only: false }
+        Self { status, kind: "text/plain; charset=utf-8", body: body.into(), allow: false, head_only: false }
     }
 
     async fn send(self, mut stream: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<()> {
-        let (status, length) = (self.status, self.body.len() + 1);
+        let (status, kind, length) = (self.status, self.kind, self.body.len() + 1);
         let allow = if self.allow { "Allow: GET, HEAD\r\n" } else { "" };
         let mut bytes = format!(
-            "HTTP/1.1 {status}\r\n{allow}Content-Type: text/plain; charset=utf-8\r\nContent-Length: {length}\r\n\
+            "HTTP/1.1 {status}\r\n{allow}Content-Type: {kind}\r\nContent-Length: {length}\r\n\
              Cache-Control: no-store\r\nConnection: close\r\n\r\n",
         );
         if !self.head_only {
@@ -124,6 +168,12 @@ impl Answer {
         stream.shutdown().await?;
         // Closing while bytes are unread would reset the connection, and the client might lose the answer.
         tokio::io::copy(&mut stream.take(HEAD as u64 * 8), &mut tokio::io::sink()).await.map(drop)
+    }
+}
+
+impl From<Reply> for Answer {
+    fn from(Reply { status, body }: Reply) -> Self {
+        Self { kind: "application/json", ..Self::new(status, body) }
     }
 }
 

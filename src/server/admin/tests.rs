@@ -16,13 +16,18 @@ struct Admin {
     done: tokio::task::JoinHandle<()>,
 }
 
+fn asked_for(ready: Ready) -> Asked {
+    let members = Arc::new(|request| Reply::of("200 OK", &serde_json::json!(format!("{request:?}"))));
+    Asked { ready, members }
+}
+
 async fn admin() -> Admin {
     let listener = bind(&Address::Tcp("127.0.0.1:0".parse().unwrap())).unwrap();
     let Address::Tcp(address) = *listener.local_address() else { unreachable!("asked for TCP") };
     let readiness = Arc::new(Mutex::new(Readiness::Ready));
     let asked = readiness.clone();
     let (stop, stopped) = watch::channel(false);
-    let done = tokio::spawn(serve(listener, Arc::new(move || asked.lock().unwrap().clone()), stopped));
+    let done = tokio::spawn(serve(listener, asked_for(Arc::new(move || asked.lock().unwrap().clone())), stopped));
     Admin { address, readiness, stop, done }
 }
 
@@ -99,7 +104,8 @@ async fn a_slow_head_is_refused_after_the_deadline() {
         drop(client);
         answer
     };
-    let (answer, _) = tokio::join!(ours, converse(server, &ready));
+    let asked = asked_for(ready);
+    let (answer, _) = tokio::join!(ours, converse(server, &asked));
     assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
     assert_eq!(started.elapsed(), DEADLINE);
 }
@@ -131,7 +137,7 @@ async fn an_abandoned_unix_socket_is_replaced_and_nothing_else_is() {
     assert!(bind(&Address::Unix(path.clone())).is_err(), "somebody listens there");
 
     let (_stop, stopped) = watch::channel(false);
-    tokio::spawn(serve(listener, Arc::new(|| Readiness::Ready), stopped));
+    tokio::spawn(serve(listener, asked_for(Arc::new(|| Readiness::Ready)), stopped));
     let answer = exchange(UnixStream::connect(&path).await.unwrap(), "GET /readyz HTTP/1.1\r\n\r\n").await;
     assert!(answer.ends_with("ready\n"), "{answer}");
 
@@ -139,4 +145,20 @@ async fn an_abandoned_unix_socket_is_replaced_and_nothing_else_is() {
     std::fs::write(&file, "data").unwrap();
     assert!(bind(&Address::Unix(file.clone())).is_err());
     assert_eq!(std::fs::read_to_string(file).unwrap(), "data");
+}
+
+#[tokio::test]
+async fn a_backend_is_answered_in_json_and_its_body_is_bounded() {
+    let admin = admin().await;
+    let body = r#"{"weight": 3}"#;
+    let put = format!("PUT /upstreams/app/backends/10.0.0.1:80 HTTP/1.1\r\nContent-Length: {}\r\n\r\n", body.len());
+    let answer = admin.ask(&format!("{put}{body}")).await;
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"), "{answer}");
+    assert!(answer.contains("10.0.0.1:80") && answer.contains("weight"), "{answer}");
+
+    let huge = "PUT /upstreams/app/backends/a:80 HTTP/1.1\r\nContent-Length: 9999999\r\n\r\n";
+    assert_eq!(admin.status(huge).await, "413");
+    let page = "DELETE /upstreams/app/backends/a:80 HTTP/1.1\r\nOrigin: http://a.b\r\n\r\n";
+    assert_eq!(admin.status(page).await, "403");
+    assert_eq!(admin.status("PUT /upstreams/app HTTP/1.1\r\n\r\n").await, "404");
 }

@@ -45,10 +45,10 @@ impl Followed {
         let _ = self.answered.subscribe().wait_for(|answered| *answered).await;
     }
 
-    /// Whether there is reason to wait for a first good answer: there was none, and it is not too late for one.
+    /// Whether there is reason to wait for a first good answer: nobody is known, and it is not too late for one.
     pub fn is_awaited(&self) -> bool {
-        let never = !*self.answered.borrow() || (self.failing.load(Relaxed) && self.found().is_empty());
-        never && self.began.elapsed() < FIRST_ANSWER
+        let has_none = !*self.answered.borrow() || self.failing.load(Relaxed);
+        has_none && self.found().is_empty() && self.began.elapsed() < FIRST_ANSWER
     }
 
     /// Takes an answer over; says whether somebody came or went.
@@ -176,6 +176,6 @@ mod tests {
         before.take(found("[10.0.0.1:80]"), &mut Vec::new());
         let followed = Followed::new("app".into(), Some(&before));
         assert_eq!(names(&followed), ["10.0.0.1:80"]);
-        assert!(followed.is_awaited());
+        assert!(!followed.is_awaited(), "there is somebody who serves");
     }
 }

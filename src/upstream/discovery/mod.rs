@@ -3,16 +3,27 @@
 //! A [`Discovery`] is one place that knows who belongs; [`follow`] asks it for ever and keeps what it has said last, so
 //! that a place that fails or falls silent takes nobody away. Names become addresses in `dns`.
 
+pub mod ask;
 pub mod dns;
 pub mod file;
 mod follow;
+pub mod http;
+pub mod names;
+pub mod register;
 pub mod set;
+
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use thiserror::Error;
 
 use crate::config::members::{Members, Rules};
 use crate::config::{self, Discover};
+
+use self::file::ListFile;
+use self::http::PolledList;
+use self::names::{Addresses, Asking, Services};
+use self::register::{Registered, Registry};
 
 pub use self::follow::{Followed, follow};
 
@@ -43,9 +54,29 @@ impl From<Members> for Found {
     }
 }
 
-/// The place that an upstream's configuration names, if it names one.
-pub fn of(upstream: &config::Upstream) -> Option<Box<dyn Discovery>> {
-    match upstream.discover.as_ref()? {
-        Discover::File(path) => Some(Box::new(file::ListFile::new(path.clone(), Rules::of(upstream, path.parent())))),
-    }
+/// A place, and where backends register if it is of that kind.
+pub struct Place {
+    /// Who is asked.
+    pub discovery: Box<dyn Discovery>,
+    /// Where backends register.
+    pub registry: Option<Arc<Registry>>,
+}
+
+/// The place that an upstream's configuration names, if it names one. Whoever has registered `before` is still there.
+pub fn of(upstream: &config::Upstream, before: Option<&Registry>) -> Option<Place> {
+    let rules = Rules::of(upstream, None);
+    let discovery: Box<dyn Discovery> = match upstream.discover.clone()? {
+        Discover::Dns { host, port, tls, interval, server } => {
+            Box::new(Addresses::new(host, port, tls, Asking { server, interval }))
+        }
+        Discover::Srv { name, interval, server } => Box::new(Services::new(name, Asking { server, interval })),
+        Discover::File(path) => Box::new(ListFile::new(path, rules)),
+        Discover::Http { url, interval } => Box::new(PolledList::new(url, interval, rules)),
+        Discover::Register { ttl } => {
+            let registry = Registry::new(ttl, rules, before);
+            let discovery = Box::new(Registered::new(registry.clone()));
+            return Some(Place { discovery, registry: Some(registry) });
+        }
+    };
+    Some(Place { discovery, registry: None })
 }
