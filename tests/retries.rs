@@ -393,37 +393,96 @@ async fn a_body_that_is_still_arriving_goes_on_to_the_next_backend() {
     assert_eq!(line["bytes_in"], 8, "{line}");
 }
 
+/// The fields of an answer that has much to say.
+const BUSY: &str = "HTTP/1.1 503 Busy\r\nRetry-After: 7\r\nX-Why: busy\r\nETag: \"x\"\r\nCache-Control: max-age=9\r\n\
+    Content-Type: a/b\r\nConnection: x-hop\r\nX-Hop: 1\r\n";
+
+/// Gives this answer first, and none any more.
+fn once(answer: String) -> Backend {
+    Backend::scripted(Script::each([vec![Act::ReadBody, Act::Write(answer.into())], vec![Act::ReadBody, Act::Reset]]))
+}
+
 #[tokio::test]
 async fn the_answer_that_was_dropped_is_better_than_none() {
-    let busy = response(
-        503,
-        &[
-            ("Retry-After", "7"),
-            ("X-Why", "busy"),
-            ("ETag", "\"x\""),
-            ("Cache-Control", "max-age=9"),
-            ("Content-Type", "a/b"),
-        ],
-        "busy",
-    );
-    let first =
-        Backend::scripted(Script::each([vec![Act::ReadBody, Act::Write(busy)], vec![Act::ReadBody, Act::Reset]]));
-    let second = Backend::closing_after_request();
-    let lb = first_then(&first, &second, "{}").start().await;
+    let long = "busy ".repeat(12_000);
+    for body in ["busy", &long] {
+        let first = once(format!("{BUSY}Content-Length: {}\r\n\r\n{body}", body.len()));
+        let second = Backend::closing_after_request();
+        let lb = first_then(&first, &second, "{}").start().await;
 
-    let answer = send(&lb, "GET", "").await;
+        let answer = send(&lb, "GET", "").await;
 
-    assert_eq!(answer.status, 503);
-    assert_eq!(answer.field("cache-control"), Some("no-store"));
-    assert_eq!((answer.field("retry-after"), answer.field("x-why")), (Some("7"), Some("busy")));
-    assert_eq!((answer.field("etag"), answer.field("content-type")), (None, Some("text/plain; charset=utf-8")));
-    let proxy_status = "portcullis; error=connection_terminated; received-status=503";
-    assert_eq!(answer.field("proxy-status"), Some(proxy_status));
-    assert_eq!(answer.text(), "503 Service Unavailable: the service gave no complete answer\n");
+        assert_eq!((answer.status, answer.text().as_str()), (503, body));
+        assert_eq!((answer.field("retry-after"), answer.field("x-why")), (Some("7"), Some("busy")));
+        assert_eq!((answer.field("etag"), answer.field("content-type")), (Some("\"x\""), Some("a/b")));
+        assert_eq!((answer.field("cache-control"), answer.field("x-hop")), (Some("max-age=9"), None));
+        let proxy_status = "portcullis; error=connection_terminated; received-status=503";
+        assert_eq!(answer.field("proxy-status"), Some(proxy_status));
+        let line = &lb.access_log(1).await[0];
+        assert_eq!((&line["status"], &line["reason"]), (&503.into(), &"backend_closed".into()));
+        let words = attempts(line, &[&first, &second]);
+        assert_eq!(words, "a=status_503 b=backend_closed a=backend_closed!attempts_used_up");
+        all_given_back(&lb).await;
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_was_dropped_without_its_body_is_better_than_none_too() {
+    let rest_is_late = format!("{BUSY}Content-Length: 9\r\n\r\nbusy");
+    let no_room = format!("{BUSY}Content-Length: 66000\r\n\r\n{}", "x".repeat(66_000));
+    let no_length = format!("{BUSY}Transfer-Encoding: chunked\r\n\r\n4\r\nbusy\r\n0\r\n\r\n");
+    for answer in [rest_is_late, no_room, no_length] {
+        let (first, second) = (once(answer), Backend::closing_after_request());
+        let lb = first_then(&first, &second, "{}").start().await;
+
+        let answer = send(&lb, "GET", "").await;
+
+        assert_eq!(answer.status, 503);
+        assert_eq!(answer.field("cache-control"), Some("no-store"));
+        assert_eq!((answer.field("retry-after"), answer.field("x-why")), (Some("7"), Some("busy")));
+        assert_eq!((answer.field("etag"), answer.field("content-type")), (None, Some("text/plain; charset=utf-8")));
+        assert_eq!(answer.text(), "503 Service Unavailable: the service gave no complete answer\n");
+        let words = attempts(&lb.access_log(1).await[0], &[&first, &second]);
+        assert_eq!(words, "a=status_503 b=backend_closed a=backend_closed!attempts_used_up");
+        all_given_back(&lb).await;
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_breaks_off_while_it_is_held_back_changes_nothing() {
+    let half = format!("{BUSY}Content-Length: 9\r\n\r\nbusy");
+    let bad = Backend::scripted(Script::each([vec![Act::ReadBody, Act::Write(half.into()), Act::Close]]));
+    let good = Backend::answering(200, "hello");
+    let lb = first_then(&bad, &good, "{}").start().await;
+    let mut client = lb.raw().await;
+
+    for _ in 0..2 {
+        client.send("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\ndata").await;
+        assert_eq!(client.read_response().await.body, "hello");
+    }
+
+    assert!(good.received().iter().all(|request| request.body.content == "data"));
+    for line in lb.access_log(2).await {
+        assert_eq!(attempts(&line, &[&bad, &good]), "a=status_503 b=ok");
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_while_an_answer_is_held_back_is_served_no_further() {
+    let half = format!("{BUSY}Content-Length: 9\r\n\r\nbusy");
+    let bad = Backend::scripted(Script::each([vec![Act::ReadBody, Act::Write(half.into()), Act::Hang]]));
+    let good = Backend::answering(200, "hello");
+    let lb = first_then(&bad, &good, "{}").start().await;
+
+    let mut client = lb.raw().await;
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    bad.until_requests(1).await;
+    drop(client);
+
+    // It may have left before or after the rest was waited for.
     let line = &lb.access_log(1).await[0];
-    assert_eq!((&line["status"], &line["reason"]), (&503.into(), &"backend_closed".into()));
-    let words = attempts(line, &[&first, &second]);
-    assert_eq!(words, "a=status_503 b=backend_closed a=backend_closed!attempts_used_up");
+    assert!(["client_gone", "ok"].contains(&line["reason"].as_str().unwrap()), "{line}");
+    all_given_back(&lb).await;
 }
 
 #[tokio::test]
@@ -583,7 +642,7 @@ async fn nobody_is_in_flight_after_a_flood_of_retries() {
             let _ = lb.get("/").await;
         }
     });
-    futures_of(clients).await;
+    support::all_of(clients).await;
 
     all_given_back(lb).await;
 }
@@ -602,7 +661,7 @@ async fn whatever_fails_no_post_arrives_twice_and_no_backend_is_asked_twice_whil
             lb.send(&format!("{method} /{method}/{client}/{number} HTTP/1.1\r\nHost: a\r\n\r\n")).await;
         }
     });
-    futures_of(clients).await;
+    support::all_of(clients).await;
     all_given_back(lb).await;
 
     let lines = lb.access_log(160).await;
@@ -623,14 +682,4 @@ async fn whatever_fails_no_post_arrives_twice_and_no_backend_is_asked_twice_whil
     }
     let served = |method: &str| lines.iter().filter(|line| line["method"] == method && line["status"] == 200).count();
     assert!(served("GET") > served("POST"), "{} and {} were served", served("GET"), served("POST"));
-}
-
-/// All of them at once.
-async fn futures_of(all: impl Iterator<Item = impl Future<Output = ()>>) {
-    let mut all: Vec<_> = all.map(Box::pin).collect();
-    std::future::poll_fn(|context| {
-        all.retain_mut(|one| one.as_mut().poll(context).is_pending());
-        if all.is_empty() { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
-    })
-    .await;
 }

@@ -4,7 +4,6 @@
 //! Two halves of 30 seconds take turns; a half that is too old is emptied by the first one to write to it. A count
 //! that lands while that happens may be lost, which is the price of never taking a lock on a request's way.
 
-use std::array;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, SystemTime};
 
@@ -46,21 +45,28 @@ impl Histogram {
 
     /// For each share, the latency that this share of the recent answers did not exceed; `None` without answers.
     pub(super) fn quantiles<const N: usize>(&self, shares: [f64; N], now: SystemTime) -> [Option<Duration>; N] {
+        let mut counts = [0; BUCKETS];
+        self.add_to(&mut counts, now);
+        shares.map(|share| quantile(&counts, share))
+    }
+
+    /// The latency that this share of the recent answers of all of them did not exceed; `None` with fewer than `least`.
+    pub(super) fn quantile_of_all<'a>(
+        all: impl Iterator<Item = &'a Self>,
+        (share, least): (f64, u64),
+        now: SystemTime,
+    ) -> Option<Duration> {
+        let mut counts = [0; BUCKETS];
+        all.for_each(|one| one.add_to(&mut counts, now));
+        if counts.iter().sum::<u64>() < least { None } else { quantile(&counts, share) }
+    }
+
+    fn add_to(&self, counts: &mut [u64; BUCKETS], now: SystemTime) {
         let turn = turn(now);
         let fresh = |half: &&Half| turn.wrapping_sub(half.turn.load(Relaxed)) <= 1;
-        let counts: [u64; BUCKETS] = array::from_fn(|bucket| {
-            self.halves.iter().filter(fresh).map(|half| u64::from(half.counts[bucket].load(Relaxed))).sum()
-        });
-        let total: u64 = counts.iter().sum();
-        shares.map(|share| {
-            let rank = ((total as f64 * share).ceil() as u64).max(1);
-            let mut below = 0;
-            let found = counts.iter().position(|count| {
-                below += count;
-                below >= rank
-            });
-            found.map(upper_end)
-        })
+        for half in self.halves.iter().filter(fresh) {
+            counts.iter_mut().zip(&half.counts).for_each(|(sum, count)| *sum += u64::from(count.load(Relaxed)));
+        }
     }
 }
 
@@ -72,6 +78,17 @@ impl Half {
             self.counts.iter().for_each(|count| count.store(0, Relaxed));
         }
     }
+}
+
+fn quantile(counts: &[u64; BUCKETS], share: f64) -> Option<Duration> {
+    let total: u64 = counts.iter().sum();
+    let rank = ((total as f64 * share).ceil() as u64).max(1);
+    let mut below = 0;
+    let found = counts.iter().position(|count| {
+        below += count;
+        below >= rank
+    });
+    found.map(upper_end)
 }
 
 /// Which half minute it is. A clock that is set back or forth costs at most the counts of one minute.

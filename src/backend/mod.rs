@@ -21,6 +21,7 @@ use arc_swap::{ArcSwap, Guard};
 
 use crate::config::{self, Target};
 
+use self::histogram::Histogram;
 use self::numbers::Numbers;
 use self::standing::Shown;
 
@@ -127,6 +128,11 @@ impl Backend {
         self.numbers.error_answer(latency, &format!("status {status}"), SystemTime::now());
     }
 
+    /// Counts an attempt that was given up, through no fault of its own, when nothing had come after `time`.
+    pub fn record_wait(&self, time: Duration) {
+        self.numbers.waited(time, SystemTime::now());
+    }
+
     /// Counts an attempt that failed through its fault. `what` is a few words for the operator.
     pub fn record_failure(&self, what: &str) {
         self.numbers.attempt_failed(what, SystemTime::now());
@@ -146,6 +152,12 @@ impl Backend {
     pub fn reading(&self) -> Reading {
         self.numbers.read(SystemTime::now())
     }
+}
+
+/// The latency that this share of the recent answers of all these backends did not exceed; `None` if there were fewer
+/// answers than `least`.
+pub fn quantile<'a>(backends: impl Iterator<Item = &'a Backend>, share: f64, least: u64) -> Option<Duration> {
+    Histogram::quantile_of_all(backends.map(|backend| backend.numbers.latencies()), (share, least), SystemTime::now())
 }
 
 #[cfg(test)]

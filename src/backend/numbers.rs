@@ -69,6 +69,15 @@ impl Numbers {
         self.attempt_failed(what, now);
     }
 
+    pub(super) fn waited(&self, time: Duration, now: SystemTime) {
+        self.requests.fetch_add(1, Relaxed);
+        self.latencies.record(time, now);
+    }
+
+    pub(super) fn latencies(&self) -> &Histogram {
+        &self.latencies
+    }
+
     pub(super) fn attempt_failed(&self, what: &str, now: SystemTime) {
         self.requests.fetch_add(1, Relaxed);
         self.errors.fetch_add(1, Relaxed);

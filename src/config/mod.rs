@@ -38,7 +38,7 @@ pub use listener::{
 };
 pub use outline::Outline;
 pub use problem::{Place, Problem, Severity};
-pub use retry::{Retry, RetryBudget, RetryWhen};
+pub use retry::{HedgeAfter, Retry, RetryBudget, RetryWhen};
 pub use route::{Action, Expose, HeaderEdits, HostPattern, Match, PathPattern, Rewrite, Route};
 pub use secret::Secret;
 pub use surroundings::{Surroundings, load};
@@ -81,6 +81,8 @@ pub struct Server {
     pub secret: Option<Secret>,
     /// When the file is read again.
     pub reload: Reload,
+    /// What may be kept of all requests' bodies together, in bytes.
+    pub retry_buffers: u64,
 }
 
 /// When the configuration file is read again without being asked.

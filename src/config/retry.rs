@@ -17,6 +17,17 @@ pub struct Retry {
     pub buffer: u64,
     /// How many retries there may be beside the requests.
     pub budget: RetryBudget,
+    /// When another backend is asked beside the first; `None` is never.
+    pub hedge: Option<HedgeAfter>,
+}
+
+/// After how long another backend is asked beside the first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HedgeAfter {
+    /// Once the answer is later than this percentage of the recent ones, 50 to 99.
+    Quantile(u8),
+    /// After this time.
+    Time(Duration),
 }
 
 /// The failures after which a request is tried again.
@@ -53,6 +64,7 @@ impl Retry {
             per_attempt: None,
             buffer: 64 << 10,
             budget: RetryBudget { percent: 0, min_per_second: 0 },
+            hedge: None,
         }
     }
 }

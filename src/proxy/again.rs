@@ -16,8 +16,8 @@ use super::reply;
 use super::snapshot::Plan;
 use crate::backend::{Moment, Seat};
 use crate::balance::Ask;
-use crate::retry::{self, Circumstances, Failure, Reason, Verdict};
-use crate::upstream::Missed;
+use crate::retry::{self, Circumstances, Failure, Kept, Reason, Verdict};
+use crate::upstream::{Missed, Pick};
 
 /// What is remembered of the retries of one exchange.
 #[derive(Default)]
@@ -32,8 +32,21 @@ pub(super) struct Retries {
     unreached: Vec<Seat>,
     /// The status that the attempt under way is given up for.
     status: Option<StatusCode>,
-    /// The last answer that was dropped for a retry, without its body.
-    dropped: Option<Box<ResponseHeader>>,
+    /// The last answer that was dropped for a retry.
+    dropped: Option<Dropped>,
+}
+
+/// An answer that was dropped.
+pub(super) struct Dropped {
+    pub(super) head: Box<ResponseHeader>,
+    /// If it was read to its end.
+    pub(super) body: Option<Kept>,
+}
+
+impl Dropped {
+    fn of(head: &ResponseHeader) -> Self {
+        Self { head: Box::new(head.clone()), body: None }
+    }
 }
 
 /// What follows a failed attempt.
@@ -62,7 +75,7 @@ impl Exchange {
         match self.once_more(session, failure, seat) {
             Ok(_) => {
                 self.retries.status = Some(head.status);
-                self.retries.dropped = Some(Box::new(head.clone()));
+                self.retries.dropped = Some(Dropped::of(head));
                 Err(Error::explain(ErrorType::HTTPStatus(head.status.as_u16()), "another backend is asked").into_up())
             }
             Err(reason) => {
@@ -72,14 +85,43 @@ impl Exchange {
         }
     }
 
+    /// Drops the answer to the attempt under way, because another attempt is under way too.
+    pub(super) fn drop_answer(&mut self, head: &ResponseHeader) {
+        self.retries.dropped = Some(Dropped::of(head));
+        self.end_attempt(status_label(head.status));
+    }
+
+    /// Prepares an attempt beside the one at this seat; says whether there may be one.
+    pub(super) fn may_ask_beside(&mut self, head: &RequestHeader, seat: Seat) -> bool {
+        let Some(plan) = self.plan.clone() else { return false };
+        let Some(upstream) = plan.upstream.as_ref().filter(|_| plan.retry.attempts > 1 + self.retries.made) else {
+            return false;
+        };
+        let now = Instant::now();
+        self.tried.push(seat);
+        // Nobody waits for a place in the queue, or for a name, while an answer may come at any moment.
+        let elsewhere = upstream.pick(&self.ask(&plan, head, now), &self.tried).ok().filter(Pick::has_an_address);
+        let Some(pick) = elsewhere.filter(|_| upstream.retries.withdraw(&plan.retry.budget, now)) else { return false };
+        self.retries.made += 1;
+        self.again = Some(Again { pick, fresh: false });
+        true
+    }
+
     /// The status that the attempt under way has been given up for.
     pub(super) fn given_up_for(&mut self) -> Option<StatusCode> {
         self.retries.status.take()
     }
 
     /// The best answer there was, when there is none that could be passed on: the last one.
-    pub(super) fn dropped_answer(&mut self) -> Option<Box<ResponseHeader>> {
+    pub(super) fn dropped_answer(&mut self) -> Option<Dropped> {
         self.retries.dropped.take()
+    }
+
+    /// The answer that was dropped last had this body.
+    pub(super) fn complete_dropped_answer(&mut self, body: Option<Kept>) {
+        if let Some(dropped) = &mut self.retries.dropped {
+            dropped.body = body;
+        }
     }
 
     /// Decides what follows the failure of an attempt at this seat, and prepares a retry if that is what follows.
@@ -180,4 +222,9 @@ impl Exchange {
         let hash = plan.hash_key.as_ref().and_then(|key| self.hash(key, head)).unwrap_or(random);
         Ask { hash, random, now: Moment::of(now) }
     }
+}
+
+/// What the log says of an answer that was dropped.
+pub(super) fn status_label(status: StatusCode) -> String {
+    format!("status_{}", status.as_u16())
 }

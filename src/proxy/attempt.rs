@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 
 use http::header::UPGRADE;
 use http::{StatusCode, Version};
-use pingora::Error;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::Digest;
 use pingora::proxy::Session;
 use pingora::upstreams::peer::HttpPeer;
+use pingora::{Error, ErrorSource};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::again::Next;
+use super::again::{self, Next};
 use super::cause;
 use super::exchange::{Again, Attempt, Exchange, Phase};
 use super::lesson;
@@ -25,8 +25,8 @@ use super::watch::Late;
 use crate::answer::{self, Refusal};
 use crate::config::{HashKey, UpstreamTimeouts};
 use crate::retry::{self, Failure, Verdict};
-use crate::upstream::Connect;
 use crate::upstream::dial::Line;
+use crate::upstream::{Connect, Pick};
 
 /// The addresses of one name that a request tries: enough for both families of a host, and the other backends shall
 /// have their turn.
@@ -37,7 +37,8 @@ impl Exchange {
     pub(super) async fn next_peer(&mut self, session: &mut Session) -> Result<Box<HttpPeer>, NoPick> {
         let plan = self.plan.clone().ok_or(NoPick::Refused(Refusal::NoRoute))?;
         let mut now = Instant::now();
-        if let (true, Some(upstream)) = (self.attempts.is_empty() && plan.retry.attempts > 1, &plan.upstream) {
+        let is_first = self.attempts.is_empty() && self.tried.is_empty();
+        if let (true, Some(upstream)) = (is_first && plan.retry.attempts > 1, &plan.upstream) {
             upstream.retries.deposit(now);
         }
         loop {
@@ -106,23 +107,9 @@ impl Exchange {
             None => self.watch.expect_body(now, self.body_timeout(), write),
             Some(ended) => {
                 let began = attempt.began.max(ended);
-                let (limit, late) = self.patience(now, began, first_byte);
+                let (limit, late) = self.patience(began, first_byte).at(now);
                 self.watch.expect(now, limit, late);
             }
-        }
-    }
-
-    /// How long the head of the response may take from now on, and what is late then.
-    fn patience(&self, now: Instant, began: Instant, first_byte: Duration) -> (Duration, Late) {
-        let per_attempt = self.plan.as_ref().and_then(|plan| plan.retry.per_attempt).unwrap_or(Duration::MAX);
-        let rest_of_attempt = per_attempt.saturating_sub(now.saturating_duration_since(began));
-        let (limit, late) = match rest_of_attempt < first_byte {
-            true => (rest_of_attempt, Late::Attempt),
-            false => (first_byte, Late::FirstByte),
-        };
-        match self.time_left(now) {
-            left if left < limit => (left, Late::Route),
-            _ => (limit, late),
         }
     }
 
@@ -156,7 +143,7 @@ impl Exchange {
         let Some(attempt) = self.attempt.as_ref().filter(|_| !self.response_read) else { return };
         let timeouts = &attempt.pick.upstream().config.timeouts;
         match attempt.phase {
-            Phase::Waiting => {}
+            Phase::Waiting | Phase::Dropped => {}
             // HTTP/2 is read whether or not the client takes it, so only Pingora knows for whom a stream waits.
             Phase::Answered | Phase::Tunnel if !attempt.timed_by_us => self.watch.pause(),
             Phase::Answered => self.watch.expect(now, timeouts.between_bytes, Late::BetweenBytes),
@@ -197,16 +184,15 @@ impl Exchange {
             self.again = Some(Again { pick, fresh: false });
             return true;
         }
-        pick.backend().record_failure(refusal.label());
-        pick.learn(lesson::FAILED, now);
-        pick.failed(now);
+        self.blame(&mut pick, refusal, now);
         moves && self.move_on(session, pick.backend().seat)
     }
 
     /// Something went wrong after the connection was there. Says whether there shall be another attempt.
     pub(super) fn failed(&mut self, session: &Session, error: &Error, reused: bool) -> bool {
-        if let Some(status) = self.given_up_for() {
-            self.end_attempt(format!("status_{}", status.as_u16()));
+        let client_left = *error.esource() == ErrorSource::Downstream;
+        if let Some(status) = self.given_up_for().filter(|_| !client_left) {
+            self.end_attempt(again::status_label(status));
             return true;
         }
         if self.only_the_upload_broke_off(error) {
@@ -236,16 +222,21 @@ impl Exchange {
             self.again = pick.may_send_again(Instant::now()).then_some(Again { pick, fresh });
             return true;
         }
-        if refusal.fault().is_of_the_backend() {
-            pick.backend().record_failure(refusal.label());
-            let now = Instant::now();
-            pick.learn(lesson::FAILED, now);
-            // What another backend has left of the route's time may be too little for anybody.
-            if refusal != Refusal::RouteTimeout || self.attempts.len() == 1 {
-                pick.failed(now);
-            }
-        }
+        self.blame(&mut pick, refusal, Instant::now());
         next.map_err(|reason| self.note_reason(reason)).is_ok()
+    }
+
+    /// Counts a failure against the backend whose attempt has just ended, if it is its own.
+    pub(super) fn blame(&self, pick: &mut Pick, refusal: Refusal, now: Instant) {
+        if !refusal.fault().is_of_the_backend() {
+            return;
+        }
+        pick.backend().record_failure(refusal.label());
+        pick.learn(lesson::FAILED, now);
+        // What another backend has left of the route's time may be too little for anybody.
+        if refusal != Refusal::RouteTimeout || self.attempts.len() == 1 {
+            pick.failed(now);
+        }
     }
 
     fn body_timeout(&self) -> Duration {

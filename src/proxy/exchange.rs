@@ -10,6 +10,7 @@ use super::again::Retries;
 use super::authority::Authority;
 use super::client::Sender;
 use super::connection::{self, Connection, Exchanging};
+use super::replay::Place;
 use super::snapshot::{Plan, Snapshot};
 use super::watch::Watch;
 use crate::answer::Refusal;
@@ -46,6 +47,8 @@ pub struct Exchange {
     pub(super) again: Option<Again>,
     pub(super) had_free_try: bool,
     pub(super) retries: Retries,
+    /// Where the client's own session is, while another stands in for it.
+    pub(super) place: Option<Arc<Place>>,
     pub(super) refusal: Option<Refusal>,
     pub(super) connect: Option<Duration>,
     pub(super) first_byte: Option<Duration>,
@@ -95,6 +98,8 @@ pub(super) enum Phase {
     Waiting,
     /// It is.
     Answered,
+    /// It is, and the answer was given up: what comes of it is not passed on.
+    Dropped,
     /// It was a 101, and now both sides send what they like.
     Tunnel,
 }
@@ -140,6 +145,7 @@ impl Exchange {
             again: None,
             had_free_try: false,
             retries: Retries::default(),
+            place: None,
             refusal: None,
             connect: None,
             first_byte: None,

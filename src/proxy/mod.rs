@@ -12,10 +12,13 @@ mod client;
 pub mod connection;
 mod exchange;
 mod forward;
+mod hedge;
 mod inspect;
 mod lesson;
+mod patience;
 mod queue;
 mod record;
+mod replay;
 mod reply;
 mod snapshot;
 mod sticky;
@@ -30,10 +33,13 @@ use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::StatusCode;
+use pingora::connectors::ConnectorOptions;
+use pingora::connectors::http::Connector;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::protocols::Digest;
 use pingora::proxy::{FailToProxy, ProxyHttp, Session};
+use pingora::server::configuration::ServerConf;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, Result};
 use tokio::sync::watch::Receiver;
@@ -41,6 +47,7 @@ use tokio::sync::watch::Receiver;
 use crate::answer::Ended;
 use crate::filter::Answer;
 use crate::observe::access_log::AccessLog;
+use crate::retry::Account;
 
 pub use self::exchange::Exchange;
 pub use self::snapshot::{ListenerPlan, Plan, Snapshot, Upstreams};
@@ -55,13 +62,28 @@ pub struct Gateway {
     pub access_log: AccessLog,
     /// Turns true when no connection shall be used again.
     pub closing: Receiver<bool>,
+    /// What is kept of requests' bodies, so that they can be sent again.
+    kept: Arc<Account>,
+    /// Makes the connections of requests that are hedged.
+    connector: Arc<Connector>,
 }
 
 impl Gateway {
+    /// A gateway whose own connections are made as those of Pingora are with `conf`.
+    pub fn new(
+        snapshot: Arc<ArcSwap<Snapshot>>,
+        access_log: AccessLog,
+        closing: Receiver<bool>,
+        conf: &ServerConf,
+    ) -> Self {
+        let connector = Arc::new(Connector::new(Some(ConnectorOptions::from_server_conf(conf))));
+        Self { snapshot, access_log, closing, kept: Arc::default(), connector }
+    }
+
     /// Says `Connection: close` where a client would otherwise send its next request to nobody (RFC 9112, section 9.6).
-    fn close_if_leaving(&self, session: &mut Session) {
+    fn close_if_leaving(&self, session: &mut Session, exchange: &Exchange) {
         if *self.closing.borrow() {
-            session.set_keepalive(None);
+            exchange.end_connection(session);
         }
     }
 }
@@ -85,13 +107,16 @@ impl ProxyHttp for Gateway {
     }
 
     async fn request_filter(&self, session: &mut Session, exchange: &mut Self::CTX) -> Result<bool> {
-        self.close_if_leaving(session);
+        self.close_if_leaving(session, exchange);
         let answer = match exchange.find_plan(session.req_header()) {
             Ok(()) => exchange.pass_filters(session).await,
             Err(refusal) => ControlFlow::Break(Answer::Refuse(refusal)),
         };
         match answer {
-            ControlFlow::Continue(()) => Ok(false),
+            ControlFlow::Continue(()) => {
+                exchange.remember_body(session, &self.kept);
+                self.hedge(session, exchange).await
+            }
             ControlFlow::Break(answer) => reply::answer(session, exchange, answer).await.map(|()| true),
         }
     }
@@ -155,7 +180,8 @@ impl ProxyHttp for Gateway {
     ) -> Result<()> {
         inspect::response(head, session.as_downstream().is_upgrade_req())?;
         exchange.answered(head);
-        exchange.give_up_for_another(session, head)
+        let goes_on = exchange.give_up_for_another(session, head);
+        if goes_on.is_err() && exchange.holds_back(session, head, &self.kept) { Ok(()) } else { goes_on }
     }
 
     fn upstream_response_body_filter(
@@ -182,6 +208,7 @@ impl ProxyHttp for Gateway {
         reused: bool,
     ) -> Box<Error> {
         error.set_retry(exchange.failed(session, &error, reused));
+        exchange.end_hold(session);
         error
     }
 
@@ -191,7 +218,7 @@ impl ProxyHttp for Gateway {
         head: &mut ResponseHeader,
         exchange: &mut Self::CTX,
     ) -> Result<()> {
-        self.close_if_leaving(session);
+        self.close_if_leaving(session, exchange);
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
             session.set_read_timeout(None);
         }
@@ -200,7 +227,7 @@ impl ProxyHttp for Gateway {
             return Ok(());
         }
         if session.req_header().version < http::Version::HTTP_11 {
-            forward::end_with_the_connection(session, head);
+            exchange.end_with_the_connection(session, head);
         }
         reply::expose(head, exchange)?;
         exchange.remember_session(head)?;
@@ -211,6 +238,7 @@ impl ProxyHttp for Gateway {
     }
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, exchange: &mut Self::CTX) -> FailToProxy {
+        exchange.forget_body(session);
         let ended = record::ending(exchange, Some(error));
         let error_code = match ended {
             Ended::Refused(refusal) if !reply::has_begun(session) => {
@@ -230,6 +258,7 @@ impl ProxyHttp for Gateway {
     }
 
     async fn logging(&self, session: &mut Session, error: Option<&Error>, exchange: &mut Self::CTX) {
+        exchange.forget_body(session);
         if self.access_log.is_on() {
             let ended = record::ending(exchange, error);
             exchange.end_attempt(ended.label());

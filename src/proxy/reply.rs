@@ -17,6 +17,7 @@ use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 use tokio::io::AsyncReadExt;
 
+use super::again::Dropped;
 use super::exchange::{Exchange, Request};
 use super::forward;
 use crate::answer::{Refusal, httpdate};
@@ -59,13 +60,21 @@ pub(super) async fn refuse(session: &mut Session, exchange: &mut Exchange, refus
 }
 
 /// Answers an exchange that failed. If a backend's answer was dropped for a retry, the client had better get that than
-/// our own: its status and fields, but for those that belong to the body that is gone.
+/// our own: whole if we have its body, else its status and fields, but for those that belong to the body that is gone.
 pub(super) async fn fail(session: &mut Session, exchange: &mut Exchange, refusal: Refusal) -> Result<()> {
     let dropped = exchange.dropped_answer().filter(|_| refusal.fault().is_of_the_backend());
-    let Some(mut theirs) = dropped else { return refuse(session, exchange, refusal).await };
+    let Some(Dropped { head: mut theirs, body }) = dropped else { return refuse(session, exchange, refusal).await };
     exchange.refusal = Some(refusal);
     let version = theirs.version;
     forward::response(&mut theirs, version);
+    let received = format!("{}; received-status={}", refusal.proxy_status(), theirs.status.as_u16());
+    if let Some(body) = body {
+        theirs.append_header("proxy-status", received)?;
+        if let Some(plan) = &exchange.plan {
+            plan.filters.on_response(&mut theirs);
+        }
+        return write(session, *theirs, body.whole()).await;
+    }
     let mut head = ResponseHeader::build(theirs.status, Some(theirs.headers.len() + 4))?;
     let of_the_body = |name: &HeaderName| name.as_str().starts_with("content-") || OF_A_BODY.contains(name);
     for (name, value) in theirs.headers.iter().filter(|(name, _)| !of_the_body(name)) {
@@ -76,10 +85,7 @@ pub(super) async fn fail(session: &mut Session, exchange: &mut Exchange, refusal
     }
     head.insert_header(CONTENT_TYPE, "text/plain; charset=utf-8")?;
     head.insert_header(CACHE_CONTROL, "no-store")?;
-    head.append_header(
-        "proxy-status",
-        format!("{}; received-status={}", refusal.proxy_status(), head.status.as_u16()),
-    )?;
+    head.append_header("proxy-status", received)?;
     let body = Bytes::from(refusal.body_with(head.status));
     write(session, head, body).await
 }

@@ -5,12 +5,13 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 
 use crate::config::{self, Action, Config, Expose, HashKey};
 use crate::filter::Chain;
+use crate::retry::Delay;
 use crate::route::Table;
 use crate::upstream::Upstream;
 use crate::upstream::sticky::Sticky;
@@ -31,6 +32,8 @@ pub struct Snapshot {
     pub listeners: Vec<ListenerPlan>,
     /// Peers whose forwarding fields are believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// What may be kept of all requests' bodies together, in bytes.
+    pub retry_buffers: u64,
 }
 
 /// What a route leads to, worked out once.
@@ -47,6 +50,8 @@ pub struct Plan {
     pub priority: i32,
     /// When a request is tried again.
     pub retry: config::Retry,
+    /// When another backend is asked beside the first.
+    pub hedge: Option<Delay>,
     /// What the client is told about the inside.
     pub expose: Expose,
     /// What consistent hashing looks at.
@@ -83,6 +88,7 @@ impl Snapshot {
             routes: Table::new(plans.collect()),
             listeners: listeners.collect(),
             trusted_proxies: config.server.trusted_proxies.clone(),
+            retry_buffers: config.server.retry_buffers,
             upstreams,
         }
     }
@@ -119,6 +125,7 @@ impl Plan {
             timeout: route.timeout,
             priority: route.priority,
             retry: route.retry.clone(),
+            hedge: route.retry.hedge.map(|after| Delay::new(after, Instant::now())),
             expose: route.expose,
             hash_key,
         }

@@ -131,6 +131,11 @@ impl Watch {
         self.happened.load(Relaxed) != 0
     }
 
+    /// The exchange is late, as somebody else has seen.
+    pub(super) fn note(&self, late: Late) {
+        self.happened.store(late as u8 + 1, Relaxed);
+    }
+
     /// What the exchange was late with, told once.
     pub(super) fn take_late(&self) -> Option<Late> {
         Late::from_code(self.happened.swap(0, Relaxed))

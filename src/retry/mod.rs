@@ -8,10 +8,14 @@
 //! else is a *retry*: it must be named in the configuration, it counts, and it is paid for from the [`Budget`].
 
 mod budget;
+mod hedge;
+mod kept;
 
 use std::time::Duration;
 
 pub use self::budget::Budget;
+pub use self::hedge::Delay;
+pub use self::kept::{Account, Kept, Limits};
 
 use crate::config::{Retry, RetryWhen};
 
@@ -175,7 +179,7 @@ fn was_not_taken(failure: Failure) -> bool {
 
 /// Whether the configuration names this failure. Whoever obeys a backend that wants to be left alone wants its requests
 /// served elsewhere.
-fn asks_for(when: &RetryWhen, failure: Failure) -> bool {
+pub fn asks_for(when: &RetryWhen, failure: Failure) -> bool {
     match failure {
         Failure::Connect => when.connect,
         Failure::StaleConnection | Failure::NotTaken | Failure::Reset => when.reset,

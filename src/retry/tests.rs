@@ -22,7 +22,7 @@ fn usual() -> Retry {
     let when =
         RetryWhen { connect: true, reset: true, timeout: true, refused_stream: false, statuses: vec![502, 503, 504] };
     let budget = RetryBudget { percent: 20, min_per_second: 10 };
-    Retry { attempts: 3, when, non_idempotent: false, per_attempt: None, buffer: 64 << 10, budget }
+    Retry { attempts: 3, when, non_idempotent: false, per_attempt: None, buffer: 64 << 10, budget, hedge: None }
 }
 
 fn with_refused_stream() -> Retry {

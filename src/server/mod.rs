@@ -112,9 +112,9 @@ impl FrontDoor {
         let (upstreams, _) = upstreams.put_in_place(&changes, config.server.grace_period);
         let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::new(&config, upstreams)));
         let closing = watch::Sender::new(false);
-        let gateway =
-            Gateway { snapshot: snapshot.clone(), access_log: access_log.clone(), closing: closing.subscribe() };
-        let proxy = Arc::new(http_proxy(&Arc::new(pingora_conf(&config)), gateway));
+        let conf = Arc::new(pingora_conf(&config));
+        let gateway = Gateway::new(snapshot.clone(), access_log.clone(), closing.subscribe(), &conf);
+        let proxy = Arc::new(http_proxy(&conf, gateway));
         let refused = Refused::default();
         let shared = Shared {
             connections: TotalLimit::new(config.server.max_connections),

@@ -142,6 +142,11 @@ impl Pick {
         self.backend().addresses().len().max(1)
     }
 
+    /// Whether it is known where to connect to.
+    pub fn has_an_address(&self) -> bool {
+        self.backend().unix_path().is_some() || !self.backend().addresses().is_empty()
+    }
+
     /// The upstream that it was picked from.
     pub fn upstream(&self) -> &Upstream {
         &self.upstream

@@ -2,6 +2,7 @@
 //!
 //! The path says what it does: `/error` answers with trailers alone and `grpc-status: 7`; `/reset` resets the stream,
 //! `/refused` as one that it did nothing with; `/unavailable` answers 503; `/hang` never answers;
+//! `/not/PORT` is answered 503 by the backend on this port, once it has had the whole body, and `/late/PORT` never;
 //! anything else sends each DATA frame back as it comes and ends with the trailers that came and `grpc-status: 0`.
 
 use std::net::SocketAddr;
@@ -78,6 +79,7 @@ impl Drop for H2Backend {
 }
 
 async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, heads: Heads) {
+    let port = listener.local_addr().unwrap().port();
     let mut serving = JoinSet::new();
     loop {
         let (stream, _) = listener.accept().await.unwrap();
@@ -87,30 +89,38 @@ async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, heads: Heads) {
             match tls {
                 // A failed handshake is for the test to see from the other side.
                 Some(tls) => match tls.accept(stream).await {
-                    Ok(stream) => serve(stream, heads).await,
+                    Ok(stream) => serve(port, stream, heads).await,
                     Err(_) => Ok(()),
                 },
-                None => serve(stream, heads).await,
+                None => serve(port, stream, heads).await,
             }
         });
     }
 }
 
-async fn serve(stream: impl Stream, heads: Heads) -> Result<(), h2::Error> {
+async fn serve(port: u16, stream: impl Stream, heads: Heads) -> Result<(), h2::Error> {
     let mut connection = h2::server::handshake(stream).await?;
     let mut answering = JoinSet::new();
     while let Some(request) = connection.accept().await {
         let (request, respond) = request?;
         let (head, body) = request.into_parts();
         heads.lock().unwrap().push(head.clone());
-        answering.spawn(answer(Request::from_parts(head, body), respond));
+        answering.spawn(answer(port, Request::from_parts(head, body), respond));
     }
     Ok(())
 }
 
-async fn answer(request: Request<RecvStream>, mut respond: SendResponse<Bytes>) -> Result<(), h2::Error> {
+async fn answer(port: u16, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) -> Result<(), h2::Error> {
     let head = Response::builder().header("content-type", "application/grpc");
     match request.uri().path() {
+        path if path == format!("/late/{port}") => std::future::pending().await,
+        path if path == format!("/not/{port}") => {
+            let mut receiving = request.into_body();
+            while let Some(part) = receiving.data().await {
+                receiving.flow_control().release_capacity(part?.len())?;
+            }
+            respond.send_response(head.status(503).body(()).unwrap(), true).map(drop)
+        }
         "/reset" => {
             respond.send_reset(Reason::INTERNAL_ERROR);
             Ok(())

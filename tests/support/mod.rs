@@ -54,3 +54,13 @@ pub async fn in_time<T>(what: &str, future: impl Future<Output = T>) -> T {
         Err(_) => panic!("gave up after {DEADLINE:?}: {what}"),
     }
 }
+
+/// Awaits all of them at once.
+pub async fn all_of(all: impl Iterator<Item = impl Future<Output = ()>>) {
+    let mut all: Vec<_> = all.map(Box::pin).collect();
+    std::future::poll_fn(|context| {
+        all.retain_mut(|one| one.as_mut().poll(context).is_pending());
+        if all.is_empty() { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+    })
+    .await;
+}

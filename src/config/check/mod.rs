@@ -110,6 +110,7 @@ impl Check<'_> {
             trusted_proxies: server.trusted_proxies.iter().map(|net| net.value.trunc()).collect(),
             secret: server.secret.as_ref().and_then(|secret| self.secret(secret, &server.secret.at)),
             reload: Reload { watch: *server.reload.watch, debounce: *server.reload.debounce },
+            retry_buffers: server.retry_buffers.0,
         }
     }
 

@@ -2,17 +2,17 @@
 
 use super::Check;
 use crate::config::file::{self, Marked, RetryCause};
-use crate::config::{Retry, RetryBudget, RetryWhen};
+use crate::config::{HedgeAfter, Retry, RetryBudget, RetryWhen};
 
 /// More would only help who calls on a backend that is down.
 const ATTEMPTS_MAX: u32 = 10;
 
-/// What Pingora keeps of a request's body.
-const BUFFER_MAX: u64 = 64 << 10;
+/// What is kept of every body, without being counted.
+const NOT_COUNTED: u64 = 64 << 10;
 
 impl Check<'_> {
     /// What is written as `none` is no retry.
-    pub(super) fn retry(&mut self, route: &file::Route) -> Retry {
+    pub(super) fn retry(&mut self, route: &file::Route, buffers: &Marked<file::Size>) -> Retry {
         if route.retry.written && route.upstream.is_none() {
             self.problems.error(&route.retry.at, "nothing is sent on that could be sent again", "leave `retry` out");
         }
@@ -21,9 +21,9 @@ impl Check<'_> {
             let help = "3 find a good backend among those that one breakdown leaves";
             self.problems.error(&retry.attempts.at, format!("more than {ATTEMPTS_MAX} attempts are no help"), help);
         }
-        if retry.buffer.0 > BUFFER_MAX {
-            let help = "write at most 64KiB; a larger body is sent once";
-            self.problems.error(&retry.buffer.at, "more than 64KiB is not supported yet", help);
+        if retry.buffer.0 > buffers.0.max(NOT_COUNTED) {
+            let what = "no body of this size fits into what `server.retry_buffers` gives all of them together";
+            self.problems.error(&retry.buffer.at, what, "write less here, or more there");
         }
         Retry {
             attempts: retry.attempts.get(),
@@ -32,7 +32,17 @@ impl Check<'_> {
             per_attempt: retry.per_attempt.as_ref().map(|timeout| timeout.0),
             buffer: retry.buffer.0,
             budget: self.retry_budget(&retry.budget),
+            hedge: self.hedge(retry),
         }
+    }
+
+    fn hedge(&mut self, retry: &file::Retry) -> Option<HedgeAfter> {
+        let hedge = retry.hedge.as_ref()?;
+        if retry.attempts.get() == 1 {
+            let help = "allow 2 attempts or more, or leave `hedge` out";
+            self.problems.error(&retry.hedge.at, "the second backend would be a second attempt", help);
+        }
+        Some(*hedge.after)
     }
 
     fn retry_budget(&mut self, budget: &file::RetryBudget) -> RetryBudget {

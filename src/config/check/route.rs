@@ -65,7 +65,7 @@ impl Check<'_> {
             rewrite: self.rewrite(route.rewrite.as_ref(), &route.r#match),
             timeout: route.timeout.0,
             priority: self.priority(route),
-            retry: self.retry(route),
+            retry: self.retry(route, &known.file.server.retry_buffers),
             body_limit: route.body_limit.0,
             request_headers: self.edits(&route.headers.request),
             response_headers: self.edits(&route.headers.response),

@@ -24,7 +24,7 @@ pub(crate) use decode::{Decode, Map, Marked};
 pub(crate) use discover::Discover;
 pub(crate) use leaves::{FilePath, JsonLines, PathOr, SecretText, Share, Size, Threads, Timeout};
 pub(crate) use live::Breaker;
-pub(crate) use retry::{Cause as RetryCause, RetryBudget};
+pub(crate) use retry::{Cause as RetryCause, Retry, RetryBudget};
 pub(crate) use route::{Edits, Exposed, Match, Redirect, Respond, Rewrite, Route, Statuses};
 pub(crate) use upstream::{Balance, HealthCheck, Sticky, Upstream, UpstreamTimeouts, UpstreamTls};
 
@@ -67,8 +67,10 @@ section! {
         secret: Option<SecretText> = "null",
         /// When this file is read again.
         reload: Reload = "{}",
+        /// What may be kept of all requests' bodies together, so that they can be sent again.
+        retry_buffers: Size = "64MiB",
     }
-    later { upgrade_socket, retry_buffers }
+    later { upgrade_socket }
 }
 
 section! {

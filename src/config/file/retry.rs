@@ -5,6 +5,7 @@ use serde_json::{Value as Json, json};
 use super::decode::{Decode, Marked, refuse, scalar};
 use super::leaves::{Share, Size, Timeout};
 use super::section::section;
+use crate::config::HedgeAfter;
 use crate::config::problem::{Problems, Spot, suggest};
 use crate::config::tree::Node;
 
@@ -19,12 +20,23 @@ section! {
         non_idempotent: bool = "false",
         /// How long one attempt may take until the head of its response is there.
         per_attempt: Option<Timeout> = "null",
-        /// The largest request body that is sent again, to 64KiB.
+        /// The largest request body that is sent again.
         buffer: Size = "64KiB",
         /// How many retries the upstream gets, for all routes together.
         budget: RetryBudget = "{}",
+        /// Asks another backend beside the first when its answer to GET or HEAD is late.
+        hedge: Option<Hedge> = "null",
     }
-    later { hedge }
+    later {}
+}
+
+section! {
+    /// A second attempt beside the first.
+    Hedge {
+        /// `p50` to `p99`: later than so many of a hundred recent answers of the upstream. Or a time.
+        after: HedgeAfter = "p95",
+    }
+    later {}
 }
 
 section! {
@@ -46,6 +58,22 @@ pub(crate) enum Cause {
     Timeout,
     RefusedStream,
     Status(u16),
+}
+
+impl Decode for HedgeAfter {
+    fn decode(node: &Node, at: &Spot, problems: &mut Problems) -> Option<Self> {
+        let help = "write p95 for what is later than 95 of a hundred answers, or a time such as 200ms";
+        let text = &scalar(node, at, "a quantile or a time", help, problems)?.text;
+        let Some(percent) = text.strip_prefix('p') else {
+            return Timeout::decode(node, at, problems).map(|time| Self::Time(time.0));
+        };
+        let quantile = percent.parse().ok().filter(|percent| (50..=99).contains(percent)).map(Self::Quantile);
+        quantile.or_else(|| refuse(node, at, "a quantile from p50 to p99 or a time", help, problems))
+    }
+
+    fn schema() -> Json {
+        json!({ "anyOf": [{ "type": "string", "pattern": "^p[5-9][0-9]$" }, Timeout::schema()] })
+    }
 }
 
 const WORDS: [&str; 4] = ["connect", "reset", "timeout", "refused_stream"];

@@ -13,7 +13,7 @@ use pingora::proxy::Session;
 
 use super::client::Sender;
 use super::connection::Connection;
-use super::exchange::Request;
+use super::exchange::{Exchange, Request};
 
 pub(crate) use self::words::Words;
 
@@ -100,11 +100,13 @@ pub(super) fn response(head: &mut ResponseHeader, received: Version) {
     });
 }
 
-/// RFC 9112, section 6.1: a client of HTTP/1.0 knows no chunks. A body without a length ends with its connection.
-pub(super) fn end_with_the_connection(session: &mut Session, head: &mut ResponseHeader) {
-    if head.remove_header(&TRANSFER_ENCODING).is_some() {
-        head.remove_header(&TRAILER);
-        session.set_keepalive(None);
+impl Exchange {
+    /// RFC 9112, section 6.1: a client of HTTP/1.0 knows no chunks. A body without a length ends with its connection.
+    pub(super) fn end_with_the_connection(&self, session: &mut Session, head: &mut ResponseHeader) {
+        if head.remove_header(&TRANSFER_ENCODING).is_some() {
+            head.remove_header(&TRAILER);
+            self.end_connection(session);
+        }
     }
 }
 

@@ -86,6 +86,7 @@ async fn open(hook: Hook) -> FrontDoor {
         filters: Chain::of(vec![Box::new(hook)]),
         timeout: Duration::from_secs(10),
         retry: Retry::none(),
+        hedge: None,
         expose: Expose::default(),
         hash_key: None,
         sticky: None,

@@ -1,0 +1,54 @@
+//! How does an answer get to the client? Part by part, as fast as the client takes it.
+
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::{HeaderValue, Method, StatusCode, Version};
+use pingora::http::ResponseHeader;
+use pingora::protocols::http::HttpTask;
+use pingora::proxy::{ProxyHttp, Session};
+use pingora::{Error, ErrorType, Result};
+
+use super::call::{End, Wire};
+use crate::proxy::Gateway;
+use crate::proxy::exchange::Exchange;
+
+impl Gateway {
+    /// Passes an answer on, and says whether it has been read to its end.
+    pub(super) async fn relay(
+        &self,
+        session: &mut Session,
+        exchange: &mut Box<Exchange>,
+        wire: &mut Wire,
+        (mut head, mut end): (Box<ResponseHeader>, End),
+    ) -> Result<End> {
+        frame(&mut head, end, &session.req_header().method)?;
+        self.response_filter(session, &mut head, exchange).await?;
+        let mut sent = session.write_response_tasks(vec![HttpTask::Header(head, end == End::Here)]).await?;
+        while end == End::Later && !sent {
+            let mut task = tokio::select! {
+                task = wire.next() => task?,
+                idle = session.as_downstream_mut().read_body_or_idle(true) => {
+                    let gone = idle.err().unwrap_or_else(|| Error::new(ErrorType::ConnectionClosed));
+                    return Err(gone.into_down());
+                }
+            };
+            end = task.is_end().into();
+            if let HttpTask::Body(data, ended) = &mut task {
+                self.upstream_response_body_filter(session, data, *ended, exchange)?;
+            }
+            sent = session.write_response_tasks(vec![task]).await?;
+        }
+        session.as_downstream_mut().finish_body().await.map_err(|error| error.into_down())?;
+        Ok(end)
+    }
+}
+
+/// Without a length the client finds the end by chunks, on HTTP/1.1.
+fn frame(head: &mut ResponseHeader, end: End, method: &Method) -> Result<()> {
+    head.set_version(if head.version == Version::HTTP_2 { Version::HTTP_2 } else { Version::HTTP_11 });
+    let bodiless = *method == Method::HEAD || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    let framed = head.headers.contains_key(CONTENT_LENGTH) || head.headers.contains_key(TRANSFER_ENCODING);
+    if bodiless || framed || end == End::Here {
+        return Ok(());
+    }
+    head.insert_header(TRANSFER_ENCODING, HeaderValue::from_static("chunked"))
+}
