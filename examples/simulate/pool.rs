@@ -10,6 +10,7 @@ use portcullis::backend::{Lease, Loads, Seat, State};
 use portcullis::balance::{Ask, Members, build};
 use portcullis::config::{self, HealthCheck, Schedule};
 use portcullis::health::{Age, Ladder, Machine, Window};
+use portcullis::limit::Log;
 use portcullis::upstream::choice::{Care, Choice, Serving};
 use portcullis::upstream::eligible::Candidate;
 use portcullis::upstream::slow_start::SlowStart;
@@ -34,6 +35,8 @@ struct Member {
     machine: Machine,
     window: Window,
     tier: u32,
+    /// What was sent to it, if it has a quota.
+    log: Option<Log>,
     shown: (State, bool),
 }
 
@@ -50,7 +53,9 @@ impl Pool {
         let member = |backend: &config::Backend| {
             let mut machine = Machine::new();
             machine.set_ladder(Ladder::new(schedule.fall, schedule.rise));
-            Member { machine, window: Window::default(), tier: backend.tier, shown: (State::Pending, false) }
+            let quota = &backend.limits.quota;
+            let log = (!quota.is_empty()).then(|| Log::new(quota.clone()));
+            Member { machine, window: Window::default(), tier: backend.tier, log, shown: (State::Pending, false) }
         };
         let window = config.slow_start;
         Self {
@@ -67,13 +72,24 @@ impl Pool {
         }
     }
 
-    /// Chooses a backend that is not among `tried`, as `Upstream::pick` does.
-    pub(crate) fn pick(&mut self, ask: &Ask, tried: &[Seat]) -> Option<Pick> {
-        let (seat, trial) = match self.chosen(ask, tried) {
-            Some(chosen) => chosen,
-            None => (self.last_resort(tried)?, false),
-        };
-        Some(Pick { seat, lease: self.loads.lease(seat), trial })
+    /// Chooses a backend that is not among `tried` and has a request of its quota left, as `Upstream::pick` does.
+    pub(crate) fn pick(&mut self, ask: &Ask, tried: &[Seat], now: Age) -> Option<Pick> {
+        let mut passed = tried.to_vec();
+        loop {
+            let (seat, trial) = match self.chosen(ask, &passed) {
+                Some(chosen) => chosen,
+                None => (self.last_resort(&passed)?, false),
+            };
+            let pick = Pick { seat, lease: self.loads.lease(seat), trial };
+            let log = self.members[seat.0 as usize].log.as_mut();
+            if log.is_none_or(|log| log.claim(now).then(|| log.sent()).is_some()) {
+                return Some(pick);
+            }
+            if trial {
+                self.change(seat, |machine| machine.release_trial(now));
+            }
+            passed.push(seat);
+        }
     }
 
     fn chosen(&mut self, ask: &Ask, tried: &[Seat]) -> Option<(Seat, bool)> {
@@ -114,6 +130,9 @@ impl Pool {
     /// The attempt is over, whatever became of it.
     pub(crate) fn give_back(&mut self, pick: Pick, now: Age) {
         drop(pick.lease);
+        if let Some(log) = &mut self.members[pick.seat.0 as usize].log {
+            log.end(now);
+        }
         if pick.trial {
             self.change(pick.seat, |machine| machine.release_trial(now));
         }

@@ -30,6 +30,8 @@ pub(crate) struct Scene {
     pub(crate) upstream: &'static str,
     /// The route's `retry`.
     pub(crate) retry: &'static str,
+    /// The quota of the odd ones.
+    pub(crate) quota: &'static str,
     /// The last so many are in tier 1.
     pub(crate) second_tier: usize,
     /// Who is odd: the first so many.
@@ -48,6 +50,7 @@ const TEN: Scene = Scene {
     seconds: 60,
     upstream: "",
     retry: "{}",
+    quota: "",
     second_tier: 0,
     odd: 1,
     mood: |_| Mood::Serves(1.0),
@@ -69,10 +72,11 @@ fn restart(secs: f64) -> Mood {
 
 /// All scenes.
 pub(crate) fn scenes() -> Vec<Scene> {
-    one_odd().into_iter().chain(one_coming()).chain(many_odd()).chain(large()).collect()
+    let few = one_odd().into_iter().chain(quotas()).chain(one_coming());
+    few.chain(many_odd()).chain(large()).collect()
 }
 
-fn one_odd() -> [Scene; 7] {
+fn one_odd() -> [Scene; 6] {
     [
         Scene {
             file: "one-slow",
@@ -122,11 +126,24 @@ fn one_odd() -> [Scene; 7] {
             mood: |_| Mood::FailsHalf,
             ..TEN
         },
+    ]
+}
+
+fn quotas() -> [Scene; 2] {
+    [
         Scene {
             file: "quota-told",
             title: "Quota exhaustion, told by the backend",
             what: "One of ten serves 1000 requests in every ten seconds, which is less than half of its share, and answers \
                    the others with 429 and `Retry-After`, which is obeyed.",
+            mood: |_| Mood::Limited(1_000),
+            ..TEN
+        },
+        Scene {
+            file: "quota-kept",
+            title: "Quota exhaustion, kept by us",
+            what: "The same with `quota: [1000/10s]` on that backend: it never has to say no.",
+            quota: "1000/10s",
             mood: |_| Mood::Limited(1_000),
             ..TEN
         },

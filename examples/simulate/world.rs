@@ -124,7 +124,8 @@ fn configuration(scene: &Scene) -> Config {
     let backend = |place: usize| {
         let (address, tier) =
             (std::net::Ipv4Addr::from_bits(0x0A00_0001 + place as u32), u32::from(place >= first_tier));
-        format!("{{ url: \"http://{address}:80\", tier: {tier} }}")
+        let quota = if place < scene.odd { scene.quota } else { "" };
+        format!("{{ url: \"http://{address}:80\", tier: {tier}, quota: [{quota}] }}")
     };
     let backends: Vec<_> = (0..scene.backends).map(backend).collect();
     let text = format!(
@@ -260,7 +261,7 @@ impl<'a> World<'a> {
     fn pick(&mut self, request: usize) -> Option<Pick> {
         let random = self.random();
         let ask = Ask { hash: random.rotate_left(29), random, now: self.moment() };
-        self.pool.pick(&ask, &self.requests[request].tried)
+        self.pool.pick(&ask, &self.requests[request].tried, self.age())
     }
 
     fn attempt(&mut self, request: usize, picked: Option<Pick>) {
