@@ -14,6 +14,7 @@ use pingora::{Error, ErrorType, Result};
 use super::exchange::{Again, Exchange};
 use super::reply;
 use super::snapshot::Plan;
+use crate::answer::Refusal;
 use crate::backend::{Moment, Seat};
 use crate::balance::Ask;
 use crate::retry::{self, Circumstances, Failure, Kept, Reason, Verdict};
@@ -158,13 +159,11 @@ impl Exchange {
     }
 
     /// There was no connection to this seat, so the request moves on; says whether it may. A retry that has found
-    /// nobody yet comes back to those who at least took the request.
+    /// nobody yet comes back to those who at least took the request. Where all of them refuse, they may be about to
+    /// come back, as in a restart: that is worth a retry, after a pause.
     pub(super) fn move_on(&mut self, session: &Session, seat: Seat) -> bool {
         self.tried.push(seat);
         self.retries.unreached.push(seat);
-        if self.retries.made == 0 {
-            return true;
-        }
         let Some(plan) = self.plan.clone() else { return false };
         let Some(upstream) = &plan.upstream else { return false };
         let now = Instant::now();
@@ -172,12 +171,27 @@ impl Exchange {
         if elsewhere.is_ok() || upstream.is_worth_a_wait(&self.tried) {
             // Whoever has found nobody with a place left waits for one.
             self.again = elsewhere.ok().map(|pick| Again { pick, fresh: false });
-        } else if let Ok(pause) = self.next_pause(now) {
-            self.begin_round(pause);
-        } else {
+            return true;
+        }
+        let Ok(pause) = self.next_pause(now) else { return false };
+        if self.all_refused() {
+            if plan.retry.attempts <= 1 + self.retries.made || !upstream.retries.withdraw(&plan.retry.budget, now) {
+                return false;
+            }
+            self.retries.made += 1;
+            self.retries.unreached.clear();
+        } else if self.retries.made == 0 {
             return false;
         }
+        self.begin_round(pause);
         true
+    }
+
+    /// Whether every attempt of this round was refused at once. One that waited for a connection in vain has waited long
+    /// enough.
+    fn all_refused(&self) -> bool {
+        let refused = Refusal::ConnectRefused.label();
+        self.retries.unreached.len() == self.tried.len() && self.attempts.iter().all(|ended| ended.outcome == refused)
     }
 
     /// Everybody may be tried once more but those whom we did not reach.
