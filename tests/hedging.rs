@@ -309,6 +309,29 @@ async fn backends_that_speak_http2_are_asked_twice_too() {
 }
 
 #[tokio::test]
+async fn answers_of_http2_arrive_over_http1_too_whether_they_end_with_their_heads_or_not() {
+    let (late, quick) = (H2Backend::plain(), H2Backend::plain());
+    let app = first_then(&late.url(), &quick.url(), QUICKLY).text();
+    let app = app.replace("health_check: none", "health_check: none\n    protocol: http2");
+    let lb = Lb::yaml(app).start().await;
+    let late_path = format!("/late/{}", late.address().port());
+    let mut client = lb.raw().await;
+
+    for path in [late_path.as_str(), "/error", "/any"] {
+        let answer = client.exchange(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n")).await;
+        assert_eq!((answer.status, answer.text().as_str()), (200, ""), "{path}: on one connection of the client");
+        assert_eq!((answer.field("transfer-encoding"), answer.field("via")), (Some("chunked"), Some("2.0 portcullis")));
+        client.send(format!("HEAD {path} HTTP/1.1\r\nHost: a\r\n\r\n")).await;
+        assert_eq!(client.try_read_response(Framing::None).await.unwrap().status, 200, "HEAD {path}");
+    }
+
+    for line in lb.access_log(6).await {
+        assert_eq!(line["reason"], "ok", "{line}");
+    }
+    all_given_back(&lb).await;
+}
+
+#[tokio::test]
 async fn backends_get_the_same_head_as_on_any_route() {
     let backend = Backend::named("app");
     let upstreams = format!("upstreams:\n  app: {{ backends: [\"{}\"], health_check: none }}\n", backend.url());
