@@ -4,6 +4,9 @@
 
 mod support;
 
+use std::time::Duration;
+
+use support::backend::response;
 use support::front_door::Builder;
 use support::{Act, Backend, Client, H2Backend, Lb, Script};
 
@@ -235,7 +238,7 @@ async fn a_backend_that_fails_within_the_upload_is_left_and_the_rest_is_read_fro
 #[tokio::test]
 async fn a_client_that_expects_100_gets_it_once_and_its_body_arrives_again() {
     let go_on = || Act::Write("HTTP/1.1 100 Continue\r\n\r\n".into());
-    let answer = |status| vec![go_on(), Act::ReadBody, Act::Write(support::backend::response(status, &[], "hello"))];
+    let answer = |status| vec![go_on(), Act::ReadBody, Act::Write(response(status, &[], "hello"))];
     let (bad, good) = (Backend::scripted(Script::each([answer(503)])), Backend::scripted(Script::each([answer(200)])));
     let lb = first_then(&bad.url(), &good.url(), "{ buffer: 1MiB }").start().await;
     let body = text(200_000);
@@ -295,4 +298,30 @@ async fn a_slow_long_upload_is_the_clients_own_business_until_it_stops() {
     let line = &lb.access_log(1).await[0];
     assert_eq!((&line["reason"], &line["backend"]), (&"body_timeout".into(), &bad.address().to_string().into()));
     assert_eq!(good.requests(), 0);
+}
+
+#[tokio::test]
+async fn an_answer_that_is_given_up_within_the_upload_costs_nothing_of_the_body() {
+    let (body, request) = (text(200_000), with_length("PUT", &text(200_000)));
+    for buffer in ["64KiB", "1MiB"] {
+        for _ in 0..4 {
+            // The rest of the answer comes in time for it to be held back.
+            let head = "HTTP/1.1 503 Busy\r\nContent-Length: 4\r\n\r\n";
+            let rest = [Act::Delay(Duration::from_millis(60)), Act::Write("busy".into()), Act::Hang];
+            let acts = [Act::Write(head.into())].into_iter().chain(rest).collect();
+            let (bad, good) = (Backend::scripted(Script::each([acts])), Backend::answering(200, "hello"));
+            let lb = first_then(&bad.url(), &good.url(), &format!("{{ buffer: {buffer} }}")).start().await;
+
+            let mut client = lb.raw().await;
+            client.send(&request[..10_000]).await;
+            bad.until_requests(1).await;
+            client.try_send(&request[10_000..]).await.ok();
+
+            // The rest of the body may have been faster than the head of the answer, and too much to be kept.
+            match client.read_response().await.status {
+                200 => assert!(good.only_request().body.content == body, "{buffer}"),
+                status => assert_eq!((status, good.requests()), (503, 0), "{buffer}"),
+            }
+        }
+    }
 }

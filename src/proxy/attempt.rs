@@ -88,6 +88,8 @@ impl Exchange {
         if let Some(began) = began.filter(|_| !reused) {
             self.connect = Some(now.saturating_duration_since(began));
         }
+        // Pingora shows us the body from its beginning, each time.
+        self.body_seen = 0;
         self.watch.hold(digest.and_then(Line::of));
         if let Some(attempt) = &mut self.attempt {
             attempt.pick.sent();
@@ -193,7 +195,8 @@ impl Exchange {
         let client_left = *error.esource() == ErrorSource::Downstream;
         if let Some(status) = self.given_up_for().filter(|_| !client_left) {
             self.end_attempt(again::status_label(status));
-            return true;
+            // What has been read since the decision may have been too much to be kept.
+            return self.is_replayable(session);
         }
         if self.only_the_upload_broke_off(error) {
             self.end_attempt(answer::Ended::Complete.label());
@@ -215,8 +218,6 @@ impl Exchange {
         let next = self.once_more(session, failure, pick.backend().seat);
         if next == Ok(Next::SameAgain) {
             self.had_free_try = true;
-            // Pingora shows us the body once more.
-            self.body_seen = 0;
             let fresh = failure == Failure::StaleConnection;
             // Else whoever has something left of its quota gets it.
             self.again = pick.may_send_again(Instant::now()).then_some(Again { pick, fresh });
