@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use support::backend::response;
 use support::front_door::Builder;
-use support::{Act, Backend, Client, H2Backend, Lb, Script};
+use support::{Act, Backend, Client, H2Backend, Lb, Script, wait_until};
 
 /// Requests go to the first backend, and to the second only once the first has failed.
 fn first_then(first: &str, second: &str, retry: &str) -> Builder {
@@ -324,4 +324,32 @@ async fn an_answer_that_is_given_up_within_the_upload_costs_nothing_of_the_body(
             }
         }
     }
+}
+
+#[tokio::test]
+async fn a_client_of_http2_that_leaves_the_queue_with_a_long_body_is_seen_to_leave() {
+    let backend = Backend::held("served");
+    let app = format!(
+        "upstreams:\n  app:\n    backends: [{{ url: \"{}\", max_connections: 1 }}]\n    health_check: none\n    \
+         queue: {{ timeout: 30s }}\nroutes:\n  - upstream: app\n    retry: {{ buffer: 1MiB }}\n",
+        backend.url()
+    );
+    let lb = Lb::yaml(app).start().await;
+    let mut first = lb.raw().await;
+    first.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    backend.until_requests(1).await;
+    let client = lb.h2().await;
+    let waiting = || lb.upstream("app").waiting().unwrap();
+    let (_answer, mut body) = client.open(client.build("PUT", "/")).await;
+    body.send_data("begun".into(), false).unwrap();
+    wait_until("it should wait", || waiting() == 1).await;
+
+    body.send_reset(h2::Reason::CANCEL);
+
+    wait_until("it should have left", || waiting() == 0).await;
+    backend.release();
+    assert_eq!(first.read_response().await.status, 200);
+    let log = lb.access_log(2).await;
+    let gone = log.iter().filter(|line| line["reason"] == "client_gone" && line["attempts"] == serde_json::json!([]));
+    assert_eq!(gone.count(), 1, "{log:#?}");
 }
