@@ -232,6 +232,22 @@ async fn a_stale_connection_gets_its_free_try() {
 }
 
 #[tokio::test]
+async fn a_connection_that_goes_stale_while_another_backend_is_asked_is_not_the_backends_failure() {
+    let answer = || Act::Write(response(200, &[], "first"));
+    let script = Script::each_on_a_connection([vec![answer()], vec![Act::Delay(MS(150)), Act::Close]]);
+    let (first, second) = (Backend::scripted(script), later(300, 200, "second"));
+    let lb = first_then(&first.url(), &second.url(), QUICKLY).start().await;
+
+    assert_eq!(lb.get("/").await.body, "first");
+    assert_eq!(lb.get("/").await.body, "second");
+
+    assert_eq!(outcomes(&lb.access_log(2).await[1]), "backend_closed ok");
+    assert_eq!((first.requests(), first.connections()), (2, 1));
+    assert_eq!(lb.upstream("app").members()[0].backend.reading().errors, 0);
+    all_given_back(&lb).await;
+}
+
+#[tokio::test]
 async fn both_have_no_more_time_than_there_is() {
     for (retry, reason) in [
         ("{ hedge: { after: 50ms } }\n    timeout: 300ms", "route_timeout"),
