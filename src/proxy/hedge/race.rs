@@ -71,6 +71,8 @@ impl Gateway {
                     if beside && let Ok(peer) = exchange.next_peer(session).await {
                         running.push(self.call(session, exchange, peer).await?);
                     }
+                    // What has been prepared and was refused is for nobody else.
+                    exchange.again = None;
                 }
                 idle = session.as_downstream_mut().read_body_or_idle(true) => {
                     let gone = idle.err().unwrap_or_else(|| Error::new(ErrorType::ConnectionClosed));
