@@ -57,6 +57,7 @@ impl Exchange {
             let timed_by_us = peer.options.read_timeout.is_none();
             self.attempt = Some(Attempt {
                 pick,
+                fresh,
                 began: now,
                 sent: now,
                 phase: Phase::Waiting,
@@ -171,6 +172,7 @@ impl Exchange {
     pub(super) fn not_connected(&mut self, session: &Session, peer: &HttpPeer, error: &Error) -> bool {
         let refusal = cause::of_no_connection(error);
         self.refusal = Some(refusal);
+        let fresh = self.attempt.as_ref().is_some_and(|attempt| attempt.fresh);
         let Some(mut pick) = self.end_attempt(refusal.label()) else { return false };
         let now = Instant::now();
         if self.time_left(now).is_zero() {
@@ -183,7 +185,7 @@ impl Exchange {
         let moves = retry::decide(&plan.retry, Failure::Connect, &self.circumstances(session, now)) == Verdict::MoveOn;
         let tries_of_this = self.attempts.iter().rev().take_while(|ended| ended.backend == pick.backend().name).count();
         if moves && tries_of_this < pick.addresses().min(ADDRESSES_MAX) {
-            self.again = Some(Again { pick, fresh: false });
+            self.again = Some(Again { pick, fresh });
             return true;
         }
         self.blame(&mut pick, refusal, now);
