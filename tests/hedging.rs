@@ -232,6 +232,22 @@ async fn a_stale_connection_gets_its_free_try() {
 }
 
 #[tokio::test]
+async fn a_connection_that_goes_stale_while_another_backend_is_asked_is_not_the_backends_failure() {
+    let answer = || Act::Write(response(200, &[], "first"));
+    let script = Script::each_on_a_connection([vec![answer()], vec![Act::Delay(MS(150)), Act::Close]]);
+    let (first, second) = (Backend::scripted(script), later(300, 200, "second"));
+    let lb = first_then(&first.url(), &second.url(), QUICKLY).start().await;
+
+    assert_eq!(lb.get("/").await.body, "first");
+    assert_eq!(lb.get("/").await.body, "second");
+
+    assert_eq!(outcomes(&lb.access_log(2).await[1]), "backend_closed ok");
+    assert_eq!((first.requests(), first.connections()), (2, 1));
+    assert_eq!(lb.upstream("app").members()[0].backend.reading().errors, 0);
+    all_given_back(&lb).await;
+}
+
+#[tokio::test]
 async fn both_have_no_more_time_than_there_is() {
     for (retry, reason) in [
         ("{ hedge: { after: 50ms } }\n    timeout: 300ms", "route_timeout"),
@@ -305,6 +321,29 @@ async fn backends_that_speak_http2_are_asked_twice_too() {
     assert_eq!([&late, &quick].map(|backend| backend.heads().len()), [2, 2]);
     let lines = lb.access_log(2).await;
     assert_eq!([outcomes(&lines[0]), outcomes(&lines[1])], ["hedged_out ok", "status_503 ok"]);
+    all_given_back(&lb).await;
+}
+
+#[tokio::test]
+async fn answers_of_http2_arrive_over_http1_too_whether_they_end_with_their_heads_or_not() {
+    let (late, quick) = (H2Backend::plain(), H2Backend::plain());
+    let app = first_then(&late.url(), &quick.url(), QUICKLY).text();
+    let app = app.replace("health_check: none", "health_check: none\n    protocol: http2");
+    let lb = Lb::yaml(app).start().await;
+    let late_path = format!("/late/{}", late.address().port());
+    let mut client = lb.raw().await;
+
+    for path in [late_path.as_str(), "/error", "/any"] {
+        let answer = client.exchange(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n")).await;
+        assert_eq!((answer.status, answer.text().as_str()), (200, ""), "{path}: on one connection of the client");
+        assert_eq!((answer.field("transfer-encoding"), answer.field("via")), (Some("chunked"), Some("2.0 portcullis")));
+        client.send(format!("HEAD {path} HTTP/1.1\r\nHost: a\r\n\r\n")).await;
+        assert_eq!(client.try_read_response(Framing::None).await.unwrap().status, 200, "HEAD {path}");
+    }
+
+    for line in lb.access_log(6).await {
+        assert_eq!(line["reason"], "ok", "{line}");
+    }
     all_given_back(&lb).await;
 }
 

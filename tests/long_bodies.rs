@@ -4,8 +4,11 @@
 
 mod support;
 
+use std::time::Duration;
+
+use support::backend::response;
 use support::front_door::Builder;
-use support::{Act, Backend, Client, H2Backend, Lb, Script};
+use support::{Act, Backend, Client, H2Backend, Lb, Script, wait_until};
 
 /// Requests go to the first backend, and to the second only once the first has failed.
 fn first_then(first: &str, second: &str, retry: &str) -> Builder {
@@ -235,7 +238,7 @@ async fn a_backend_that_fails_within_the_upload_is_left_and_the_rest_is_read_fro
 #[tokio::test]
 async fn a_client_that_expects_100_gets_it_once_and_its_body_arrives_again() {
     let go_on = || Act::Write("HTTP/1.1 100 Continue\r\n\r\n".into());
-    let answer = |status| vec![go_on(), Act::ReadBody, Act::Write(support::backend::response(status, &[], "hello"))];
+    let answer = |status| vec![go_on(), Act::ReadBody, Act::Write(response(status, &[], "hello"))];
     let (bad, good) = (Backend::scripted(Script::each([answer(503)])), Backend::scripted(Script::each([answer(200)])));
     let lb = first_then(&bad.url(), &good.url(), "{ buffer: 1MiB }").start().await;
     let body = text(200_000);
@@ -295,4 +298,58 @@ async fn a_slow_long_upload_is_the_clients_own_business_until_it_stops() {
     let line = &lb.access_log(1).await[0];
     assert_eq!((&line["reason"], &line["backend"]), (&"body_timeout".into(), &bad.address().to_string().into()));
     assert_eq!(good.requests(), 0);
+}
+
+#[tokio::test]
+async fn an_answer_that_is_given_up_within_the_upload_costs_nothing_of_the_body() {
+    let (body, request) = (text(200_000), with_length("PUT", &text(200_000)));
+    for buffer in ["64KiB", "1MiB"] {
+        for _ in 0..4 {
+            // The rest of the answer comes in time for it to be held back.
+            let head = "HTTP/1.1 503 Busy\r\nContent-Length: 4\r\n\r\n";
+            let rest = [Act::Delay(Duration::from_millis(60)), Act::Write("busy".into()), Act::Hang];
+            let acts = [Act::Write(head.into())].into_iter().chain(rest).collect();
+            let (bad, good) = (Backend::scripted(Script::each([acts])), Backend::answering(200, "hello"));
+            let lb = first_then(&bad.url(), &good.url(), &format!("{{ buffer: {buffer} }}")).start().await;
+
+            let mut client = lb.raw().await;
+            client.send(&request[..10_000]).await;
+            bad.until_requests(1).await;
+            client.try_send(&request[10_000..]).await.ok();
+
+            // The rest of the body may have been faster than the head of the answer, and too much to be kept.
+            match client.read_response().await.status {
+                200 => assert!(good.only_request().body.content == body, "{buffer}"),
+                status => assert_eq!((status, good.requests()), (503, 0), "{buffer}"),
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_client_of_http2_that_leaves_the_queue_with_a_long_body_is_seen_to_leave() {
+    let backend = Backend::held("served");
+    let app = format!(
+        "upstreams:\n  app:\n    backends: [{{ url: \"{}\", max_connections: 1 }}]\n    health_check: none\n    \
+         queue: {{ timeout: 30s }}\nroutes:\n  - upstream: app\n    retry: {{ buffer: 1MiB }}\n",
+        backend.url()
+    );
+    let lb = Lb::yaml(app).start().await;
+    let mut first = lb.raw().await;
+    first.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    backend.until_requests(1).await;
+    let client = lb.h2().await;
+    let waiting = || lb.upstream("app").waiting().unwrap();
+    let (_answer, mut body) = client.open(client.build("PUT", "/")).await;
+    body.send_data("begun".into(), false).unwrap();
+    wait_until("it should wait", || waiting() == 1).await;
+
+    body.send_reset(h2::Reason::CANCEL);
+
+    wait_until("it should have left", || waiting() == 0).await;
+    backend.release();
+    assert_eq!(first.read_response().await.status, 200);
+    let log = lb.access_log(2).await;
+    let gone = log.iter().filter(|line| line["reason"] == "client_gone" && line["attempts"] == serde_json::json!([]));
+    assert_eq!(gone.count(), 1, "{log:#?}");
 }

@@ -149,8 +149,6 @@ impl Exchange {
             return Err(Reason::BudgetExhausted);
         }
         self.retries.made += 1;
-        // Pingora shows us the body once more.
-        self.body_seen = 0;
         self.again = elsewhere.ok().map(|pick| Again { pick, fresh: false });
         if let Some(pause) = pause {
             self.begin_round(pause);
@@ -217,16 +215,21 @@ impl Exchange {
 
     /// What is known for the decision.
     pub(super) fn circumstances(&self, session: &Session, now: Instant) -> Circumstances {
-        let buffer = self.plan.as_ref().map_or(0, |plan| plan.retry.buffer);
         Circumstances {
             attempts: self.attempts.len() + usize::from(self.attempt.is_some()),
             retries: self.retries.made,
             idempotent: session.req_header().method.is_idempotent(),
-            replayable: self.body_seen <= buffer && !session.as_ref().retry_buffer_truncated(),
+            replayable: self.is_replayable(session),
             had_free_try: self.had_free_try,
             response_begun: reply::has_begun(session),
             time_left: self.time_left(now),
         }
+    }
+
+    /// Whether all that has been read of the request's body is kept.
+    pub(super) fn is_replayable(&self, session: &Session) -> bool {
+        let buffer = self.plan.as_ref().map_or(0, |plan| plan.retry.buffer);
+        self.body_seen <= buffer && !session.as_ref().retry_buffer_truncated()
     }
 
     /// A request and what a policy may ask of it.

@@ -57,6 +57,7 @@ impl Exchange {
             let timed_by_us = peer.options.read_timeout.is_none();
             self.attempt = Some(Attempt {
                 pick,
+                fresh,
                 began: now,
                 sent: now,
                 phase: Phase::Waiting,
@@ -88,6 +89,8 @@ impl Exchange {
         if let Some(began) = began.filter(|_| !reused) {
             self.connect = Some(now.saturating_duration_since(began));
         }
+        // Pingora shows us the body from its beginning, each time.
+        self.body_seen = 0;
         self.watch.hold(digest.and_then(Line::of));
         if let Some(attempt) = &mut self.attempt {
             attempt.pick.sent();
@@ -169,6 +172,7 @@ impl Exchange {
     pub(super) fn not_connected(&mut self, session: &Session, peer: &HttpPeer, error: &Error) -> bool {
         let refusal = cause::of_no_connection(error);
         self.refusal = Some(refusal);
+        let fresh = self.attempt.as_ref().is_some_and(|attempt| attempt.fresh);
         let Some(mut pick) = self.end_attempt(refusal.label()) else { return false };
         let now = Instant::now();
         if self.time_left(now).is_zero() {
@@ -181,7 +185,7 @@ impl Exchange {
         let moves = retry::decide(&plan.retry, Failure::Connect, &self.circumstances(session, now)) == Verdict::MoveOn;
         let tries_of_this = self.attempts.iter().rev().take_while(|ended| ended.backend == pick.backend().name).count();
         if moves && tries_of_this < pick.addresses().min(ADDRESSES_MAX) {
-            self.again = Some(Again { pick, fresh: false });
+            self.again = Some(Again { pick, fresh });
             return true;
         }
         self.blame(&mut pick, refusal, now);
@@ -193,7 +197,8 @@ impl Exchange {
         let client_left = *error.esource() == ErrorSource::Downstream;
         if let Some(status) = self.given_up_for().filter(|_| !client_left) {
             self.end_attempt(again::status_label(status));
-            return true;
+            // What has been read since the decision may have been too much to be kept.
+            return self.is_replayable(session);
         }
         if self.only_the_upload_broke_off(error) {
             self.end_attempt(answer::Ended::Complete.label());
@@ -215,8 +220,6 @@ impl Exchange {
         let next = self.once_more(session, failure, pick.backend().seat);
         if next == Ok(Next::SameAgain) {
             self.had_free_try = true;
-            // Pingora shows us the body once more.
-            self.body_seen = 0;
             let fresh = failure == Failure::StaleConnection;
             // Else whoever has something left of its quota gets it.
             self.again = pick.may_send_again(Instant::now()).then_some(Again { pick, fresh });

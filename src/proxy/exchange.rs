@@ -80,6 +80,8 @@ impl Request {
 /// One try at one backend.
 pub(super) struct Attempt {
     pub(super) pick: Pick,
+    /// On a new connection, whatever is in the pool.
+    pub(super) fresh: bool,
     pub(super) began: Instant,
     pub(super) sent: Instant,
     pub(super) phase: Phase,

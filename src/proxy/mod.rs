@@ -180,8 +180,7 @@ impl ProxyHttp for Gateway {
     ) -> Result<()> {
         inspect::response(head, session.as_downstream().is_upgrade_req())?;
         exchange.answered(head);
-        let goes_on = exchange.give_up_for_another(session, head);
-        if goes_on.is_err() && exchange.holds_back(session, head, &self.kept) { Ok(()) } else { goes_on }
+        exchange.pass_on(session, head, &self.kept)
     }
 
     fn upstream_response_body_filter(

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use http::Version;
 use pingora::proxy::Session;
 use pingora::{Error, ErrorType};
 
@@ -87,8 +88,9 @@ async fn wait(upstream: &Arc<Upstream>, want: &Want<'_>, session: &mut Session) 
 /// Until the client goes away. On HTTP/1 that cannot be seen behind what it has sent of a body, which is not ours to
 /// read here.
 async fn gone(session: &mut Session) -> Box<Error> {
+    // Asked of the head, since another session may stand in for the client's.
+    let over_http2 = session.req_header().version == Version::HTTP_2;
     let downstream = session.as_downstream_mut();
-    let over_http2 = downstream.as_http2().is_some();
     if (over_http2 || downstream.is_body_done())
         && let Err(error) = downstream.read_body_or_idle(true).await
     {

@@ -73,7 +73,7 @@ impl Line {
         let _ = shutdown(&self.0.handle, Shutdown::Both);
     }
 
-    /// Whether other exchanges use the connection too, as on HTTP/2.
+    /// Whether somebody uses it besides the connection itself and the one who asks, as on HTTP/2.
     pub fn is_shared(&self) -> bool {
         Arc::strong_count(&self.0) > 2
     }
@@ -81,11 +81,6 @@ impl Line {
     /// How often it has been taken: a number that stays the same while nobody uses the connection.
     pub(super) fn uses(&self) -> u32 {
         self.0.uses.load(Relaxed)
-    }
-
-    /// Whether somebody uses it besides the connection itself and the one who asks.
-    pub(super) fn is_in_use(&self) -> bool {
-        self.is_shared()
     }
 
     /// Ends the connection unless somebody has taken it since; says whether it did. One who takes it at the very moment

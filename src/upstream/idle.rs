@@ -14,6 +14,9 @@ use super::dial::{Line, Socket};
 /// a backend that closes after the same time shall not be the first.
 const LOOKS: u32 = 16;
 
+/// However long connections may be idle: what is kept of those that have gone shall not pile up.
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+
 /// The connections of one upstream, as one configuration made them. They are looked at until the last has gone, even
 /// when a reload has put others in their place.
 #[derive(Debug)]
@@ -55,7 +58,7 @@ impl Idle {
 
     async fn keep_looking(self: Arc<Self>) {
         loop {
-            tokio::time::sleep((self.limit / LOOKS).max(Duration::from_millis(1))).await;
+            tokio::time::sleep((self.limit / LOOKS).clamp(Duration::from_millis(1), PAUSE_MAX)).await;
             let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
             let (now, patience) = (Instant::now(), self.limit * (LOOKS - 2) / LOOKS);
             watched.sockets.retain_mut(|seen| seen.look(now, patience));
@@ -70,10 +73,16 @@ impl Idle {
 impl Seen {
     /// Closes the connection if it has been idle for too long; says whether it is still there.
     fn look(&mut self, now: Instant, patience: Duration) -> bool {
+        // One handle is the connection's. Where there is another we take none, even for a moment: whoever has it would
+        // think that the connection is shared, and not cut it.
+        if self.socket.strong_count() > 1 {
+            self.since = now;
+            return true;
+        }
         let Some(socket) = self.socket.upgrade() else { return false };
         let line = Line::from(socket);
         let uses = line.uses();
-        if uses != self.uses || line.is_in_use() {
+        if uses != self.uses || line.is_shared() {
             (self.uses, self.since) = (uses, now);
             return true;
         }
@@ -133,7 +142,32 @@ mod tests {
         assert!(seen.look(start + 9 * PATIENCE, PATIENCE));
         assert!(!is_closed(&theirs));
         drop(in_use);
+        assert!(seen.look(start + 18 * PATIENCE, PATIENCE), "it has just been seen that nobody uses it any more");
         assert!(!seen.look(start + 19 * PATIENCE, PATIENCE));
+    }
+
+    #[test]
+    fn a_look_does_not_make_a_connection_shared() {
+        let (line, _theirs, mut seen) = connection();
+        let (in_use, start) = (line.taken(), seen.since);
+        std::thread::scope(|scope| {
+            let looking = scope.spawn(|| (0..20_000).all(|_| seen.look(start, PATIENCE)));
+            while !looking.is_finished() {
+                assert!(!in_use.is_shared());
+            }
+        });
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn connections_that_have_gone_are_forgotten_soon_however_long_others_may_be_idle() {
+        let idle = Idle::new(Duration::from_secs(3600));
+        let (line, _theirs, _) = connection();
+        idle.watch(&line);
+        drop(line);
+        for _ in 0..10 {
+            tokio::time::advance(PAUSE_MAX / 5).await;
+        }
+        assert!(idle.watched.lock().unwrap().sockets.is_empty());
     }
 
     #[test]

@@ -71,6 +71,8 @@ impl Gateway {
                     if beside && let Ok(peer) = exchange.next_peer(session).await {
                         running.push(self.call(session, exchange, peer).await?);
                     }
+                    // What has been prepared and was refused is for nobody else.
+                    exchange.again = None;
                 }
                 idle = session.as_downstream_mut().read_body_or_idle(true) => {
                     let gone = idle.err().unwrap_or_else(|| Error::new(ErrorType::ConnectionClosed));
@@ -157,17 +159,25 @@ impl Exchange {
 
     /// The attempt of the exchange has failed while the other one is under way: all of a failure, but for what follows.
     fn lost(&mut self, said: Said) {
-        let (refusal, peer) = match said {
-            Said::Nothing(peer, error) => (Some(cause::of_no_connection(&error)), Some(peer)),
+        let (refusal, peer, failure) = match said {
+            Said::Nothing(peer, error) => (Some(cause::of_no_connection(&error)), Some(peer), Failure::Connect),
             Said::Heard(Heard { head: Ok((head, _)), .. }) => return self.drop_answer(&head),
-            Said::Heard(Heard { head: Err(error), .. }) => (self.cause(&error), None),
+            Said::Heard(Heard { head: Err(error), wire, .. }) => {
+                let refusal = self.cause(&error);
+                let failure = refusal.map_or(Failure::Other, |it| cause::failure(it, &error, wire.reused));
+                (refusal, None, failure)
+            }
         };
         let Some(refusal) = refusal else { return };
         let Some(mut pick) = self.end_attempt(refusal.label()) else { return };
         if let Some(peer) = peer {
             pick.mark_address(&peer);
         }
-        self.blame(&mut pick, refusal, Instant::now());
+        // A backend may close what is idle. Elsewhere it would get a free try, and nothing would count.
+        match failure == Failure::StaleConnection {
+            true => pick.note_stale(),
+            false => self.blame(&mut pick, refusal, Instant::now()),
+        }
     }
 
     /// The other one was first. That is no failure, but a lower bound of its latency.

@@ -20,8 +20,10 @@ impl Gateway {
         wire: &mut Wire,
         (mut head, mut end): (Box<ResponseHeader>, End),
     ) -> Result<End> {
-        frame(&mut head, end, &session.req_header().method)?;
+        frame(&mut head, &session.req_header().method)?;
         self.response_filter(session, &mut head, exchange).await?;
+        // Only now: the rooms say which version came. Towards HTTP/1.1 Pingora writes no other; HTTP/2 has none in its head.
+        head.set_version(Version::HTTP_11);
         let mut sent = session.write_response_tasks(vec![HttpTask::Header(head, end == End::Here)]).await?;
         while end == End::Later && !sent {
             let mut task = tokio::select! {
@@ -42,12 +44,12 @@ impl Gateway {
     }
 }
 
-/// Without a length the client finds the end by chunks, on HTTP/1.1.
-fn frame(head: &mut ResponseHeader, end: End, method: &Method) -> Result<()> {
+/// Without a length the client finds the end by chunks, on HTTP/1.1: also where HTTP/2 has ended with the head.
+fn frame(head: &mut ResponseHeader, method: &Method) -> Result<()> {
     head.set_version(if head.version == Version::HTTP_2 { Version::HTTP_2 } else { Version::HTTP_11 });
     let bodiless = *method == Method::HEAD || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     let framed = head.headers.contains_key(CONTENT_LENGTH) || head.headers.contains_key(TRANSFER_ENCODING);
-    if bodiless || framed || end == End::Here {
+    if bodiless || framed {
         return Ok(());
     }
     head.insert_header(TRANSFER_ENCODING, HeaderValue::from_static("chunked"))

@@ -58,13 +58,24 @@ impl Held {
 }
 
 impl Exchange {
-    /// Has the body of the answer read that is given up, instead of going on at once; says whether that is done.
-    pub(in crate::proxy) fn holds_back(
+    /// Passes an answer on, or gives it up for another attempt: that is an error, which comes at once, or when the body
+    /// of the answer has been read.
+    pub(in crate::proxy) fn pass_on(
         &mut self,
         session: &mut Session,
         head: &ResponseHeader,
         account: &Arc<Account>,
-    ) -> bool {
+    ) -> Result<()> {
+        let goes_on = self.give_up_for_another(session, head);
+        if goes_on.is_err() && self.holds_back(session, head, account) { Ok(()) } else { goes_on }
+    }
+
+    /// Has the body of the answer read that is given up, instead of going on at once; says whether that is done.
+    fn holds_back(&mut self, session: &mut Session, head: &ResponseHeader, account: &Arc<Account>) -> bool {
+        // Meanwhile Pingora would go on reading the request, perhaps beyond what can be sent again.
+        if self.request_ended.is_none() {
+            return false;
+        }
         let Some(attempt) = self.attempt.as_mut().filter(|attempt| attempt.timed_by_us) else { return false };
         if session.req_header().method == Method::HEAD || session.is_upgrade_req() || !is_small(head) {
             return false;
