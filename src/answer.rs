@@ -41,9 +41,10 @@ pub enum Refusal {
         /// The seconds until the first of them may be asked again.
         retry_after: u32,
     },
-    /// All backends that could serve have had what their quotas allow, for longer than a request waits.
+    /// All backends that could serve have had what their quotas allow, or have asked to be left alone, for longer than a
+    /// request waits.
     QuotaUsedUp {
-        /// The seconds until the first of them may have one more.
+        /// The seconds until the first of them may be asked again.
         retry_after: u32,
     },
     /// All backends that could serve have as much as they may have, and as many requests wait as may.

@@ -248,6 +248,21 @@ async fn readiness_waits_for_the_first_probe_of_every_backend() {
 }
 
 #[tokio::test]
+async fn who_joins_later_does_not_take_readiness_away() {
+    let (live, slow) = (Backend::named("live"), Backend::held("late"));
+    let check = "path: /, interval: 1h, timeout: 10m";
+    let lb = probed(&[&live], check).start().await;
+    wait_until("live should be probed", || state(&lb, 0) == State::Healthy).await;
+
+    lb.reload(probed(&[&live, &slow], check)).await.unwrap();
+    slow.until_requests(1).await;
+
+    assert_eq!((state(&lb, 1), admin(&lb, "/readyz").await.status), (State::Pending, 200));
+    lb.reload(probed(&[&slow], check)).await.unwrap();
+    assert_eq!(admin(&lb, "/readyz").await.status, 200);
+}
+
+#[tokio::test]
 async fn an_answer_is_an_answer_also_when_it_is_no() {
     let dead = Backend::refusing();
     let lb = probed(&[&dead], "interval: 1h").start().await;

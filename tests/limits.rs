@@ -5,6 +5,7 @@ mod support;
 
 use std::fmt::Write;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use support::backend::response;
@@ -288,6 +289,56 @@ async fn those_who_wait_live_through_a_reload_and_are_served_by_who_is_there_the
     lb.until_idle().await;
     let upstream = lb.upstream("app");
     assert!(upstream.members().iter().all(|member| upstream.in_flight(&member.backend) == 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn nobody_who_waits_is_refused_while_an_upstream_takes_the_place_of_another() {
+    let backends = ["a", "b", "c", "d"].map(Backend::named);
+    // With a policy that takes its time to be built.
+    let file = |timeout: u32| {
+        let backends: Vec<_> = backends.iter().map(|it| (it, "max_connections: 1, weight: 100")).collect();
+        let queue = format!("queue: {{ timeout: {timeout}s }}");
+        app(&backends, &[&queue, "balance: { consistent_hash: { key: path } }"], ROUTE)
+    };
+    let lb = Arc::new(file(30).start().await);
+    let swapping = Arc::new(AtomicBool::new(true));
+    let clients = (0..16).map(|client| {
+        let (lb, swapping) = (lb.clone(), swapping.clone());
+        tokio::spawn(async move {
+            let mut raw = lb.raw().await;
+            while swapping.load(Relaxed) {
+                let answer = raw.exchange(format!("GET /{client} HTTP/1.1\r\nHost: localhost\r\n\r\n")).await;
+                assert_eq!(answer.status, 200);
+            }
+        })
+    });
+    let clients: Vec<_> = clients.collect();
+    for turn in 0..40 {
+        lb.reload(file(31 + turn % 2)).await.unwrap();
+    }
+    swapping.store(false, Relaxed);
+    for client in clients {
+        client.await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn while_a_wait_helps_nobody_is_sent_to_an_ejected_backend() {
+    let sick = Backend::answering(500, "sick");
+    let well = Backend::held("well");
+    let passive = "passive_health: { consecutive_failures: 1, ejection: 1h, max_ejection: 1h }";
+    let lb = app(&[(&well, "max_connections: 1"), (&sick, "")], &[PATIENT, passive], ROUTE).start().await;
+    let mut first = ask(&lb, "/").await;
+    let mut second = ask(&lb, "/").await;
+    wait_until("sick should be ejected", || {
+        lb.upstream("app").members()[1].backend.state() == portcullis::backend::State::Ejected
+    })
+    .await;
+    let mut third = ask_and_wait(&lb, "/").await;
+    well.release_all();
+    let mut statuses = [first.read_response().await.status, second.read_response().await.status];
+    statuses.sort_unstable();
+    assert_eq!((statuses, third.read_response().await.status, sick.requests()), ([200, 500], 200, 1));
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use portcullis::backend::State;
+use support::backend::response;
 use support::front_door::Builder;
 use support::{Act, Backend, Lb, Script, wait_until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -142,6 +143,23 @@ async fn reloads_with_other_quotas_and_other_backends_forget_nothing() {
 }
 
 #[tokio::test]
+async fn upstreams_that_are_renamed_or_gone_for_a_while_forget_nothing() {
+    let [a, b] = ["a", "b"].map(Backend::named);
+    let named = |name: &str, backend: &Backend, keys: &str| {
+        let backend = format!("[{{ url: \"{}\", {keys} }}]", backend.url());
+        let upstream = format!("  {name}: {{ health_check: none, backends: {backend} }}\n");
+        Lb::yaml(format!("upstreams:\n{upstream}routes: [{{ upstream: {name} }}]\n"))
+    };
+    let lb = named("app", &a, "quota: [2/h]").start().await;
+    assert_eq!(lb.get("/").await.status, 200);
+    lb.reload(named("service", &a, "quota: [2/h]")).await.unwrap();
+    assert_eq!([lb.get("/").await.status, lb.get("/").await.status], [200, 503]);
+    lb.reload(named("other", &b, "weight: 1")).await.unwrap();
+    lb.reload(named("app", &a, "quota: [2/h]")).await.unwrap();
+    assert_eq!((lb.get("/").await.status, a.requests()), (503, 2));
+}
+
+#[tokio::test]
 async fn what_found_no_connection_is_given_back_and_what_was_sent_twice_counts_twice() {
     let backend = Backend::refusing();
     let lb = app(&[(backend.url(), "quota: [1/h]")], QUIET).start().await;
@@ -187,4 +205,64 @@ async fn probes_that_are_requests_count_and_are_left_out_when_nothing_is_left() 
     let lb = app(&[(backend.url(), "quota: [5/h]")], connects).start().await;
     wait_until("it should be probed", || lb.upstream("app").is_probed()).await;
     assert_eq!(left(&lb, 0), 5);
+}
+
+#[tokio::test]
+async fn nobody_waits_for_a_probe_that_the_quota_leaves_out() {
+    let backend = Backend::named("a");
+    let named = |name: &str| {
+        let backend = format!("[{{ url: \"{}\", quota: [1/h] }}]", backend.url());
+        let upstream = format!("  {name}: {{ health_check: {{ path: /up, interval: 1h }}, backends: {backend} }}\n");
+        Lb::yaml(format!("upstreams:\n{upstream}routes: [{{ upstream: {name} }}]\n"))
+    };
+    let lb = named("app").start().await;
+    let state = |lb: &Lb, name: &str| lb.upstream(name).members()[0].backend.state();
+    lb.wait_until("the probe should pass", |lb| state(lb, "app") == State::Healthy).await;
+
+    lb.reload(named("service")).await.unwrap();
+
+    lb.wait_until("it should be ready", |lb| lb.upstream("service").is_probed()).await;
+    assert_eq!((state(&lb, "service"), backend.requests()), (State::Pending, 1));
+}
+
+/// Answers once so, and then well.
+fn once(status: u16, fields: &[(&str, &str)]) -> Backend {
+    let answers = [response(status, fields, ""), response(200, &[], "well")];
+    Backend::scripted(Script::each(answers.map(|bytes| vec![Act::ReadBody, Act::Write(bytes)])))
+}
+
+#[tokio::test]
+async fn a_request_waits_for_one_that_wants_to_be_left_alone_for_a_moment() {
+    let (counted, throttled) = (Backend::named("a"), once(429, &[("Retry-After", "1")]));
+    let queue = format!("{QUIET}    queue: {{ timeout: 30s }}\n");
+    let lb = app(&[(counted.url(), "quota: [1/h]"), (throttled.url(), "weight: 1")], &queue).start().await;
+    lb.get("/").await;
+    lb.get("/").await;
+    let answer = lb.get("/").await;
+    assert_eq!((answer.status, answer.text()), (200, "well".to_owned()));
+}
+
+#[tokio::test]
+async fn an_ejected_backend_is_asked_before_a_request_is_refused_for_an_hour() {
+    let (counted, sick) = (Backend::named("a"), once(500, &[]));
+    let upstream =
+        format!("{QUIET}    passive_health: {{ consecutive_failures: 1, ejection: 1h, max_ejection: 1h }}\n");
+    let backends = [(counted.url(), "quota: [1/h]"), (sick.url(), "weight: 1")];
+    let lb = app(&backends, &upstream).start().await;
+    lb.get("/").await;
+    lb.get("/").await;
+    assert_eq!(lb.upstream("app").members()[1].backend.state(), State::Ejected);
+    let answer = lb.get("/").await;
+    assert_eq!((answer.status, answer.text()), (200, "well".to_owned()));
+    assert_eq!(counted.requests(), 1);
+}
+
+#[tokio::test]
+async fn who_wants_to_be_left_alone_and_has_no_quota_left_is_back_when_both_are_over() {
+    let backend = once(429, &[("Retry-After", "1")]);
+    let lb = app(&[(backend.url(), "quota: [1/h]")], QUIET).start().await;
+    lb.get("/").await;
+    let answer = lb.get("/").await;
+    let seconds: u64 = answer.field("retry-after").unwrap().parse().unwrap();
+    assert!(answer.status == 503 && seconds > 3_500, "{} {seconds}", answer.status);
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::Notify;
 
 use super::obey::Advice;
-use super::{Age, Ladder, Machine, Window};
+use super::{Age, Ladder, Machine, Pace, Window};
 use crate::backend::{Backend, Standing, State};
 use crate::config::{LiveHealth, Schedule};
 
@@ -23,6 +23,8 @@ pub type OnChange = Arc<dyn Fn() + Send + Sync>;
 /// The owner of one backend's state; it outlives reloads as the backend does.
 pub struct Keeper {
     backend: Arc<Backend>,
+    /// When it is probed.
+    pub pace: Pace,
     born: Instant,
     kept: Mutex<Kept>,
     awaits_success: AtomicBool,
@@ -79,6 +81,7 @@ impl Keeper {
         let shown = Seen::of(&machine);
         Self {
             backend,
+            pace: Pace::default(),
             born: Instant::now(),
             kept: Mutex::new(Kept { machine, shown, on_change: None }),
             awaits_success: AtomicBool::new(false),

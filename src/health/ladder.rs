@@ -53,9 +53,13 @@ impl Ladder {
         Self { rung: Rung::Up, ..Self::new(1, 1) }
     }
 
-    /// The same with other numbers, as after a reload. What was known is kept until enough probes disagree.
+    /// The same with other numbers, as after a reload. What was known is kept until enough probes disagree; with the same
+    /// numbers those that have disagreed already count.
     #[must_use]
     pub fn again(self, fall: u32, rise: u32) -> Self {
+        if (self.fall, self.rise) == (fall.max(1), rise.max(1)) && self.results != Results::None {
+            return self;
+        }
         let results = if self.rung == Rung::Unknown { Results::None } else { Results::One };
         Self { rung: self.rung, results, ..Self::new(fall, rise) }
     }
@@ -231,6 +235,19 @@ mod tests {
         ladder.record(false);
         assert_eq!(ladder.again(1, 1).rung(), Rung::Down);
         assert_eq!(Ladder::new(3, 2).again(1, 1).pause(&schedule(), u64::MAX), Duration::ZERO);
+    }
+
+    #[test]
+    fn reloads_that_change_no_number_forget_no_result() {
+        let mut ladder = Ladder::new(3, 0);
+        ladder.record(true);
+        for _ in 0..2 {
+            assert!(!ladder.record(false));
+            ladder = ladder.again(3, 0);
+        }
+        assert!(ladder.record(false));
+        assert_eq!(ladder.again(3, 1), ladder);
+        assert_eq!(Ladder::unprobed().again(1, 1).rung(), Rung::Up);
     }
 
     #[test]

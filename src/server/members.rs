@@ -130,7 +130,7 @@ impl Inner {
         let whole = self.followers().join(&config);
         let old = self.snapshot.load_full();
         // Nobody has said that files of certificates have changed.
-        let replacement = match Replacement::prepare(&whole, &old.upstreams, |_| false).await {
+        let replacement = match Replacement::prepare(&whole, &old.upstreams, self.gone_tallies(), |_| false).await {
             Ok(replacement) if replacement.is_none() => return,
             Ok(replacement) => replacement,
             Err(error) => return log::error!("the members of upstreams stay as they were: {error}"),

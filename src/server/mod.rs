@@ -36,7 +36,7 @@ use crate::config::{Address, Config, Secret};
 use crate::observe::access_log::AccessLog;
 use crate::observe::dashboard;
 use crate::proxy::{Gateway, Snapshot, Upstreams};
-use crate::upstream::Upstream;
+use crate::upstream::{Tallies, Upstream};
 
 use self::connection::InFlight;
 use self::front::{Front, Shared};
@@ -45,6 +45,7 @@ use self::listen::{Listening, accept_forever, bind};
 use self::members::Followers;
 use self::refused::Refused;
 use self::replacement::{Replacement, reads_files};
+use self::status::Gone;
 use self::tls::{TlsState, install_crypto};
 
 pub use self::process::{ProcessError, Source, run, worker_threads};
@@ -75,8 +76,8 @@ struct Inner {
     /// Where the configuration names none: cookies stay good over a reload, but not over a restart.
     own_secret: Secret,
     snapshot: Arc<ArcSwap<Snapshot>>,
-    /// Upstreams that are not in the configuration any more, while they have requests in flight.
-    gone: Mutex<Vec<Arc<Upstream>>>,
+    /// What is left of upstreams that are not in the configuration any more.
+    gone: Mutex<Gone>,
     /// Where backends are discovered.
     followers: Mutex<Followers>,
     /// Told when somebody has come or gone.
@@ -108,7 +109,8 @@ impl FrontDoor {
         let members_changed = Arc::new(Notify::new());
         let followers = Followers::of(&config, &Followers::default(), &members_changed);
         followers.first_answers().await;
-        let upstreams = Replacement::prepare(&followers.join(&config), &Upstreams::new(), reads_files).await?;
+        let whole = followers.join(&config);
+        let upstreams = Replacement::prepare(&whole, &Upstreams::new(), Tallies::default(), reads_files).await?;
         let (upstreams, _) = upstreams.put_in_place(&changes, config.server.grace_period);
         let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::new(&config, upstreams)));
         let closing = watch::Sender::new(false);

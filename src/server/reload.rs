@@ -35,7 +35,8 @@ impl Inner {
         let tls = self.prepare_tls(&config)?;
         let followers = Followers::of(&config, &self.followers().clone(), &self.members_changed);
         followers.first_answers().await;
-        let replacement = Replacement::prepare(&followers.join(&config), &old.upstreams, reads_files).await?;
+        let (whole, gone) = (followers.join(&config), self.gone_tallies());
+        let replacement = Replacement::prepare(&whole, &old.upstreams, gone, reads_files).await?;
         // From here on nothing can fail, and nothing waits.
         let (upstreams, gone) = replacement.put_in_place(&self.changes, config.server.grace_period);
         self.remember_gone(gone);

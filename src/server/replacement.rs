@@ -13,7 +13,7 @@ use super::StartError;
 use crate::config;
 use crate::config::Config;
 use crate::proxy::Upstreams;
-use crate::upstream::{OnChange, Upstream};
+use crate::upstream::{OnChange, Tallies, Upstream};
 
 /// The upstreams of a configuration, ready to be put in place.
 pub(super) struct Replacement {
@@ -24,19 +24,22 @@ pub(super) struct Replacement {
 
 impl Replacement {
     /// Builds the upstreams that are new or have changed, and those that shall be built `anew` though they have not, and
-    /// resolves their names; the others are taken over.
+    /// resolves their names; the others are taken over. What upstreams that are `gone` have sent still counts.
     pub(super) async fn prepare(
         config: &Config,
         running: &Upstreams,
+        mut gone: Tallies,
         anew: impl Fn(&config::Upstream) -> bool,
     ) -> Result<Self, StartError> {
+        let stays = |upstream: &Upstream| config.upstreams.iter().any(|wanted| wanted.name == *upstream.name());
+        running.values().filter(|upstream| !stays(upstream)).for_each(|goes| gone.remember(goes));
         let mut it = Self { upstreams: Upstreams::new(), new: Vec::new(), old: Vec::new() };
         for wanted in &config.upstreams {
             let known = running.get(&wanted.name);
             let upstream = match known {
                 Some(same) if same.config == *wanted && !anew(wanted) => same.clone(),
                 Some(_) | None => {
-                    let built = Upstream::new(wanted, known.map(|known| &**known));
+                    let built = Upstream::beside(wanted, known.map(|known| &**known), &gone);
                     let built =
                         built.map_err(|source| StartError::PeerTls { upstream: wanted.name.clone(), source })?;
                     it.new.push(built.clone());

@@ -7,7 +7,16 @@ use std::time::Instant;
 use super::Inner;
 use super::admin::{Asked, Readiness};
 use crate::observe::dashboard::{Report, Row, Table};
-use crate::upstream::{Leaver, Member, Upstream};
+use crate::upstream::{Leaver, Member, Tallies, Upstream};
+
+/// What is left of upstreams that are not in the configuration any more.
+#[derive(Default)]
+pub(super) struct Gone {
+    /// While they have requests in flight.
+    upstreams: Vec<Arc<Upstream>>,
+    /// What they have sent, while it counts.
+    tallies: Tallies,
+}
 
 impl Inner {
     /// Who answers on the admin address.
@@ -19,7 +28,7 @@ impl Inner {
         }
     }
 
-    /// Ready once every backend of every upstream has been probed, until we are asked to leave.
+    /// Ready once every upstream has been probed, each of its backends, until we are asked to leave.
     pub(super) fn readiness(&self) -> Readiness {
         if self.draining.load(Relaxed) {
             return Readiness::NotReady("draining".to_owned());
@@ -41,18 +50,27 @@ impl Inner {
         let upstreams = names.iter().filter_map(|name| snapshot.upstreams.get(name));
         let refused = self.refused.totals(self.fronts.iter().map(|front| front.counters()));
         let mut tables: Vec<_> = upstreams.map(|upstream| table(upstream)).collect();
-        tables.extend(self.gone().iter().map(|upstream| leavers(upstream)).filter(|table| !table.rows.is_empty()));
+        tables.extend(
+            self.gone().upstreams.iter().map(|upstream| leavers(upstream)).filter(|table| !table.rows.is_empty()),
+        );
         Report { tables, refused }
     }
 
-    /// Keeps upstreams that are gone until their last request has ended.
-    pub(super) fn remember_gone(&self, gone: Vec<Arc<Upstream>>) {
-        self.gone().extend(gone);
+    /// Keeps upstreams that are gone until their last request has ended, and what they have sent.
+    pub(super) fn remember_gone(&self, upstreams: Vec<Arc<Upstream>>) {
+        let mut gone = self.gone();
+        upstreams.iter().for_each(|upstream| gone.tallies.remember(upstream));
+        gone.upstreams.extend(upstreams);
     }
 
-    fn gone(&self) -> MutexGuard<'_, Vec<Arc<Upstream>>> {
+    /// What upstreams that are gone have sent.
+    pub(super) fn gone_tallies(&self) -> Tallies {
+        self.gone().tallies.clone()
+    }
+
+    fn gone(&self) -> MutexGuard<'_, Gone> {
         let mut gone = self.gone.lock().unwrap_or_else(PoisonError::into_inner);
-        gone.retain(|upstream| upstream.has_leavers());
+        gone.upstreams.retain(|upstream| upstream.has_leavers());
         gone
     }
 }

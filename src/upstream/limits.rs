@@ -9,7 +9,7 @@ use super::pick::{Held, Missed, Pick};
 use super::queue::Hold;
 use super::quota::{Tallies, Tally};
 use super::{Member, Upstream, tiers};
-use crate::backend::Seat;
+use crate::backend::{Seat, State};
 use crate::balance::Ask;
 use crate::config;
 use crate::health::{Toll, Trial};
@@ -62,6 +62,13 @@ impl Member {
     pub fn left(&self) -> Option<(u32, config::Quota)> {
         self.limits.tally.as_ref()?.left()
     }
+
+    /// How long until it may be asked at the soonest, by its quota and by its own wish.
+    pub(super) fn opens_in(&self) -> Duration {
+        let quota = self.limits.tally.as_ref().map_or(Duration::ZERO, |tally| tally.opens_in());
+        let backend = Some(&self.backend).filter(|backend| backend.state() == State::Throttled);
+        quota.max(backend.and_then(|backend| backend.state_left()).unwrap_or_default())
+    }
 }
 
 impl Pick {
@@ -99,7 +106,8 @@ impl Upstream {
         loop {
             let out = passed.as_deref().unwrap_or(tried);
             let chosen = choice.as_ref().and_then(|choice| self.choose(choice, ask, out));
-            let other = || if passed.is_some() { self.other_tier(out) } else { self.last_resort(out) };
+            let beyond = || self.other_tier(out).or_else(|| self.reserve(tried, out));
+            let other = || if passed.is_some() { beyond() } else { self.last_resort(out) };
             let Some((seat, trial)) = chosen.or_else(|| Some((other()?, None))) else {
                 return Err(if passed.is_some() { Missed::Full } else { Missed::Nobody });
             };
@@ -143,18 +151,47 @@ impl Upstream {
         member.most().is_some_and(|most| self.loads.in_flight(member.backend.seat) >= most)
     }
 
-    /// How long it takes at the least until one of those who serve, and were not tried, has something left of its quota;
-    /// nothing if anything else might happen before.
+    /// How long it takes at the least until one of those who were not tried may be asked: until something is left of its
+    /// quota, and the time for which it wants to be left alone is over; nothing if anything else might happen before.
     pub(super) fn opens_in(&self, tried: &[Seat]) -> Duration {
-        let choice = self.choice.load();
-        let serves = |member: &&Member| {
-            let seat = member.backend.seat;
-            let chosen = choice.as_ref().is_some_and(|choice| choice.contains(seat));
-            let healthy = tiers::rank(member.backend.state()) == Some(0);
-            (chosen || healthy) && member.weight > 0 && !tried.contains(&seat)
+        let serving = self.serving_opens_in(tried);
+        let uses_reserve = self.uses_reserve(serving);
+        let returns = |member: &Member| match member.backend.state() {
+            State::Throttled => true,
+            State::Pending | State::Ejected => uses_reserve,
+            State::Healthy | State::Unreachable | State::Draining => false,
         };
-        let opens_in = |member: &Member| member.limits.tally.as_ref().map_or(Duration::ZERO, |tally| tally.opens_in());
-        self.members.iter().filter(serves).map(opens_in).min().unwrap_or_default()
+        serving.into_iter().chain(self.first_to_open(tried, returns)).min().unwrap_or_default()
+    }
+
+    /// The same of those who serve; `None` if all of them were tried.
+    fn serving_opens_in(&self, tried: &[Seat]) -> Option<Duration> {
+        let choice = self.choice.load();
+        self.first_to_open(tried, |member| {
+            let chosen = choice.as_ref().is_some_and(|choice| choice.contains(member.backend.seat));
+            match member.backend.state() {
+                State::Healthy => true,
+                State::Throttled | State::Draining => false,
+                State::Pending | State::Ejected | State::Unreachable => chosen,
+            }
+        })
+    }
+
+    fn first_to_open(&self, tried: &[Seat], counts: impl Fn(&Member) -> bool) -> Option<Duration> {
+        let untried = self.members.iter().filter(|it| it.weight > 0 && !tried.contains(&it.backend.seat));
+        untried.filter(|member| counts(member)).map(Member::opens_in).min()
+    }
+
+    /// Whether those who serve are of no use to whoever waits, so that the others are asked before a request is refused.
+    /// While a wait helps it is better than a backend that fails.
+    fn uses_reserve(&self, serving_opens_in: Option<Duration>) -> bool {
+        let patience = self.config.queue.as_ref().map(|queue| queue.timeout);
+        serving_opens_in.zip(patience).is_none_or(|(opens_in, patience)| opens_in > patience)
+    }
+
+    /// Whoever is PENDING or EJECTED, when those who serve have enough for too long.
+    fn reserve(&self, tried: &[Seat], out: &[Seat]) -> Option<Seat> {
+        self.uses_reserve(self.serving_opens_in(tried)).then(|| self.last_resort(out)).flatten()
     }
 
     /// When those who serve have enough, the next tier takes the rest, whoever is HEALTHY there; the least loaded.

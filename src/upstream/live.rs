@@ -149,11 +149,11 @@ impl Upstream {
         }
     }
 
-    /// How long until the first of those that asked to be left alone may be asked again; `None` if there are none.
+    /// How long until the first of those that asked to be left alone may be asked again, which its quota must allow too;
+    /// `None` if there are none.
     pub fn back_in(&self) -> Option<Duration> {
-        let weighty = self.members.iter().filter(|member| member.weight > 0).map(|member| &member.backend);
-        let throttled = weighty.filter(|backend| backend.state() == State::Throttled);
-        throttled.filter_map(|backend| backend.state_left()).min()
+        let weighty = self.members.iter().filter(|member| member.weight > 0);
+        weighty.filter(|member| member.backend.state() == State::Throttled).map(Member::opens_in).min()
     }
 
     /// When the next state ends by itself.

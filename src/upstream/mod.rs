@@ -44,7 +44,6 @@ use self::discovery::dns;
 use self::limits::Limits;
 use self::peer::PeerTemplate;
 use self::queue::Queue;
-use self::quota::Tallies;
 use self::seats::{FreeSeats, loads};
 use self::slow_start::{SlowStart, slow_start};
 use self::stale::Stale;
@@ -53,6 +52,7 @@ pub use self::leaving::Leaver;
 pub use self::lesson::Lesson;
 pub use self::peer::Connect;
 pub use self::pick::{Missed, Pick, Want};
+pub use self::quota::Tallies;
 
 /// How long the first look-up of names may delay the start.
 const FIRST_LOOKUP: Duration = Duration::from_secs(2);
@@ -87,6 +87,8 @@ pub struct Upstream {
     ejecting: Mutex<()>,
     /// Held while it is worked out who may be chosen.
     choosing: Mutex<()>,
+    /// Whether all have been probed once; of all upstreams by this name, before and after reloads.
+    was_probed: Arc<AtomicBool>,
     /// Who is gone from the configuration and still at work.
     leaving: Mutex<Vec<Leaver>>,
     /// The probes and look-ups, which end when the upstream is dropped.
@@ -113,12 +115,17 @@ impl Upstream {
     /// Builds an upstream that keeps the backends, with their numbers, that it has in common with `old`. It gives no
     /// pick until it is watched.
     pub fn new(config: &config::Upstream, old: Option<&Self>) -> Result<Arc<Self>, PeerTlsError> {
+        Self::beside(config, old, &Tallies::default())
+    }
+
+    /// The same where other upstreams are `gone`: what they have sent to its backends still counts.
+    pub fn beside(config: &config::Upstream, old: Option<&Self>, gone: &Tallies) -> Result<Arc<Self>, PeerTlsError> {
         let tls = Arc::new(PeerTls::load(&config.tls)?);
         let mut known: HashMap<_, _> = old.map(Self::known_backends).unwrap_or_default();
         let known_seats = known.values().map(|keeper| keeper.backend().seat);
         let mut free = FreeSeats::beside(known_seats, old.map(|old| &old.loads));
         let mut newcomers = Vec::new();
-        let tallies = Tallies::of(config, old.map(|old| &old.tallies));
+        let tallies = Tallies::of(config, old.map(|old| &old.tallies), gone);
         let members: Box<[Member]> = config
             .backends
             .iter()
@@ -156,6 +163,10 @@ impl Upstream {
             queue: old.map_or_else(Arc::default, |old| old.queue.clone()),
             tallies,
             retries: old.map_or_else(|| Arc::new(Budget::new(Instant::now())), |old| old.retries.clone()),
+            was_probed: old.map_or_else(Arc::default, |old| {
+                old.is_probed();
+                old.was_probed.clone()
+            }),
             members,
             tls,
             by_seat,
@@ -191,9 +202,11 @@ impl Upstream {
             tasks.extend(dns::resolve_forever(member.backend.clone(), resolver.clone()));
         }
         self.settle_limits();
-        self.queue.belongs_to(self);
-        // Before the task that chooses from now on: what changes meanwhile waits for it.
+        // Before the task that chooses from now on: what changes meanwhile waits for it. And before those who wait are
+        // handed over, or whoever is served in between would find that nobody may serve.
         let look_again = self.choose_again();
+        self.queue.belongs_to(self);
+        self.queue.look();
         tasks.push(Task::spawn(live::keep_choosing(Arc::downgrade(self), look_again, changes, on_change.clone())));
         *self.tasks.lock().unwrap_or_else(PoisonError::into_inner) = tasks;
     }
@@ -218,9 +231,15 @@ impl Upstream {
         self.loads.in_flight(backend.seat)
     }
 
-    /// Whether each backend that is probed has been probed.
+    /// Whether each backend that is probed has been probed, once: who joins later does not change that. Nobody waits for a
+    /// probe that a quota leaves out.
     pub fn is_probed(&self) -> bool {
-        self.members.iter().all(|member| member.backend.state() != State::Pending)
+        let known = |member: &Member| member.backend.state() != State::Pending || member.keeper.pace.is_unpaid();
+        let probed = self.was_probed.load(Relaxed) || self.members.iter().all(known);
+        if probed && !self.members.is_empty() {
+            self.was_probed.store(true, Relaxed);
+        }
+        probed
     }
 
     fn place(&self, seat: Seat) -> Option<usize> {

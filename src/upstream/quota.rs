@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::Upstream;
 use crate::config::{self, Quota, Target};
 use crate::health::{Paid, Toll};
 use crate::limit::{Age, Log};
@@ -128,20 +129,28 @@ impl Drop for OfProbe {
     }
 }
 
-/// The tallies of an upstream, by where the backends are.
+/// What was sent to backends that have quotas, by where they are: of one upstream, or of those that are gone.
 #[derive(Clone, Default)]
-pub(super) struct Tallies(HashMap<Place, Arc<Tally>>);
+pub struct Tallies(HashMap<Place, Arc<Tally>>);
 
 /// Where a backend is, and whether it is spoken to over TLS.
 type Place = (Target, bool);
 
 impl Tallies {
-    /// Those of the backends that have quotas, with what is known from before; and those that still count.
-    pub(super) fn of(config: &config::Upstream, old: Option<&Self>) -> Self {
+    /// Remembers what an upstream that is gone has sent, for as long as it counts.
+    pub fn remember(&mut self, gone: &Upstream) {
+        self.0.extend(gone.tallies.0.clone());
+        self.0.retain(|_, tally| !tally.is_idle());
+    }
+
+    /// Those of the backends that have quotas, with what is known from before, of the same upstream or else of `gone`
+    /// ones; and those of the same one that still count.
+    pub(super) fn of(config: &config::Upstream, old: Option<&Self>, gone: &Self) -> Self {
         let mut tallies = old.map(|old| old.0.clone()).unwrap_or_default();
         tallies.retain(|_, tally| !tally.is_idle());
         for backend in with_quota(config) {
-            let known = old.and_then(|old| old.0.get(&place(backend))).cloned();
+            let known = old.and_then(|old| old.0.get(&place(backend)));
+            let known = known.or_else(|| gone.0.get(&place(backend))).cloned();
             tallies.insert(place(backend), known.unwrap_or_else(|| Tally::new(&backend.limits.quota)));
         }
         Self(tallies)

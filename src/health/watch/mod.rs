@@ -37,34 +37,48 @@ pub fn watch(
         HealthCheck::Tcp(schedule) | HealthCheck::Http { schedule, .. } => schedule.clone(),
     };
     keeper.probe_by(Some(&schedule));
-    let (backend, check) = (keeper.backend().clone(), check.clone());
+    let (backend, check, same) = (keeper.backend().clone(), check.clone(), check.clone());
     // To connect is no request.
     let toll = toll.filter(|_| matches!(check, HealthCheck::Http { .. }));
     let build = move || Probe::new(&backend, &check, protocol, &tls).paid_with(toll);
-    Some(Task::spawn(keep_watching(keeper, schedule, build)))
+    Some(Task::spawn(keep_watching(keeper, same, schedule, build)))
 }
 
-async fn keep_watching(keeper: Arc<Keeper>, schedule: Schedule, build: impl FnOnce() -> Probe + Send + 'static) {
+async fn keep_watching(
+    keeper: Arc<Keeper>,
+    check: HealthCheck,
+    schedule: Schedule,
+    build: impl FnOnce() -> Probe + Send + 'static,
+) {
     // It may read the certificates of the system. That it cannot be joined means that the runtime is going down.
     let Ok(probe) = spawn_blocking(build).await else { return };
     let mut failures = 0_usize;
     sleep(Duration::from_millis(fastrand::u64(0..=SPREAD_MS))).await;
+    // Whoever comes and goes beside it shall not cause more probes, nor fewer.
+    if let Some(due) = keeper.pace.due(&check) {
+        wait_until(due, &keeper, &schedule).await;
+    }
     loop {
         let outcome = match timeout(schedule.timeout, probe.run(keeper.backend(), failures)).await {
             Ok(outcome) => outcome,
             Err(_) => Some(Err("probe timeout".to_owned())),
         };
+        let paid = outcome.is_some();
         if let Some(outcome) = outcome {
             failures = if outcome.is_ok() { 0 } else { failures.wrapping_add(1) };
             keeper.probed(&outcome);
         }
-        wait(&keeper, &schedule).await;
+        keeper.pace.set_paid(paid);
+        let pause = keeper.pause(&schedule, fastrand::u64(..));
+        // That there was nothing to pay with will not change at once.
+        let due = Instant::now() + if paid { pause } else { pause.max(schedule.interval) };
+        keeper.pace.set_due(&check, due);
+        wait_until(due, &keeper, &schedule).await;
     }
 }
 
 /// Waits for the next probe, which a live failure brings nearer: the backend is in doubt.
-async fn wait(keeper: &Keeper, schedule: &Schedule) {
-    let due = Instant::now() + keeper.pause(schedule, fastrand::u64(..));
+async fn wait_until(due: Instant, keeper: &Keeper, schedule: &Schedule) {
     tokio::select! {
         () = sleep_until(due) => {}
         () = keeper.doubted() => sleep_until(due.min(Instant::now() + schedule.fast_interval)).await,

@@ -398,3 +398,52 @@ async fn a_client_certificate_is_shown_to_a_backend_that_asks() {
     assert_eq!(tls_outcome(address, &known, &http(schedule())).await.0, State::Healthy);
     assert_eq!(tls_outcome(address, &anonymous, &http(schedule())).await.0, State::Unreachable);
 }
+
+/// Has nothing to give; notes when it was asked.
+#[derive(Clone, Default)]
+struct Penniless(Arc<Mutex<Vec<Instant>>>);
+
+impl Toll for Penniless {
+    fn pay(&self) -> Option<Box<dyn crate::health::Paid>> {
+        self.0.lock().unwrap().push(Instant::now());
+        None
+    }
+}
+
+#[tokio::test]
+async fn a_first_probe_that_cannot_be_paid_is_tried_again_an_interval_later() {
+    let (_listener, address) = listen().await;
+    let (keeper, toll) = (Arc::new(Keeper::new(at(address))), Penniless::default());
+    let check = http(Schedule { interval: Duration::from_millis(150), ..schedule() });
+    let tls = Arc::new(PeerTls::load(&no_files()).unwrap());
+    let _task = watch(keeper.clone(), &check, Protocol::Http1, tls, Some(Box::new(toll.clone())));
+    until("a third try", || toll.0.lock().unwrap().len() >= 3).await;
+    let asked = toll.0.lock().unwrap().clone();
+    assert!(asked[2] - asked[0] >= Duration::from_millis(300), "{:?}", asked[2] - asked[0]);
+    assert_eq!((keeper.backend().state(), keeper.pace.is_unpaid()), (State::Pending, true));
+}
+
+#[tokio::test]
+async fn whoever_goes_on_with_the_probes_keeps_their_pace() {
+    let (listener, address) = listen().await;
+    let script = Script::answering(200);
+    let _server = script.serve(listener);
+    let keeper = Arc::new(Keeper::new(at(address)));
+    let tls = Arc::new(PeerTls::load(&no_files()).unwrap());
+    let again = |check: &HealthCheck| watch(keeper.clone(), check, Protocol::Http1, tls.clone(), None);
+    let rare = http(Schedule { interval: Duration::from_secs(3600), ..schedule() });
+    drop(again(&rare));
+    let first = again(&rare);
+    until("an outcome", || keeper.pace.due(&rare).is_some()).await;
+    keeper.pace.set_due(&rare, Instant::now() + Duration::from_millis(500));
+    let before = (script.probes.load(Relaxed), Instant::now());
+    drop(first);
+    let second = again(&rare);
+    until("the next probe", || script.probes.load(Relaxed) > before.0).await;
+    assert!(before.1.elapsed() >= Duration::from_millis(490), "{:?}", before.1.elapsed());
+    drop(second);
+    // By another check it has not been probed yet.
+    let _third = again(&http(Schedule { interval: Duration::from_secs(3599), ..schedule() }));
+    let before = script.probes.load(Relaxed);
+    until("a probe by another check", || script.probes.load(Relaxed) > before).await;
+}
