@@ -23,8 +23,8 @@ pub(super) struct Replacement {
 }
 
 impl Replacement {
-    /// Builds the upstreams that are new or have changed, and those that shall be built `anew` though they have not, and
-    /// resolves their names; the others are taken over.
+    /// Builds the upstreams that are new or have changed, and those that shall be built `anew`, with their files read again,
+    /// though they have not, and resolves their names; the others are taken over.
     pub(super) async fn prepare(
         config: &Config,
         running: &Upstreams,
@@ -36,7 +36,10 @@ impl Replacement {
             let upstream = match known {
                 Some(same) if same.config == *wanted && !anew(wanted) => same.clone(),
                 Some(_) | None => {
-                    let built = Upstream::new(wanted, known.map(|known| &**known));
+                    let built = match known.filter(|_| !anew(wanted)) {
+                        Some(known) => Upstream::after(wanted, known),
+                        None => Upstream::new(wanted, known.map(|known| &**known)),
+                    };
                     let built =
                         built.map_err(|source| StartError::PeerTls { upstream: wanted.name.clone(), source })?;
                     it.new.push(built.clone());
