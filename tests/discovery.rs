@@ -9,7 +9,7 @@ use std::path::Path;
 
 use portcullis::backend::State;
 use support::front_door::Builder;
-use support::{Backend, Client, Lb, Portcullis};
+use support::{Backend, Client, Lb, Portcullis, in_time};
 use tempfile::TempDir;
 
 /// An upstream that discovers its backends, and a route to it.
@@ -93,7 +93,7 @@ mod file {
                 "gone" => std::fs::remove_file(&path).unwrap(),
                 bad => std::fs::write(&path, bad).unwrap(),
             }
-            program.lines_with("upstream app: discovery fails, 2 backends kept: ", turn).await;
+            program.lines_with("upstream app: discovery fails, backends kept: 2: ", turn).await;
             let mut client = Client::tcp(address).await;
             let served: BTreeSet<_> = [client.exchange(GET).await.text(), client.exchange(GET).await.text()].into();
             assert_eq!(served.len(), 2, "{bad:?}");
@@ -101,7 +101,7 @@ mod file {
             program.lines_with("upstream app: discovery works again", turn).await;
         }
         write(&path, &format!("[{}, nonsense, {{ url: \"{}\", tier: 1 }}, unix:/x/y]", a.address(), b.address()));
-        program.line_with("upstream app: discovery skips 1 entries, the first: [1]: `nonsense` has no port").await;
+        program.line_with("upstream app: discovery skips entries: 1, the first: [1]: `nonsense` has no port").await;
         assert_eq!(program.lines().iter().filter(|line| line.contains("discovery fails")).count(), bad.len());
     }
 
@@ -138,6 +138,22 @@ mod file {
             assert_eq!(client.exchange(GET).await.status, 200);
         }
         assert_eq!([a.requests(), b.requests(), c.requests()], [50, 50, 5]);
+    }
+
+    #[tokio::test]
+    async fn who_comes_while_a_certificate_is_broken_is_taken_in() {
+        let [a, b] = ["a", "b"].map(Backend::named);
+        let folder = tempfile::tempdir().unwrap();
+        write(&folder.path().join("list.yaml"), &list(&[&a]));
+        let ca = rcgen::generate_simple_self_signed(Vec::new()).unwrap();
+        write(&folder.path().join("ca.pem"), &ca.cert.pem());
+        let lb = app(&format!("{FROM_FILE}, tls: {{ ca: ca.pem }}")).try_start_in(folder).await.unwrap();
+        until_members(&lb, &[&a]).await;
+
+        write(&lb.folder().join("ca.pem"), "half of a certif");
+        write(&lb.folder().join("list.yaml"), &list(&[&a, &b]));
+
+        until_members(&lb, &[&a, &b]).await;
     }
 
     #[tokio::test]
@@ -197,7 +213,7 @@ mod dns {
         let bad = [Says::Failure, Says::NoName, nobody, other, Says::Garbage, Says::Nothing];
         for (turn, bad) in (1..).zip(bad) {
             dns.say(bad.clone());
-            program.lines_with("upstream app: discovery fails, 1 backends kept: ", turn).await;
+            program.lines_with("upstream app: discovery fails, backends kept: 1: ", turn).await;
             assert_eq!(Client::tcp(address).await.exchange(GET).await.body, "a", "{bad:?}");
             dns.say(good.clone());
             program.lines_with("upstream app: discovery works again", turn).await;
@@ -240,6 +256,31 @@ mod dns {
         let lb = app(&format!("discover: {{ srv: _http._tcp.app.x, server: \"{}\" }}", dns.address())).start().await;
         until_members(&lb, &[&a]).await;
         assert_eq!(lb.get("/").await.body, "a");
+    }
+
+    #[tokio::test]
+    async fn a_host_that_cannot_be_asked_for_stays_where_it_was() {
+        let [a, b] = ["a", "b"].map(Backend::named);
+        let says = |backend: &Backend, more: &[&str]| {
+            let service = |host: &str| format!("_http._tcp.app.x SRV 1 1 {} {host}", backend.address().port());
+            let records = ["node.x", "new.x"].map(service).into_iter().chain(more.iter().map(|it| (*it).to_owned()));
+            Says::Records(records.collect(), 0)
+        };
+        let nowhere = ["node.x FAILURE", "new.x FAILURE"];
+        let dns = DnsServer::saying(says(&a, &nowhere)).await;
+        let keys = format!("discover: {{ srv: _http._tcp.app.x, server: \"{}\", interval: 50ms }}", dns.address());
+        let (program, address) = program(tempfile::tempdir().unwrap(), &keys).await;
+        program.line_with("upstream app: discovery fails, ").await;
+
+        dns.say(says(&a, &["node.x A 127.0.0.1", "new.x FAILURE"]));
+        program.line_with("upstream app: discovery skips ").await;
+        program.line_with("upstream app: discovery works again").await;
+        let body = |address| async move { Client::tcp(address).await.exchange(GET).await.text() };
+        in_time("a should serve", async { while body(address).await != "a" {} }).await;
+
+        // The next port, at the address that was known.
+        dns.say(says(&b, &nowhere));
+        in_time("b should serve", async { while body(address).await != "b" {} }).await;
     }
 
     #[tokio::test]
@@ -316,7 +357,7 @@ mod http {
         let script: Vec<_> = lies.iter().flat_map(|lie| [(200, good.as_str()), *lie]).chain([(200, &*good)]).collect();
         let server = answers(&script);
         let (program, address) = program(tempfile::tempdir().unwrap(), &from_url(&server)).await;
-        program.lines_with("upstream app: discovery fails, 1 backends kept: ", lies.len()).await;
+        program.lines_with("upstream app: discovery fails, backends kept: 1: ", lies.len()).await;
         program.lines_with("upstream app: discovery works again", lies.len()).await;
         assert_eq!(Client::tcp(address).await.exchange(GET).await.body, "a");
         assert!(!program.lines().iter().any(|line| line.contains("dc=a")), "a query is not shown");
@@ -340,7 +381,7 @@ mod register {
     async fn ask(lb: &Lb, method: &str, backend: &str, body: &str) -> (u16, String) {
         let length = body.len();
         let request = format!(
-            "{method} /upstreams/app/backends/{backend} HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n{body}"
+            "{method} /upstreams/app/backends/{backend} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n{body}"
         );
         let answer = Client::tcp(lb.admin_address()).await.exchange(&request).await;
         (answer.status, answer.text())
@@ -405,6 +446,22 @@ mod register {
     }
 
     #[tokio::test]
+    async fn who_was_in_a_list_stays_when_they_are_to_register_from_now_on() {
+        let a = Backend::named("a");
+        let folder = tempfile::tempdir().unwrap();
+        write(&folder.path().join("list.yaml"), &list(&[&a]));
+        let lb = app("discover: { file: list.yaml }").try_start_in(folder).await.unwrap();
+        until_members(&lb, &[&a]).await;
+
+        lb.reload(app(&REGISTER.replace("300ms", "1h"))).await.unwrap();
+
+        assert_eq!(put(&lb, &a).await, 200, "it is in the book");
+        let b = Backend::named("b");
+        assert_eq!(put(&lb, &b).await, 201);
+        until_members(&lb, &[&a, &b]).await;
+    }
+
+    #[tokio::test]
     async fn nonsense_is_explained() {
         let lb = app(REGISTER).start().await;
         for (backend, body, status, part) in [
@@ -417,7 +474,7 @@ mod register {
             let (got, said) = ask(&lb, "PUT", backend, body).await;
             assert!(got == status && said.contains(part), "{backend} {body}: {got} {said}");
         }
-        let other = "PUT /upstreams/other/backends/a:80 HTTP/1.1\r\nHost: a\r\n\r\n";
+        let other = "PUT /upstreams/other/backends/a:80 HTTP/1.1\r\nHost: localhost\r\n\r\n";
         let answer = Client::tcp(lb.admin_address()).await.exchange(other).await;
         assert_eq!((answer.status, answer.field("content-type")), (404, Some("application/json")));
         assert!(members(&lb).is_empty());

@@ -139,8 +139,7 @@ async fn when_all_refuse_the_answer_is_502_and_says_so() {
 
 #[tokio::test]
 async fn a_backend_that_refuses_alone_is_asked_again_after_a_pause_as_it_may_be_coming_back() {
-    let cases =
-        [("{}", 3), ("{ attempts: 2 }", 2), ("none", 1), ("{ budget: { share: 0%, min_per_second: 0 } }", 1)];
+    let cases = [("{}", 3), ("{ attempts: 2 }", 2), ("none", 1), ("{ budget: { share: 0%, min_per_second: 0 } }", 1)];
     for (retry, expected) in cases {
         let dead = Backend::refusing();
         let lb = Lb::with_backends([&dead]).yaml_route(&format!("retry: {retry}")).start().await;

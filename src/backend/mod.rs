@@ -14,10 +14,11 @@ mod tunnels;
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use arc_swap::{ArcSwap, Guard};
+use tokio::time::Instant;
 
 use crate::config::{self, Target};
 
@@ -50,6 +51,7 @@ pub struct Backend {
     pub tunnels: Tunnels,
     standing: Shown,
     addresses: ArcSwap<Vec<SocketAddr>>,
+    looked_up: Mutex<Option<Instant>>,
     numbers: Numbers,
 }
 
@@ -69,6 +71,7 @@ impl Backend {
             tunnels: Tunnels::default(),
             standing: Shown::default(),
             addresses: ArcSwap::from_pointee(addresses),
+            looked_up: Mutex::default(),
             numbers: Numbers::default(),
         }
     }
@@ -108,6 +111,16 @@ impl Backend {
             self.addresses.store(Arc::new(addresses));
         }
         changed
+    }
+
+    /// When its name was looked up last, whatever came of it.
+    pub fn looked_up(&self) -> Option<Instant> {
+        *self.looked_up.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Remembers that its name was looked up.
+    pub fn set_looked_up(&self, at: Instant) {
+        *self.looked_up.lock().unwrap_or_else(PoisonError::into_inner) = Some(at);
     }
 
     /// The path of its socket, if it is a unix socket.

@@ -48,9 +48,8 @@ impl Followers {
                 return Some((upstream.name.clone(), same.clone()));
             }
             let registry = known.and_then(|known| known.registry.as_deref());
-            let Place { discovery, registry } = discovery::of(upstream, registry)?;
-            let said = known.map(|known| &*known.followed);
-            let followed = Arc::new(Followed::new(upstream.name.clone(), said));
+            let followed = Arc::new(Followed::new(upstream.name.clone(), known.map(|known| &*known.followed)));
+            let Place { discovery, registry } = discovery::of(upstream, registry, &followed.found())?;
             let task = Task::spawn(follow(followed.clone(), discovery, changed.clone()));
             Some((upstream.name.clone(), Arc::new(Follower { made_for, followed, registry, _task: task })))
         };
@@ -74,7 +73,9 @@ impl Followers {
         let mut whole = config.clone();
         for upstream in &mut whole.upstreams {
             if let Some(follower) = self.0.get(&upstream.name) {
-                *upstream = set::together(upstream, &follower.followed.found());
+                let (joined, nameless) = set::together(upstream, &follower.followed.found());
+                follower.followed.tell_nameless(nameless);
+                *upstream = joined;
             }
         }
         whole

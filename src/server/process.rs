@@ -114,7 +114,7 @@ fn tell_addresses(front_door: &FrontDoor) {
         log::info!("listening on {address}");
     }
     if let Some(address) = front_door.admin_address() {
-        log::info!("/healthz and /readyz on {address}");
+        log::info!("registration of backends, /healthz and /readyz on {address}");
     }
 }
 

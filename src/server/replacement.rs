@@ -23,8 +23,9 @@ pub(super) struct Replacement {
 }
 
 impl Replacement {
-    /// Builds the upstreams that are new or have changed, and those that shall be built `anew` though they have not, and
-    /// resolves their names; the others are taken over. What upstreams that are `gone` have sent still counts.
+    /// Builds the upstreams that are new or have changed, and those that shall be built `anew`, with their files read again,
+    /// though they have not, and resolves their names; the others are taken over. What upstreams that are `gone` have sent
+    /// still counts.
     pub(super) async fn prepare(
         config: &Config,
         running: &Upstreams,
@@ -39,7 +40,10 @@ impl Replacement {
             let upstream = match known {
                 Some(same) if same.config == *wanted && !anew(wanted) => same.clone(),
                 Some(_) | None => {
-                    let built = Upstream::beside(wanted, known.map(|known| &**known), &gone);
+                    let built = match known.filter(|_| !anew(wanted)) {
+                        Some(known) => Upstream::after(wanted, known, &gone),
+                        None => Upstream::beside(wanted, known.map(|known| &**known), &gone),
+                    };
                     let built =
                         built.map_err(|source| StartError::PeerTls { upstream: wanted.name.clone(), source })?;
                     it.new.push(built.clone());

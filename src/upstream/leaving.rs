@@ -1,8 +1,9 @@
 //! Who is gone from the configuration and still at work? Backends that a reload has removed, until their last request.
 //!
 //! They take no new requests, as no snapshot names them any more; those in flight go on as if nothing had happened. A
-//! tunnel could stay for days, so tunnels are cut when their time is over. Whoever comes back meanwhile is the one it
-//! was, with its numbers and its tunnels.
+//! tunnel could stay for days, so tunnels are cut when their time is over. Until then also those are watched that have
+//! nothing in flight: a request that began with the old snapshot may still choose one. Whoever comes back while it has
+//! something in flight is the one it was, with its numbers and its tunnels.
 
 use std::collections::HashSet;
 use std::sync::{Arc, MutexGuard, PoisonError, Weak};
@@ -26,6 +27,8 @@ pub struct Leaver {
     keeper: Arc<Keeper>,
     /// When its tunnels are cut; `None` until the upstream that lacks it is in place.
     until: Option<Instant>,
+    /// Whether it was told that it has left; a late request may still come.
+    is_idle: bool,
 }
 
 impl Leaver {
@@ -42,6 +45,10 @@ impl Leaver {
     pub fn left(&self, now: Instant) -> Option<Duration> {
         self.until.map(|until| until.saturating_duration_since(now)).filter(|left| !left.is_zero())
     }
+
+    fn is_over(&self, now: Instant) -> bool {
+        self.until.is_some_and(|until| until <= now)
+    }
 }
 
 /// Those of an old upstream who have no place among the new members.
@@ -50,7 +57,8 @@ pub(super) fn left_behind(old: Option<&Upstream>, members: &[Member]) -> Vec<Lea
     // Nobody new has the seat of one who was there before.
     let seats: HashSet<Seat> = members.iter().map(|member| member.backend.seat).collect();
     let goes = |leaver: &Leaver| !seats.contains(&leaver.backend().seat);
-    old.members_leaving().into_iter().chain(old.leavers()).filter(goes).collect()
+    let leaving = old.lock_leaving().clone();
+    old.members_leaving().into_iter().chain(leaving).filter(goes).collect()
 }
 
 impl Member {
@@ -62,10 +70,16 @@ impl Member {
 }
 
 impl Upstream {
-    /// Those who are gone and still have requests in flight.
+    /// Those who are gone and have requests in flight.
     pub fn leavers(&self) -> Vec<Leaver> {
         let busy = |leaver: &&Leaver| self.in_flight(leaver.backend()) > 0;
         self.lock_leaving().iter().filter(busy).cloned().collect()
+    }
+
+    /// The seats that nobody new may have: of the members, and of all who are watched.
+    pub(super) fn taken_seats(&self) -> Vec<Seat> {
+        let members = self.members.iter().map(|member| member.backend.seat);
+        members.chain(self.lock_leaving().iter().map(|leaver| leaver.backend().seat)).collect()
     }
 
     /// Whether anybody is still being seen off.
@@ -97,28 +111,31 @@ impl Upstream {
             config: config.clone(),
             keeper: member.keeper.clone(),
             until: None,
+            is_idle: false,
         };
         self.members.iter().zip(&self.config.backends).map(leaver).collect()
     }
 
-    /// Lets go of whoever is done, and cuts the tunnels of those whose time is over. Says whether anybody has gone, and
-    /// whether anybody is left.
+    /// Cuts the tunnels of those whose time is over, also those that are yet to come, and then lets go of whoever has
+    /// nothing in flight. Says whether anybody has left, and whether anybody is still watched.
     fn look_at_leavers(&self, now: Instant) -> (bool, bool) {
         let mut leaving = self.lock_leaving();
-        let before = leaving.len();
-        leaving.retain(|leaver| {
-            let backend = leaver.backend();
-            let stays = self.in_flight(backend) > 0;
-            if !stays {
+        let mut somebody_left = false;
+        leaving.retain_mut(|leaver| {
+            let backend = leaver.backend().clone();
+            let is_idle = self.in_flight(&backend) == 0;
+            if is_idle && !std::mem::replace(&mut leaver.is_idle, is_idle) {
+                somebody_left = true;
                 log::info!("upstream {}: backend {} has left, with nothing in flight", self.name(), backend.name);
-            } else if leaver.left(now).is_none()
-                && let cut @ 1.. = backend.tunnels.cut_all()
-            {
-                log::info!("upstream {}: backend {} is gone: {cut} tunnels were cut", self.name(), backend.name);
             }
-            stays
+            leaver.is_idle = is_idle;
+            let is_over = leaver.is_over(now);
+            if is_over && let cut @ 1.. = backend.tunnels.cut_all() {
+                log::info!("upstream {}: backend {} is gone: tunnels cut: {cut}", self.name(), backend.name);
+            }
+            !(is_idle && is_over)
         });
-        (leaving.len() < before, !leaving.is_empty())
+        (somebody_left, !leaving.is_empty())
     }
 
     fn lock_leaving(&self) -> MutexGuard<'_, Vec<Leaver>> {
@@ -137,5 +154,56 @@ async fn until_all_have_left(upstream: Weak<Upstream>, on_change: OnChange) {
         if !somebody_is_left {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+    use super::*;
+    use crate::config::{Surroundings, parse};
+
+    const GRACE: Duration = Duration::from_secs(30);
+
+    fn upstream(backends: &str, old: Option<&Upstream>) -> Arc<Upstream> {
+        let text = format!(
+            "listeners: [{{ address: 127.0.0.1:0 }}]\nroutes: [{{ upstream: app }}]\n\
+             upstreams: {{ app: {{ health_check: none, backends: {backends} }} }}\n"
+        );
+        let config = parse(&text, "f", &Surroundings::of_process("".into())).unwrap().config;
+        Upstream::new(&config.upstreams[0], old).unwrap()
+    }
+
+    fn seats(upstream: &Upstream) -> Vec<u32> {
+        upstream.members().iter().map(|member| member.backend.seat.0).collect()
+    }
+
+    #[tokio::test]
+    async fn a_tunnel_that_comes_after_all_seemed_to_have_left_is_cut_too() {
+        let old = upstream("[10.0.0.1:80]", None);
+        let gone = old.members()[0].backend.clone();
+        let new = upstream("[10.0.0.2:80]", Some(&old));
+        new.see_off(GRACE, &(Arc::new(|| {}) as OnChange));
+        let now = Instant::now();
+        assert_eq!(new.look_at_leavers(now), (true, true), "idle, and watched until its time is over");
+        assert_eq!(new.look_at_leavers(now), (false, true), "told once");
+        assert_eq!(new.leavers().len(), 0);
+
+        let cuts = Arc::new(AtomicUsize::new(0));
+        let late = || {
+            let cuts = cuts.clone();
+            gone.tunnels.enter(Arc::new(move || {
+                cuts.fetch_add(1, Relaxed);
+            }))
+        };
+        let _late = late();
+        // Another swap in between forgets nobody, and gives its seat to nobody.
+        let next = upstream("[10.0.0.2:80, 10.0.0.3:80, 10.0.0.1:80]", Some(&new));
+        assert_eq!(seats(&next), [1, 2, 3]);
+        assert_eq!(next.look_at_leavers(now + GRACE * 2), (false, false));
+        assert_eq!(cuts.load(Relaxed), 1);
+        let _later = late();
+        assert_eq!(cuts.load(Relaxed), 2);
     }
 }

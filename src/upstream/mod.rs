@@ -120,10 +120,21 @@ impl Upstream {
 
     /// The same where other upstreams are `gone`: what they have sent to its backends still counts.
     pub fn beside(config: &config::Upstream, old: Option<&Self>, gone: &Tallies) -> Result<Arc<Self>, PeerTlsError> {
-        let tls = Arc::new(PeerTls::load(&config.tls)?);
+        Ok(Self::with_tls(config, old, gone, Arc::new(PeerTls::load(&config.tls)?)))
+    }
+
+    /// The same in the place of `old`, for other members: the files of its `tls` are not read again, as they may be broken
+    /// just now, and nobody has said that they have changed.
+    pub fn after(config: &config::Upstream, old: &Self, gone: &Tallies) -> Result<Arc<Self>, PeerTlsError> {
+        match old.config.tls == config.tls {
+            true => Ok(Self::with_tls(config, Some(old), gone, old.tls.clone())),
+            false => Self::beside(config, Some(old), gone),
+        }
+    }
+
+    fn with_tls(config: &config::Upstream, old: Option<&Self>, gone: &Tallies, tls: Arc<PeerTls>) -> Arc<Self> {
         let mut known: HashMap<_, _> = old.map(Self::known_backends).unwrap_or_default();
-        let known_seats = known.values().map(|keeper| keeper.backend().seat);
-        let mut free = FreeSeats::beside(known_seats, old.map(|old| &old.loads));
+        let mut free = FreeSeats::beside(old.into_iter().flat_map(Self::taken_seats), old.map(|old| &old.loads));
         let mut newcomers = Vec::new();
         let tallies = Tallies::of(config, old.map(|old| &old.tallies), gone);
         let members: Box<[Member]> = config
@@ -154,7 +165,7 @@ impl Upstream {
         for (index, member) in members.iter().enumerate() {
             by_seat[member.backend.seat.0 as usize] = Some(index);
         }
-        Ok(Arc::new(Self {
+        Arc::new(Self {
             loads: loads(config, old, seats, &newcomers),
             slow_start: slow_start(config, old, &by_seat, &newcomers),
             leaving: Mutex::new(leaving::left_behind(old, &members)),
@@ -177,7 +188,7 @@ impl Upstream {
             ejecting: Mutex::default(),
             choosing: Mutex::default(),
             tasks: Mutex::default(),
-        }))
+        })
     }
 
     /// Looks up the names that have no address yet, for a bounded time.

@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 /// What a server says to every question.
 #[derive(Clone, Debug)]
 pub enum Says {
-    /// These records, each as `NAME TYPE DATA`, with this TTL.
+    /// These records, each as `NAME TYPE DATA`, with this TTL; `NAME FAILURE` is for a name that it cannot answer for.
     Records(Vec<String>, u32),
     /// That there is no such name.
     NoName,
@@ -81,8 +81,8 @@ async fn over_udp(socket: UdpSocket, says: Arc<Mutex<Says>>, asked: Arc<AtomicUs
         let now = says.lock().unwrap().clone();
         if let Some(mut reply) = answer(&buffer[..length], &now) {
             if reply.len() > 1232 {
-                reply = answer(&buffer[..length], &Says::Records(Vec::new(), 0)).unwrap();
-                // The bit that says "truncated" (RFC 1035, 4.1.1).
+                // In the middle of a record, as some do, with the bit that says "truncated" (RFC 1035, 4.1.1).
+                reply.truncate(1232);
                 reply[2] |= 0x02;
             }
             let _ = socket.send_to(&reply, from).await;
@@ -116,6 +116,9 @@ fn answer(question: &[u8], says: &Says) -> Option<Vec<u8>> {
         Says::Failure => *reply.rcode_mut() = RCODE::ServerFailure,
         Says::Records(records, ttl) => {
             let (name, kind) = (asked.questions[0].qname.to_string(), asked.questions[0].qtype);
+            if records.contains(&format!("{name} FAILURE")) {
+                return answer(question, &Says::Failure);
+            }
             reply.answers = records.iter().filter_map(|text| record(text, &name, kind, *ttl)).collect();
         }
     }
@@ -146,6 +149,7 @@ fn record<'a>(text: &'a str, name: &str, kind: QTYPE, ttl: u32) -> Option<Resour
             let target = Name::new(words[5]).unwrap();
             (TYPE::SRV, RData::SRV(SRV { priority: number(2), weight: number(3), port: number(4), target }))
         }
+        "FAILURE" => return None,
         other => panic!("{other} is not known here"),
     };
     let meant = QTYPE::TYPE(of) == kind && words[0].eq_ignore_ascii_case(name);

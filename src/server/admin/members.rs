@@ -1,8 +1,9 @@
 //! What does a backend say of itself? `PUT` and `DELETE` on `/upstreams/NAME/backends/ADDRESS`, answered in JSON.
 //!
 //! Only the form is looked at here; what an address means is the registry's. A request with an `Origin` is refused: it
-//! comes from a page in somebody's browser, and no backend is one.
+//! comes from a page in somebody's browser, and no backend is one; and so is one with a `Host` that is not this machine.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use serde_json::{Value as Json, json};
@@ -66,6 +67,9 @@ pub(super) fn body_length(head: &[u8]) -> Result<usize, Reply> {
         let Some((name, value)) = line.split_once(':') else { continue };
         match name.trim().to_ascii_lowercase().as_str() {
             "origin" => return Err(Reply::error("403 Forbidden", "a browser's page may not change members")),
+            "host" if !is_here(value.trim()) => {
+                return Err(Reply::error("403 Forbidden", "the Host is not localhost or a loopback address"));
+            }
             "transfer-encoding" => return Err(Reply::error("411 Length Required", "send a Content-Length")),
             "content-length" => {
                 let digits = value.trim().bytes().all(|byte| byte.is_ascii_digit());
@@ -79,6 +83,17 @@ pub(super) fn body_length(head: &[u8]) -> Result<usize, Reply> {
         return Err(Reply::error("413 Content Too Large", format!("the body has more than {BODY} bytes")));
     }
     Ok(length)
+}
+
+/// Whether a `Host` is a name of this machine. Another one may be that of a page which has pointed its own name here.
+fn is_here(host: &str) -> bool {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        Some(_) | None => host,
+    };
+    let address = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    // Over a unix socket it may be empty.
+    name.is_empty() || name.eq_ignore_ascii_case("localhost") || address.is_ok_and(|ip| ip.is_loopback())
 }
 
 /// What a request asks for; or why it makes no sense.
@@ -160,14 +175,19 @@ mod tests {
     #[test]
     fn a_body_has_a_length_and_comes_from_no_page() {
         let length = |fields: &str| body_length(format!("PUT / HTTP/1.1\r\n{fields}\r\n\r\n").as_bytes());
-        assert_eq!(length("Host: a"), Ok(0));
+        assert_eq!(length("Host: localhost"), Ok(0));
         assert_eq!(length("content-length: 12"), Ok(12));
+        for host in ["", "LOCALHOST:9901", "127.0.0.1:9901", "127.0.0.2", "[::1]:9901", "[::1]"] {
+            assert_eq!(length(&format!("Host: {host}")), Ok(0), "{host}");
+        }
         for (fields, status) in [
             ("Content-Length: 5000", "413"),
             ("Content-Length: +5", "400"),
             ("Content-Length: 99999999999999999999", "400"),
             ("Transfer-Encoding: chunked", "411"),
             ("Origin: http://a.b", "403"),
+            ("Host: a.b:9901", "403"),
+            ("Host: 10.0.0.1", "403"),
         ] {
             assert!(length(fields).is_err_and(|reply| reply.status.starts_with(status)), "{fields}");
         }

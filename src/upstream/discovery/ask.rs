@@ -206,7 +206,8 @@ async fn over_tcp(server: SocketAddr, question: &[u8]) -> io::Result<Vec<u8>> {
 }
 
 fn is_answer_to(datagram: &[u8], question: &[u8], id: u16) -> bool {
-    let (Ok(answer), Ok(asked)) = (Packet::parse(datagram), Packet::parse(question)) else { return false };
+    let (datagram, question) = (without_records(datagram), without_records(question));
+    let (Ok(answer), Ok(asked)) = (Packet::parse(&datagram), Packet::parse(&question)) else { return false };
     let names = |packet: &Packet<'_>| -> Vec<_> {
         packet.questions.iter().map(|it| (it.qname.to_string().to_ascii_lowercase(), it.qtype)).collect()
     };
@@ -214,7 +215,18 @@ fn is_answer_to(datagram: &[u8], question: &[u8], id: u16) -> bool {
 }
 
 fn is_cut_short(datagram: &[u8]) -> bool {
-    Packet::parse(datagram).is_ok_and(|packet| packet.has_flags(PacketFlag::TRUNCATION))
+    Packet::parse(&without_records(datagram)).is_ok_and(|packet| packet.has_flags(PacketFlag::TRUNCATION))
+}
+
+/// A message that says that it has a question and no more: what is cut short may end in the middle of a record, which
+/// could not be read.
+fn without_records(message: &[u8]) -> Vec<u8> {
+    let mut message = message.to_vec();
+    // How many answers, authorities and additional records there are (RFC 1035, 4.1.1).
+    if let Some(counts) = message.get_mut(6..12) {
+        counts.fill(0);
+    }
+    message
 }
 
 /// The records of the kind that was asked for. What else stands in the answer, as aliases on the way, is passed over:
@@ -258,6 +270,7 @@ fn read_answer(bytes: &[u8], id: u16, kind: TYPE) -> Result<Answer, Unanswered> 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use simple_dns::ResourceRecord;
 
     use super::*;
 
@@ -290,6 +303,20 @@ mod tests {
         assert!(!answered(7, "app.evil", TYPE::A));
         assert!(!answered(7, "app.internal", TYPE::AAAA));
         assert!(!is_answer_to(&asked, &asked, 7), "a question is no answer");
+    }
+
+    #[test]
+    fn an_answer_that_ends_in_the_middle_of_a_record_is_one_that_was_cut_short() {
+        let asked = question(7, "app.internal", TYPE::A).unwrap();
+        let mut packet = Packet::parse(&asked).unwrap().into_reply();
+        packet.set_flags(PacketFlag::RESPONSE | PacketFlag::TRUNCATION);
+        let name = Name::new("app.internal").unwrap();
+        packet.answers = vec![ResourceRecord::new(name, CLASS::IN, 0, RData::A(Ipv4Addr::LOCALHOST.into())); 2];
+        let whole = packet.build_bytes_vec().unwrap();
+        for length in [whole.len(), whole.len() - 20] {
+            assert!(is_answer_to(&whole[..length], &asked, 7) && is_cut_short(&whole[..length]), "{length}");
+        }
+        assert!(!is_cut_short(&asked));
     }
 
     proptest! {

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::backend::{Backend, Task};
 use crate::config::Target;
@@ -65,6 +65,7 @@ pub fn resolve_forever<L: Lookup>(backend: Arc<Backend>, lookup: Arc<L>) -> Opti
     Some(Task::spawn(async move {
         let mut resolver = Resolver { backend, lookup, failing: false };
         if !resolver.backend.addresses().is_empty() {
+            // Whoever watched it before us may have asked a while ago, and was ended while it waited.
             resolver.pause().await;
         }
         loop {
@@ -91,7 +92,9 @@ impl<L: Lookup> Resolver<L> {
     /// One look-up.
     async fn resolve(&mut self) {
         let Some((host, port)) = name_of(&self.backend) else { return };
-        match timeout(PATIENCE, self.lookup.lookup(host, port)).await {
+        let answer = timeout(PATIENCE, self.lookup.lookup(host, port)).await;
+        self.backend.set_looked_up(Instant::now());
+        match answer {
             Ok(Ok(addresses)) if addresses.is_empty() => self.complain("the answer is empty"),
             Ok(Ok(addresses)) => self.take(addresses),
             Ok(Err(error)) => self.complain(&error.to_string()),
@@ -117,14 +120,16 @@ impl<L: Lookup> Resolver<L> {
             let kept = self.backend.addresses().len();
             log::warn!(
                 target: "portcullis::dns",
-                "upstream {upstream}: backend {name} cannot be resolved, {kept} addresses kept: {why}"
+                "upstream {upstream}: backend {name} cannot be resolved, addresses kept: {kept}: {why}"
             );
         }
     }
 
+    /// Until it is time to ask again, counted from when the name was asked for last.
     async fn pause(&self) {
         let pause = if self.backend.addresses().is_empty() { HURRY } else { INTERVAL };
-        sleep(pause.mul_f64(0.9 + 0.2 * fastrand::f64())).await;
+        let last = self.backend.looked_up().unwrap_or_else(Instant::now);
+        sleep_until(last + pause.mul_f64(0.9 + 0.2 * fastrand::f64())).await;
     }
 }
 
@@ -133,7 +138,7 @@ mod tests {
     use std::collections::VecDeque;
     use std::sync::Mutex;
 
-    use tokio::time::Instant;
+    use tokio::time::sleep;
 
     use super::*;
     use crate::backend::Seat;
@@ -195,6 +200,18 @@ mod tests {
         }
         let took = started.elapsed().as_secs();
         assert!((5 * 27..=5 * 33 + 12).contains(&took), "five pauses and one long look-up took {took} s");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn watchers_that_are_ended_early_still_ask_in_time() {
+        let backend = named("app");
+        let lookup = script([answer(&[A]), answer(&[B])]);
+        resolve_once([backend.clone()], &lookup, PATIENCE).await;
+        for _ in 0..8 {
+            let _task = resolve_forever(backend.clone(), lookup.clone()).unwrap();
+            sleep(Duration::from_secs(5)).await;
+        }
+        assert_eq!(**backend.addresses(), [B.parse().unwrap()]);
     }
 
     #[tokio::test(start_paused = true)]

@@ -3,6 +3,7 @@
 //! Neither a failure nor an empty answer takes anybody away: it is told once, and that it is over is told too. What is
 //! found changes nothing by itself; whoever swaps upstreams is told that there is something new.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -24,6 +25,8 @@ pub struct Followed {
     answered: watch::Sender<bool>,
     began: Instant,
     failing: AtomicBool,
+    /// Who has got no name, as was told last.
+    nameless: Mutex<Vec<Arc<str>>>,
 }
 
 impl Followed {
@@ -31,7 +34,14 @@ impl Followed {
     pub fn new(upstream: Arc<str>, before: Option<&Self>) -> Self {
         let found = before.map_or_else(|| Arc::from([]), Self::found);
         let answered = watch::Sender::new(false);
-        Self { upstream, found: Mutex::new(found), answered, began: Instant::now(), failing: AtomicBool::new(false) }
+        Self {
+            upstream,
+            found: Mutex::new(found),
+            answered,
+            began: Instant::now(),
+            failing: AtomicBool::default(),
+            nameless: Mutex::default(),
+        }
     }
 
     /// Everybody who belongs, as far as is known.
@@ -49,6 +59,21 @@ impl Followed {
     pub fn is_awaited(&self) -> bool {
         let has_none = !*self.answered.borrow() || self.failing.load(Relaxed);
         has_none && self.found().is_empty() && self.began.elapsed() < FIRST_ANSWER
+    }
+
+    /// Tells which places were left out as others have their names; once, not whenever it is looked.
+    pub fn tell_nameless(&self, nameless: Vec<Arc<str>>) {
+        let mut told = self.nameless.lock().unwrap_or_else(PoisonError::into_inner);
+        if *told != nameless
+            && let Some(first) = nameless.first()
+        {
+            let (upstream, count) = (&self.upstream, nameless.len());
+            log::warn!(
+                target: "portcullis::discovery",
+                "upstream {upstream}: left out, as another backend has its name: {first} ({count} in all)"
+            );
+        }
+        *told = nameless;
     }
 
     /// Takes an answer over; says whether somebody came or went.
@@ -77,13 +102,13 @@ impl Followed {
             return false;
         }
         let count = |one: &[Backend], other: &[Backend]| {
-            let known: std::collections::HashSet<_> = other.iter().map(|it| (&it.target, it.tls)).collect();
+            let known: HashSet<_> = other.iter().map(|it| (&it.target, it.tls)).collect();
             one.iter().filter(|it| !known.contains(&(&it.target, it.tls))).count()
         };
         let (came, went) = (count(&set, &found), count(&found, &set));
         log::info!(
             target: "portcullis::discovery",
-            "upstream {upstream}: {} backends discovered, {came} of them new, {went} gone",
+            "upstream {upstream}: backends discovered: {}; new: {came}, gone: {went}",
             set.len()
         );
         *found = set.into();
@@ -97,7 +122,7 @@ impl Followed {
             let why = why.escape_debug();
             log::warn!(
                 target: "portcullis::discovery",
-                "upstream {upstream}: discovery fails, {kept} backends kept: {why}"
+                "upstream {upstream}: discovery fails, backends kept: {kept}: {why}"
             );
         }
         false
@@ -112,7 +137,7 @@ impl Followed {
             let first = first.escape_debug();
             log::warn!(
                 target: "portcullis::discovery",
-                "upstream {upstream}: discovery skips {count} entries, the first: {first}"
+                "upstream {upstream}: discovery skips entries: {count}, the first: {first}"
             );
         }
         skipped.clone_into(told);

@@ -8,17 +8,19 @@ pub mod dns;
 pub mod file;
 mod follow;
 pub mod http;
+pub mod located;
 pub mod names;
 pub mod register;
 pub mod set;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use async_trait::async_trait;
 use thiserror::Error;
 
 use crate::config::members::{Members, Rules};
-use crate::config::{self, Discover};
+use crate::config::{self, Backend, Discover};
 
 use self::file::ListFile;
 use self::http::PolledList;
@@ -62,8 +64,9 @@ pub struct Place {
     pub registry: Option<Arc<Registry>>,
 }
 
-/// The place that an upstream's configuration names, if it names one. Whoever has registered `before` is still there.
-pub fn of(upstream: &config::Upstream, before: Option<&Registry>) -> Option<Place> {
+/// The place that an upstream's configuration names, if it names one. Whoever has registered `before` is still there, and
+/// if there was no registry, whoever was `known` has time to register.
+pub fn of(upstream: &config::Upstream, before: Option<&Registry>, known: &[Backend]) -> Option<Place> {
     let rules = Rules::of(upstream, None);
     let discovery: Box<dyn Discovery> = match upstream.discover.clone()? {
         Discover::Dns { host, port, tls, interval, server } => {
@@ -74,6 +77,9 @@ pub fn of(upstream: &config::Upstream, before: Option<&Registry>) -> Option<Plac
         Discover::Http { url, interval } => Box::new(PolledList::new(url, interval, rules)),
         Discover::Register { ttl } => {
             let registry = Registry::new(ttl, rules, before);
+            if before.is_none() {
+                registry.expect(known, Instant::now());
+            }
             let discovery = Box::new(Registered::new(registry.clone()));
             return Some(Place { discovery, registry: Some(registry) });
         }

@@ -3,7 +3,7 @@
 //! It is asked again when the answer's time is over, but not more than once a second, and after the interval at the
 //! latest. A family of addresses that cannot be asked for keeps what it had.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +15,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
 use super::ask::{Answer, Record, Servers, Unanswered};
+use super::located::{Located, Looked};
 use super::set::ranked;
 use super::{Discovery, Failure, Found};
 use crate::config::members::{Members, target_of};
@@ -119,6 +120,7 @@ impl Discovery for Addresses {
 pub struct Services {
     name: Arc<str>,
     asking: Asking,
+    located: Located,
     /// Until the next question.
     pause: Duration,
 }
@@ -126,7 +128,7 @@ pub struct Services {
 impl Services {
     /// The services of this name.
     pub fn new(name: Arc<str>, asking: Asking) -> Self {
-        Self { name, asking, pause: Duration::ZERO }
+        Self { name, asking, located: Located::default(), pause: Duration::ZERO }
     }
 }
 
@@ -140,42 +142,20 @@ impl Discovery for Services {
         let (records, ttl) = answer.map_err(|why| Failure(format!("{}: {why}", self.name)))?;
         let tls = self.name.starts_with("_https.");
         // The system need not know the names that a server of its own gives; but a certificate is verified by its name.
-        let located = match self.asking.server.is_some() && !tls {
-            true => located(&servers, &records).await,
-            false => Located::new(),
+        let looked = match self.asking.server.is_some() && !tls {
+            true => self.located.look(&servers, &records).await?,
+            false => Looked::default(),
         };
-        let ttl = located.values().map(|(_, ttl)| *ttl).chain([ttl]).min().unwrap_or(ttl);
-        self.pause = self.asking.pause(ttl);
-        Ok(services(&records, tls, &located).into())
-    }
-}
-
-/// The addresses of targets, and for how long they hold.
-type Located = HashMap<String, Answer>;
-
-/// Asks for the addresses of each target. Who has none is left to the system.
-async fn located(servers: &Servers, records: &BTreeSet<Record>) -> Located {
-    let mut found = Located::new();
-    for record in records {
-        let Record::Service { target, .. } = record else { continue };
-        if found.contains_key(target) {
-            continue;
-        }
-        // A target is a whole name, which nothing completes.
-        let whole = format!("{target}.");
-        let (v4, v6) = tokio::join!(servers.ask(&whole, TYPE::A), servers.ask(&whole, TYPE::AAAA));
-        let answers = [v4, v6].into_iter().filter_map(Result::ok).filter(|(addresses, _)| !addresses.is_empty());
-        let both = answers.reduce(|(mut all, ttl), (more, other)| {
-            all.extend(more);
-            (all, ttl.min(other))
+        self.pause = self.asking.pause(match looked.unknown.is_empty() {
+            true => looked.ttl.map_or(ttl, |other| ttl.min(other)),
+            false => SOON,
         });
-        found.extend(both.map(|both| (target.clone(), both)));
+        Ok(services(&records, tls, &self.located, &looked).into())
     }
-    found
 }
 
 /// The backends that SRV records name. A target of `.` says that there is no such service (RFC 2782).
-fn services(records: &BTreeSet<Record>, tls: bool, located: &Located) -> Members {
+fn services(records: &BTreeSet<Record>, tls: bool, located: &Located, looked: &Looked) -> Members {
     let mut members = Members::default();
     let mut named = Vec::new();
     for record in records {
@@ -184,14 +164,15 @@ fn services(records: &BTreeSet<Record>, tls: bool, located: &Located) -> Members
             members.skipped.push(format!("{target}:{port} is no host with a port"));
             continue;
         };
-        let address = |record: &Record| match record {
-            Record::Address(ip) => Some(Target::Address(SocketAddr::new(*ip, *port))),
-            Record::Service { .. } => None,
-        };
-        let places: Vec<_> = match located.get(target) {
-            Some((addresses, _)) => addresses.iter().filter_map(address).collect(),
-            None => vec![name],
-        };
+        if let Some(why) = looked.unknown.get(target) {
+            members.skipped.push(format!("{target}: {why}"));
+            continue;
+        }
+        let mut places: Vec<_> =
+            located.addresses(target).into_iter().map(|ip| SocketAddr::new(ip, *port)).map(Target::Address).collect();
+        if places.is_empty() {
+            places.push(name);
+        }
         named.extend(places.into_iter().map(|place| (place, (*priority, *weight))));
     }
     let ranks = ranked(&named.iter().map(|(_, rank)| *rank).collect::<Vec<_>>());
@@ -220,20 +201,10 @@ mod tests {
             service(20, 0, 8080, "."),
             service(20, 0, 0, "d.internal"),
         ];
-        let members = services(&records.into(), false, &Located::new());
+        let members = services(&records.into(), false, &Located::default(), &Looked::default());
         let seen: Vec<_> = members.backends.iter().map(|it| (&*it.name, it.tier, it.weight)).collect();
         assert_eq!(seen, [("b.internal:8081", 0, 20), ("a.internal:8080", 0, 60), ("c.internal:8080", 1, 1)]);
         assert_eq!(members.skipped.len(), 2);
-    }
-
-    #[test]
-    fn each_address_of_a_target_is_a_backend_where_they_are_known() {
-        let record = |port| Record::Service { priority: 1, weight: 1, port, target: "a.internal".into() };
-        let addresses = ["10.0.0.1", "fd00::1"].map(|ip| Record::Address(ip.parse().unwrap()));
-        let located = Located::from([("a.internal".to_owned(), (addresses.into(), OFTEN))]);
-        let members = services(&[record(80), record(81)].into(), false, &located);
-        let names: Vec<_> = members.backends.iter().map(|it| &*it.name).collect();
-        assert_eq!(names, ["10.0.0.1:80", "[fd00::1]:80", "10.0.0.1:81", "[fd00::1]:81"]);
     }
 
     #[test]

@@ -106,6 +106,13 @@ impl Registry {
         entered
     }
 
+    /// Backends that were there before there was a registry, as if each had just registered.
+    pub fn expect(&self, known: &[Backend], now: Instant) {
+        let until = now + self.ttl;
+        let entry = |backend: &Backend| ((backend.target.clone(), backend.tls), (backend.clone(), until));
+        self.lock().entries.extend(known.iter().map(entry));
+    }
+
     /// The backend at this URL leaves; says whether it was there.
     pub fn leave(&self, url: &str) -> Result<bool, NotRegistered> {
         let nothing = Json::Object(serde_json::Map::new());
@@ -253,6 +260,19 @@ mod tests {
         assert_eq!(registry.enter("10.0.0.0:80", &about, now), Ok(false), "a heartbeat is always welcome");
         assert_eq!((registry.leave("10.0.0.0:80"), registry.leave("10.0.0.0:80")), (Ok(true), Ok(false)));
         assert_eq!(registry.enter("10.1.0.0:80", &about, now), Ok(true));
+    }
+
+    #[tokio::test]
+    async fn who_was_known_before_has_time_to_register() {
+        let rules = Rules { https_by_address: false, folder: None };
+        let registry = Registry::new(TTL, rules, None);
+        let known = ["a:80", "b:80"].map(|url| member(url, &serde_json::json!({}), rules).unwrap());
+        let now = Instant::now();
+        registry.expect(&known, now);
+        assert_eq!(Registered::new(registry.clone()).next().await.unwrap().members.backends.len(), 2);
+        assert_eq!(registry.enter("a:80", &serde_json::json!({}), now + TTL / 2), Ok(false));
+        registry.lock().expire(now + TTL);
+        assert_eq!(registry.lock().entries.len(), 1);
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,6 +1,6 @@
 //! Who is it in the end? One answer put in order, and joined with the backends that the file names. Pure.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::config::{self, Backend, Target};
@@ -9,29 +9,37 @@ use crate::config::{self, Backend, Target};
 pub fn tidy(found: Vec<Backend>) -> Vec<Backend> {
     let mut seen = HashSet::new();
     let mut set: Vec<_> = found.into_iter().filter(|one| seen.insert((one.target.clone(), one.tls))).collect();
-    set.sort_by(|a, b| (a.tier, &a.name).cmp(&(b.tier, &b.name)));
+    // Names may be the same, places are not.
+    set.sort_by_cached_key(|one| (one.tier, one.name.clone(), one.target.show(), one.tls));
     set
 }
 
-/// An upstream with those who were discovered. Whoever the file names is not named again, and no name stands twice: who
-/// comes second is called by its place.
-pub fn together(upstream: &config::Upstream, discovered: &[Backend]) -> config::Upstream {
+/// An upstream with those who were discovered, and the places of those for whom no name is left. Whoever the file names
+/// is not named again, and no name stands twice: who would share one is called by its place, all of them, so that nobody
+/// gets the name of another when their order changes.
+pub fn together(upstream: &config::Upstream, discovered: &[Backend]) -> (config::Upstream, Vec<Arc<str>>) {
     let mut whole = upstream.clone();
-    let mut targets: HashSet<(Target, bool)> = whole.backends.iter().map(|it| (it.target.clone(), it.tls)).collect();
+    let targets: HashSet<(Target, bool)> = whole.backends.iter().map(|it| (it.target.clone(), it.tls)).collect();
+    let new = discovered.iter().filter(|it| !targets.contains(&(it.target.clone(), it.tls)));
+    let new: Vec<_> = new.map(|backend| (backend, backend.target.show())).collect();
+    let mut wanted: HashMap<Arc<str>, usize> = HashMap::new();
+    for (backend, place) in &new {
+        // A place may be needed as a name, so only who is there may be called by it.
+        let names = BTreeSet::from([&backend.name, place]);
+        names.into_iter().for_each(|name| *wanted.entry(name.clone()).or_default() += 1);
+    }
     let mut names: HashSet<Arc<str>> = whole.backends.iter().map(|it| it.name.clone()).collect();
-    for backend in discovered {
-        let mut backend = backend.clone();
-        if !targets.insert((backend.target.clone(), backend.tls)) {
-            continue;
-        }
-        if names.contains(&backend.name) {
-            backend.name = backend.target.show();
-        }
-        if names.insert(backend.name.clone()) {
-            whole.backends.push(backend);
+    let of_file = names.clone();
+    let mut nameless = Vec::new();
+    for (backend, place) in new {
+        let is_shared = of_file.contains(&backend.name) || wanted.get(&backend.name).is_some_and(|count| *count > 1);
+        let name = if is_shared { place.clone() } else { backend.name.clone() };
+        match names.insert(name.clone()) {
+            true => whole.backends.push(Backend { name, ..backend.clone() }),
+            false => nameless.push(place),
         }
     }
-    whole
+    (whole, nameless)
 }
 
 /// Priorities of SRV records as tiers, and their weights as ours (RFC 2782): the lowest priority is tier 0, whatever it
@@ -40,7 +48,7 @@ pub fn ranked(records: &[(u16, u16)]) -> Vec<(u32, u32)> {
     const TIERS: u32 = 9;
     const HEAVIEST: u32 = 1000;
     let tiers: BTreeMap<u16, u32> = {
-        let priorities: std::collections::BTreeSet<u16> = records.iter().map(|(priority, _)| *priority).collect();
+        let priorities: BTreeSet<u16> = records.iter().map(|(priority, _)| *priority).collect();
         priorities.into_iter().zip((0..=TIERS).chain(std::iter::repeat(TIERS))).collect()
     };
     let heaviest = records.iter().map(|(_, weight)| u32::from(*weight)).max().unwrap_or(0).max(HEAVIEST);
@@ -71,7 +79,7 @@ mod tests {
 
     #[track_caller]
     fn check(backends: &str, discovered: &str, expected: &[&str]) {
-        let whole = together(&upstream(backends), &tidy(list(discovered)));
+        let (whole, _) = together(&upstream(backends), &tidy(list(discovered)));
         assert_eq!(whole.backends.iter().map(|it| &*it.name).collect::<Vec<_>>(), expected);
     }
 
@@ -87,7 +95,24 @@ mod tests {
         check("[10.0.0.1:80]", "[10.0.0.1:80, 10.0.0.2:80, http://10.0.0.2]", &["10.0.0.1:80", "10.0.0.2:80"]);
         let twice = "[{ url: 10.0.0.2:80, name: a }, { url: 10.0.0.3:80, name: a }]";
         check("[{ url: 10.0.0.1:80, name: a }]", twice, &["a", "10.0.0.2:80", "10.0.0.3:80"]);
+        check("[]", twice, &["10.0.0.2:80", "10.0.0.3:80"]);
+        let of_another = "[{ url: 10.0.0.2:80, name: a }, { url: 10.0.0.3:80, name: \"10.0.0.2:80\" }]";
+        check("[]", of_another, &["10.0.0.3:80", "a"]);
         check("[{ url: 10.0.0.1:80, name: \"10.0.0.2:80\" }]", "[10.0.0.2:80]", &["10.0.0.2:80"]);
+    }
+
+    #[test]
+    fn who_gets_no_name_is_told() {
+        let known = upstream("[{ url: 10.0.0.1:80, name: \"10.0.0.2:80\" }]");
+        let (whole, nameless) = together(&known, &tidy(list("[10.0.0.2:80, 10.0.0.3:80]")));
+        assert_eq!((whole.backends.len(), nameless), (2, vec!["10.0.0.2:80".into()]));
+    }
+
+    #[test]
+    fn names_that_are_shared_do_not_depend_on_the_order() {
+        let entries = ["{ url: 10.0.0.2:80, name: a }", "{ url: 10.0.0.3:80, name: a }"];
+        let joined = |[a, b]: [&str; 2]| together(&upstream("[]"), &tidy(list(&format!("[{a}, {b}]")))).0;
+        assert_eq!(joined(entries), joined([entries[1], entries[0]]));
     }
 
     #[test]
