@@ -227,7 +227,7 @@ HEAD = """| | requests | GET failed | POST failed | p50 ms | p99 ms | longest ms
 PAGE = """# What clients notice when backends misbehave
 
 Portcullis, nginx {nginx} and HAProxy {haproxy} (Debian's) in the same scenes, end to end on loopback. Made by
-`benches/scenes.py --write docs/scenes.md`, whose text holds each proxy's configuration with its reasons; {rounds} rounds of
+`benches/scenes.py --write docs/scenes.md`, whose text holds each proxy's configuration with its reasons; rounds: {rounds}, of
 {seconds} s a scene and proxy, taking turns.
 
 Three backends, the first of them odd; each works on 8 requests at once, for 10 ms on average, and keeps the others in
