@@ -259,6 +259,9 @@ def main():
     parser.add_argument("--portcullis", default=os.path.join(RELEASE, "portcullis"))
     parser.add_argument("--write")
     args = parser.parse_args()
+    unknown = [key for key in args.scene.split(",") if key not in SCENES]
+    if unknown:
+        parser.error(f"no scene is called {unknown[0]}; there are {', '.join(SCENES)}")
     names, page = args.only.split(","), []
     if args.write:
         page.append(PAGE.format(nginx=version(["nginx", "-v"]), haproxy=version(["haproxy", "-v"]), rounds=args.rounds,
