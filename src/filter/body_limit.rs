@@ -2,6 +2,7 @@
 
 use std::ops::ControlFlow;
 
+use http::HeaderMap;
 use http::header::CONTENT_LENGTH;
 use pingora::http::RequestHeader;
 
@@ -19,11 +20,15 @@ impl BodyLimit {
     }
 }
 
+/// The length in bytes that a head announces for its body, if it is a number that anybody could mean.
+pub fn announced_length(fields: &HeaderMap) -> Option<u64> {
+    fields.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
 impl Filter for BodyLimit {
     fn on_request(&self, head: &mut RequestHeader, _client: &Client) -> ControlFlow<Answer> {
         // A length that is no number is refused by Pingora before any filter runs.
-        let announced = head.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-        match announced {
+        match announced_length(&head.headers) {
             Some(length) if length > self.max => ControlFlow::Break(Answer::Refuse(Refusal::BodyTooLarge)),
             _ => ControlFlow::Continue(()),
         }

@@ -19,6 +19,8 @@ use pingora::http::{RequestHeader, ResponseHeader};
 use crate::answer::Refusal;
 use crate::config;
 
+pub use self::body_limit::announced_length;
+
 /// What a filter may know of whoever sent the request.
 #[derive(Clone, Copy, Debug)]
 pub struct Client {

@@ -18,7 +18,7 @@ use crate::answer::Refusal;
 use crate::backend::{Moment, Seat};
 use crate::balance::Ask;
 use crate::retry::{self, Circumstances, Failure, Kept, Reason, Verdict};
-use crate::upstream::{Missed, Pick};
+use crate::upstream::{Missed, Pick, Upstream};
 
 /// What is remembered of the retries of one exchange.
 #[derive(Default)]
@@ -35,6 +35,15 @@ pub(super) struct Retries {
     status: Option<StatusCode>,
     /// The last answer that was dropped for a retry.
     dropped: Option<Dropped>,
+}
+
+impl Retries {
+    /// Pays for one more from the upstream's budget, if that allows it, and counts it.
+    fn pay(&mut self, plan: &Plan, upstream: &Upstream, now: Instant) -> bool {
+        let paid = upstream.retries.withdraw(&plan.retry.budget, now);
+        self.made += u32::from(paid);
+        paid
+    }
 }
 
 /// An answer that was dropped.
@@ -72,7 +81,7 @@ impl Exchange {
         let is_bad = head.status.is_client_error() || head.status.is_server_error();
         let Some(attempt) = self.attempt.as_ref().filter(|_| is_bad) else { return Ok(()) };
         let seat = attempt.pick.backend().seat;
-        let failure = if attempt.throttled { Failure::Throttled } else { Failure::Status(head.status.as_u16()) };
+        let failure = attempt.answered_with(head.status);
         match self.once_more(session, failure, seat) {
             Ok(_) => {
                 self.retries.status = Some(head.status);
@@ -95,15 +104,13 @@ impl Exchange {
     /// Prepares an attempt beside the one at this seat; says whether there may be one.
     pub(super) fn may_ask_beside(&mut self, head: &RequestHeader, seat: Seat) -> bool {
         let Some(plan) = self.plan.clone() else { return false };
-        let Some(upstream) = plan.upstream.as_ref().filter(|_| plan.retry.attempts > 1 + self.retries.made) else {
-            return false;
-        };
+        let may = retry::is_one_left(&plan.retry, self.retries.made);
+        let Some(upstream) = plan.upstream.as_ref().filter(|_| may) else { return false };
         let now = Instant::now();
         self.tried.push(seat);
         // Nobody waits for a place in the queue, or for a name, while an answer may come at any moment.
         let elsewhere = upstream.pick(&self.ask(&plan, head, now), &self.tried).ok().filter(Pick::has_an_address);
-        let Some(pick) = elsewhere.filter(|_| upstream.retries.withdraw(&plan.retry.budget, now)) else { return false };
-        self.retries.made += 1;
+        let Some(pick) = elsewhere.filter(|_| self.retries.pay(&plan, upstream, now)) else { return false };
         self.again = Some(Again { pick, fresh: false });
         true
     }
@@ -145,10 +152,9 @@ impl Exchange {
             Err(_) if retry::may_use_the_same(failure) => Some(self.next_pause(now)?),
             Err(_) => return Err(Reason::NobodyElse),
         };
-        if !upstream.retries.withdraw(&plan.retry.budget, now) {
+        if !self.retries.pay(&plan, upstream, now) {
             return Err(Reason::BudgetExhausted);
         }
-        self.retries.made += 1;
         self.again = elsewhere.ok().map(|pick| Again { pick, fresh: false });
         if let Some(pause) = pause {
             self.begin_round(pause);
@@ -173,10 +179,9 @@ impl Exchange {
         }
         let Ok(pause) = self.next_pause(now) else { return false };
         if self.all_refused() {
-            if plan.retry.attempts <= 1 + self.retries.made || !upstream.retries.withdraw(&plan.retry.budget, now) {
+            if !retry::is_one_left(&plan.retry, self.retries.made) || !self.retries.pay(&plan, upstream, now) {
                 return false;
             }
-            self.retries.made += 1;
             self.retries.unreached.clear();
         } else if self.retries.made == 0 {
             return false;

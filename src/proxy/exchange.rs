@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::{HeaderValue, Method};
+use http::{HeaderValue, Method, StatusCode};
 
 use super::again::Retries;
 use super::authority::Authority;
@@ -15,6 +15,7 @@ use super::snapshot::{Plan, Snapshot};
 use super::watch::Watch;
 use crate::answer::Refusal;
 use crate::backend::{Seat, Tunnel};
+use crate::retry::Failure;
 use crate::upstream::Pick;
 use crate::upstream::sticky::Session;
 
@@ -91,6 +92,13 @@ pub(super) struct Attempt {
     pub(super) throttled: bool,
     /// Why no retry follows, if one might have been expected.
     pub(super) no_retry: Option<&'static str>,
+}
+
+impl Attempt {
+    /// What an answer with this status is, should it be a failure.
+    pub(super) fn answered_with(&self, status: StatusCode) -> Failure {
+        if self.throttled { Failure::Throttled } else { Failure::Status(status.as_u16()) }
+    }
 }
 
 /// How far an attempt is.

@@ -70,7 +70,7 @@ impl Exchange {
             }
             NoPick::ClientGone(error) => {
                 self.refusal = None;
-                error.into_down()
+                error
             }
         }
     }
@@ -80,21 +80,21 @@ impl Exchange {
 async fn wait(upstream: &Arc<Upstream>, want: &Want<'_>, session: &mut Session) -> Result<Pick, NoPick> {
     tokio::select! {
         biased;
-        pick = upstream.pick_or_wait(want) => pick.map_err(NoPick::Refused),
-        error = gone(session) => Err(NoPick::ClientGone(error)),
+        pick = upstream.wait(want) => pick.map_err(NoPick::Refused),
+        error = client_gone(session) => Err(NoPick::ClientGone(error)),
     }
 }
 
 /// Until the client goes away. On HTTP/1 that cannot be seen behind what it has sent of a body, which is not ours to
 /// read here.
-async fn gone(session: &mut Session) -> Box<Error> {
+pub(super) async fn client_gone(session: &mut Session) -> Box<Error> {
     // Asked of the head, since another session may stand in for the client's.
     let over_http2 = session.req_header().version == Version::HTTP_2;
     let downstream = session.as_downstream_mut();
     if (over_http2 || downstream.is_body_done())
         && let Err(error) = downstream.read_body_or_idle(true).await
     {
-        return error;
+        return error.into_down();
     }
     std::future::pending().await
 }

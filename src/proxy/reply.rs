@@ -140,10 +140,15 @@ pub(super) async fn acme_challenge(folder: &Path, path: &str) -> Option<Answer> 
     })
 }
 
+/// RFC 9112, section 6.3: whatever the head says.
+pub(super) fn never_has_a_body(status: StatusCode) -> bool {
+    matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+}
+
 async fn write(session: &mut Session, mut head: ResponseHeader, body: Bytes) -> Result<()> {
     head.insert_header(DATE, httpdate(SystemTime::now()))?;
     // RFC 9110, section 8.6: never with 204; and with 304 it would be the length of what the client has.
-    if !matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
+    if !never_has_a_body(head.status) {
         head.insert_header(CONTENT_LENGTH, body.len())?;
     }
     if !session.as_downstream_mut().is_body_done() {

@@ -164,12 +164,17 @@ fn deserves_a_free_try(failure: Failure, when: &RetryWhen) -> bool {
 fn obstacle(wanted: &Retry, failure: Failure, may_arrive_twice: bool, now: &Circumstances) -> Option<Reason> {
     let obstacles = [
         (!asks_for(&wanted.when, failure), Reason::NotAsked),
-        (wanted.attempts <= 1 + now.retries, Reason::AttemptsUsedUp),
+        (!is_one_left(wanted, now.retries), Reason::AttemptsUsedUp),
         (!may_arrive_twice && !was_not_taken(failure), Reason::NotIdempotent),
         (!now.replayable, Reason::BodyTooLarge),
         (now.time_left < TIME_MIN, Reason::NoTime),
     ];
     obstacles.into_iter().find(|(stands, _)| *stands).map(|(_, reason)| reason)
+}
+
+/// Whether there may be another retry after so many.
+pub fn is_one_left(wanted: &Retry, retries: u32) -> bool {
+    wanted.attempts > 1 + retries
 }
 
 /// Whether the backend has said that it did nothing with the request, so that any method may be sent again.

@@ -137,8 +137,7 @@ impl Upstream {
 
     /// Whether somebody who was not tried would serve, so that whoever has [`Missed`] all because they are full can wait.
     pub fn is_worth_a_wait(&self, tried: &[Seat]) -> bool {
-        let fit = |member: &Member| tiers::rank(member.backend.state()).is_some() && member.weight > 0;
-        self.is_limited && self.members.iter().any(|member| fit(member) && !tried.contains(&member.backend.seat))
+        self.is_limited && self.untried(tried).any(|member| tiers::rank(member.backend.state()).is_some())
     }
 
     fn is_full(&self, member: &Member) -> bool {
@@ -178,8 +177,7 @@ impl Upstream {
     }
 
     fn first_to_open(&self, tried: &[Seat], counts: impl Fn(&Member) -> bool) -> Option<Duration> {
-        let untried = self.members.iter().filter(|it| it.weight > 0 && !tried.contains(&it.backend.seat));
-        untried.filter(|member| counts(member)).map(Member::opens_in).min()
+        self.untried(tried).filter(|member| counts(member)).map(Member::opens_in).min()
     }
 
     /// Whether those who serve are of no use to whoever waits, so that the others are asked before a request is refused.
@@ -196,15 +194,12 @@ impl Upstream {
 
     /// When those who serve have enough, the next tier takes the rest, whoever is HEALTHY there; the least loaded.
     fn other_tier(&self, out: &[Seat]) -> Option<Seat> {
-        let fit = |member: &&Member| {
-            let healthy = tiers::rank(member.backend.state()) == Some(0);
-            healthy && member.weight > 0 && !out.contains(&member.backend.seat)
-        };
+        let fit = |member: &&Member| tiers::rank(member.backend.state()) == Some(0);
         let load = |member: &Member| {
             let scaled = u64::from(self.loads.in_flight(member.backend.seat) + 1) * 1000;
             scaled / u64::from(member.weight)
         };
-        let best = self.members.iter().filter(fit).min_by_key(|member| (member.tier, load(member)));
+        let best = self.untried(out).filter(fit).min_by_key(|member| (member.tier, load(member)));
         best.map(|member| member.backend.seat)
     }
 }

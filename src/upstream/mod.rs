@@ -1,6 +1,6 @@
 //! Who could serve it? A named group of backends with its policy and their health.
 //!
-//! [`Upstream::pick_or_wait`] is the way to a backend: it gives a [`Pick`] that holds a lease, so the in-flight counts are
+//! [`Upstream::pick_for`] is the way to a backend: it gives a [`Pick`] that holds a lease, so the in-flight counts are
 //! right whatever becomes of the request. Which backends may be chosen is worked out when a state changes, not when a
 //! request asks. This room does not know what a request is.
 

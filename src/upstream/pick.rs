@@ -1,7 +1,7 @@
 //! Who serves this attempt? A backend with a lease, at once or after a wait.
 //!
-//! [`Upstream::pick_or_wait`] is the way to a backend. Where backends have limits, one that has as much as it may have is
-//! passed over, and who finds nobody else waits in the queue; where there are none, nothing of that costs anything.
+//! [`Upstream::pick_for`] is the way to a backend. Where backends have limits, one that has as much as it may have is
+//! passed over, and who finds nobody else waits in the queue ([`Upstream::wait`]); where there are none, nothing of that costs anything.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -67,18 +67,8 @@ pub enum Missed {
 }
 
 impl Upstream {
-    /// Picks a backend that is not among those tried, and waits while all of them have as much as they may have: at most
-    /// for the time of the queue and for `want.within`. Dropping the future leaves the queue.
-    pub async fn pick_or_wait(self: &Arc<Self>, want: &Want<'_>) -> Result<Pick, Refusal> {
-        match self.pick_for(want) {
-            Ok(pick) => Ok(pick),
-            Err(Missed::Nobody) => Err(self.refuse_for_nobody()),
-            // In a box, since few come here and all would carry its state.
-            Err(Missed::Full) => Box::pin(self.wait(want)).await,
-        }
-    }
-
-    /// The same without a wait.
+    /// Picks a backend that is not among those tried, with the one of its session first. Whoever finds all of them
+    /// [`Missed::Full`] may wait: see [`Self::wait`].
     pub fn pick_for(self: &Arc<Self>, want: &Want<'_>) -> Result<Pick, Missed> {
         let of_session = want.session.and_then(|seat| self.pick_again(seat, want.tried));
         of_session.map_or_else(|| self.pick(&want.ask, want.tried), Ok)
@@ -118,11 +108,14 @@ impl Upstream {
         if tried.is_empty() {
             return None;
         }
-        let untried = |member: &&Member| member.weight > 0 && !tried.contains(&member.backend.seat);
-        let candidates = self.members.iter().filter(untried);
-        let ranked =
-            candidates.filter_map(|member| Some(((tiers::rank(member.backend.state())?, member.tier), member)));
+        let untried = self.untried(tried);
+        let ranked = untried.filter_map(|member| Some(((tiers::rank(member.backend.state())?, member.tier), member)));
         ranked.min_by_key(|(rank, _)| *rank).map(|(_, member)| member.backend.seat)
+    }
+
+    /// The members that take requests and are not among `tried`.
+    pub(super) fn untried<'a>(&'a self, tried: &'a [Seat]) -> impl Iterator<Item = &'a Member> {
+        self.members.iter().filter(|member| member.weight > 0 && !tried.contains(&member.backend.seat))
     }
 }
 

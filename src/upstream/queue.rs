@@ -190,8 +190,9 @@ impl Upstream {
         self.is_limited.then(|| self.queue.len())
     }
 
-    /// Waits for a backend.
-    pub(super) async fn wait(self: &Arc<Self>, want: &Want<'_>) -> Result<Pick, Refusal> {
+    /// Waits for a backend while all that could serve have as much as they may have: at most for the time of the queue and
+    /// for `want.within`. Dropping the future leaves the queue.
+    pub async fn wait(self: &Arc<Self>, want: &Want<'_>) -> Result<Pick, Refusal> {
         if let Some(refusal) = self.refuse_where_no_wait_helps(want) {
             return Err(refusal);
         }
@@ -246,13 +247,18 @@ impl Upstream {
     /// All have used up their quotas for longer than the request can wait.
     fn refuse_where_no_wait_helps(&self, want: &Want<'_>) -> Option<Refusal> {
         let opens_in = self.opens_in(want.tried);
-        let patience = self.config.queue.as_ref().map_or(Duration::ZERO, |queue| queue.timeout).min(want.within);
+        let patience = self.queue_timeout().min(want.within);
         (opens_in > patience).then(|| Refusal::QuotaUsedUp { retry_after: whole_seconds(opens_in) })
     }
 
     /// In how many seconds it may be worth another try: nobody knows when a request in flight ends, but who comes back
     /// sooner than a request waits makes it worse.
     fn worth_another_try(&self) -> u32 {
-        whole_seconds(self.config.queue.as_ref().map_or(Duration::ZERO, |queue| queue.timeout))
+        whole_seconds(self.queue_timeout())
+    }
+
+    /// How long requests may wait; not at all where there is no queue.
+    fn queue_timeout(&self) -> Duration {
+        self.config.queue.as_ref().map_or(Duration::ZERO, |queue| queue.timeout)
     }
 }

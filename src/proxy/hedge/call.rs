@@ -17,6 +17,7 @@ use tokio::time::timeout;
 use super::head;
 use crate::proxy::cause;
 use crate::proxy::patience::Patience;
+use crate::proxy::reply::never_has_a_body;
 use crate::proxy::watch::Late;
 use crate::upstream::dial::Line;
 
@@ -179,8 +180,8 @@ async fn next_of_http2(session: &mut Http2Session) -> Result<HttpTask> {
 
 /// RFC 9113, section 8.1.1: what the length says must come, but to HEAD, or with 204 or 304.
 fn promises_a_body(session: &Http2Session, head: &ResponseHeader) -> bool {
-    let without = matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
-        || session.request_header().is_some_and(|request| request.method == Method::HEAD);
+    let without =
+        never_has_a_body(head.status) || session.request_header().is_some_and(|request| request.method == Method::HEAD);
     let length = head.headers.get(CONTENT_LENGTH);
     !without && length.is_some_and(|length| length.as_bytes().iter().any(|digit| *digit != b'0'))
 }

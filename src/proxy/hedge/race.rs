@@ -19,6 +19,7 @@ use super::head;
 use crate::answer;
 use crate::backend::Seat;
 use crate::proxy::exchange::{Attempt, Ended, Exchange};
+use crate::proxy::queue::client_gone;
 use crate::proxy::{Gateway, cause, inspect};
 use crate::retry::{self, Failure};
 use crate::upstream::Lesson;
@@ -74,12 +75,11 @@ impl Gateway {
                     // What has been prepared and was refused is for nobody else.
                     exchange.again = None;
                 }
-                idle = session.as_downstream_mut().read_body_or_idle(true) => {
-                    let gone = idle.err().unwrap_or_else(|| Error::new(ErrorType::ConnectionClosed));
+                gone = client_gone(session) => {
                     for one in running {
                         exchange.give_up(one, answer::Ended::ClientGone.label());
                     }
-                    return Err(gone.into_down());
+                    return Err(gone);
                 }
             }
         }
@@ -152,9 +152,8 @@ impl Exchange {
     /// Whether the other attempt may well bring something better.
     fn would_rather_wait(&self, said: &Said) -> bool {
         let Said::Heard(Heard { head: Ok((head, _)), .. }) = said else { return true };
-        let throttled = self.attempt.as_ref().is_some_and(|attempt| attempt.throttled);
-        let failure = if throttled { Failure::Throttled } else { Failure::Status(head.status.as_u16()) };
-        self.plan.as_ref().is_some_and(|plan| retry::asks_for(&plan.retry.when, failure))
+        let failure = self.attempt.as_ref().map(|attempt| attempt.answered_with(head.status));
+        self.plan.as_ref().zip(failure).is_some_and(|(plan, failure)| retry::asks_for(&plan.retry.when, failure))
     }
 
     /// The attempt of the exchange has failed while the other one is under way: all of a failure, but for what follows.

@@ -1,15 +1,17 @@
 //! How does an answer get to the client? Part by part, as fast as the client takes it.
 
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{HeaderValue, Method, StatusCode, Version};
+use http::{HeaderValue, Method, Version};
+use pingora::Result;
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::HttpTask;
 use pingora::proxy::{ProxyHttp, Session};
-use pingora::{Error, ErrorType, Result};
 
 use super::call::{End, Wire};
 use crate::proxy::Gateway;
 use crate::proxy::exchange::Exchange;
+use crate::proxy::queue::client_gone;
+use crate::proxy::reply::never_has_a_body;
 
 impl Gateway {
     /// Passes an answer on, and says whether it has been read to its end.
@@ -28,10 +30,7 @@ impl Gateway {
         while end == End::Later && !sent {
             let mut task = tokio::select! {
                 task = wire.next() => task?,
-                idle = session.as_downstream_mut().read_body_or_idle(true) => {
-                    let gone = idle.err().unwrap_or_else(|| Error::new(ErrorType::ConnectionClosed));
-                    return Err(gone.into_down());
-                }
+                gone = client_gone(session) => return Err(gone),
             };
             end = task.is_end().into();
             if let HttpTask::Body(data, ended) = &mut task {
@@ -47,7 +46,7 @@ impl Gateway {
 /// Without a length the client finds the end by chunks, on HTTP/1.1: also where HTTP/2 has ended with the head.
 fn frame(head: &mut ResponseHeader, method: &Method) -> Result<()> {
     head.set_version(if head.version == Version::HTTP_2 { Version::HTTP_2 } else { Version::HTTP_11 });
-    let bodiless = *method == Method::HEAD || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    let bodiless = *method == Method::HEAD || never_has_a_body(head.status);
     let framed = head.headers.contains_key(CONTENT_LENGTH) || head.headers.contains_key(TRANSFER_ENCODING);
     if bodiless || framed {
         return Ok(());

@@ -7,19 +7,19 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::Method;
-use http::header::CONTENT_LENGTH;
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::HttpTask;
 use pingora::proxy::Session;
 use pingora::{Error, ErrorType, Result};
 
 use super::{Place, StandIn, stand_in_for};
+use crate::filter::announced_length;
 use crate::proxy::exchange::{Exchange, Phase};
 use crate::proxy::watch::Late;
-use crate::retry::{Account, Kept, Limits};
+use crate::retry::{Account, Kept};
 
 /// An error page or a JSON object that says why fits well.
-const BODY_MAX: usize = 64 << 10;
+const BODY_MAX: u64 = 64 << 10;
 
 /// How long the rest of it may take: mostly it comes with its head.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -82,8 +82,7 @@ impl Exchange {
         }
         attempt.phase = Phase::Dropped;
         self.watch.expect(Instant::now(), PATIENCE, Late::BetweenBytes);
-        let limits = Limits { body: BODY_MAX, all: usize::try_from(self.snapshot.retry_buffers).unwrap_or(usize::MAX) };
-        let held = Held { body: Kept::new(account.clone(), limits), is_whole: false };
+        let held = Held { body: self.kept(account, BODY_MAX), is_whole: false };
         let place = self.place.get_or_insert_with(|| {
             let place = Arc::new(Place::default());
             stand_in_for(session, |client| StandIn::without_memory(client, place.clone()));
@@ -107,6 +106,5 @@ impl Exchange {
 }
 
 fn is_small(head: &ResponseHeader) -> bool {
-    let length = head.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-    length.is_some_and(|length| (1..=BODY_MAX).contains(&length))
+    announced_length(&head.headers).is_some_and(|length| (1..=BODY_MAX).contains(&length))
 }

@@ -13,7 +13,7 @@ mod stand_in;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::header::CONTENT_TYPE;
 use pingora::Result;
 use pingora::http::RequestHeader;
 use pingora::protocols::http::{HttpTask, ServerSession};
@@ -22,6 +22,7 @@ use pingora::proxy::Session;
 use self::held::Held;
 use self::stand_in::StandIn;
 use super::exchange::Exchange;
+use crate::filter::announced_length;
 use crate::retry::{Account, Kept, Limits};
 
 /// What Pingora keeps of a body by itself.
@@ -88,12 +89,16 @@ impl Exchange {
         if !is_worth_it(session.req_header(), buffer) {
             return;
         }
-        let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
-        let limits = Limits { body: size(buffer), all: size(self.snapshot.retry_buffers) };
-        let kept = Kept::new(account.clone(), limits);
+        let kept = self.kept(account, buffer);
         let place = Arc::new(Place { remembers: true, ..Place::default() });
         stand_in_for(session, |client| StandIn::new(client, kept, place.clone()));
         self.place = Some(place);
+    }
+
+    /// Room for one body of at most so many bytes, within what all of them may take.
+    fn kept(&self, account: &Arc<Account>, body: u64) -> Kept {
+        let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+        Kept::new(account.clone(), Limits { body: size(body), all: size(self.snapshot.retry_buffers) })
     }
 
     /// Puts the client's own session back into its place: nothing will be sent again.
@@ -131,7 +136,7 @@ fn nobody() -> ServerSession {
 /// Whether a body may be long enough and is not too long. Streams of gRPC have no end that one could wait for, and what
 /// is sent on them is answered message by message.
 fn is_worth_it(head: &RequestHeader, buffer: u64) -> bool {
-    let length = head.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    let length = announced_length(&head.headers);
     let is_grpc = head.headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
     !is_grpc && length.is_none_or(|length| (KEPT_BY_PINGORA + 1..=buffer).contains(&length))
 }
