@@ -3,6 +3,7 @@
 //! Whatever is in a [`Config`] has been checked: names refer to something, units are decoded, defaults are filled in.
 //! This room is data only: no sockets, no clock, no Pingora. What it needs from outside is handed in as [`Surroundings`].
 
+mod cache;
 pub mod certificate;
 mod check;
 pub mod diff;
@@ -30,6 +31,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+pub use cache::{CacheDisk, CacheStore, Caching, KeyParts, Part, QueryParts};
 pub use check::{Checked, known_keys, parse, schema};
 pub use discover::{Discover, ListUrl};
 pub use limits::{Adaptive, Limits, Queue, Quota};
