@@ -99,9 +99,8 @@ pub(super) fn is_needed(name: &HeaderName) -> bool {
 }
 
 fn is_never_stored(name: &HeaderName, cookies: Cookies) -> bool {
-    let is_cookie = *name == SET_COOKIE || name.as_str() == "set-cookie2";
     let is_quota = QUOTAS.iter().any(|prefix| name.as_str().starts_with(prefix));
-    (is_cookie && cookies == Cookies::Drop) || is_quota || NOT_STORED.contains(&name.as_str())
+    (*name == SET_COOKIE && cookies == Cookies::Drop) || is_quota || NOT_STORED.contains(&name.as_str())
 }
 
 /// RFC 9110, section 7.6.1
