@@ -111,6 +111,7 @@ mod tests {
             ("a", "\"a\"", false),
             ("", "", false),
             (",", "", false),
+            ("W/", "", false),
             ("*", "\"a\"", true),
             ("*, \"b\"", "\"a\"", false),
             ("\"*\"", "\"a\"", false),

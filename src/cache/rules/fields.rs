@@ -228,6 +228,11 @@ mod tests {
     }
 
     #[test]
+    fn what_a_304_may_not_bring_leaves_what_is_stored() {
+        check_merge(&[("a", "1")], &[("connection", "a"), ("a", "2")], &["a: 1"]);
+    }
+
+    #[test]
     fn a_304_that_withholds_a_field_takes_it_out_of_the_store() {
         check_merge(&[("a", "1")], &[("cache-control", "no-cache=\"a\"")], &["cache-control: no-cache=\"a\""]);
     }

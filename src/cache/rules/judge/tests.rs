@@ -276,7 +276,14 @@ fn how_long_it_may_be_stale_is_the_origins_word_before_the_operators_as_rfc_5861
         let found = (life.stale_while_revalidate.as_secs(), life.stale_if_error.as_secs(), life.may_be_stale);
         assert_eq!(found, expected, "{line}");
     }
-    assert!(verdict(&caching, 200, &[("cache-control", "max-age=0")]).is_ok());
+}
+
+#[test]
+fn what_is_never_fresh_is_stored_if_it_may_be_served_stale() {
+    for line in ["max-age=0, stale-while-revalidate=5", "max-age=0, stale-if-error=5"] {
+        check(&[("cache-control", line)], Ok((0, 0)));
+        check(&[("cache-control", &format!("{line}, must-revalidate"))], Err(N::NoFreshness));
+    }
 }
 
 #[test]
