@@ -88,13 +88,7 @@ impl Store {
     }
 
     /// Begins an object of a body that has this length, if one was announced; `None` if there is no room for it.
-    pub fn begin(
-        self: &'static Self,
-        key: Key,
-        head: &ResponseHeader,
-        facts: Facts,
-        length: Option<u64>,
-    ) -> Option<Filling> {
+    pub fn begin(&'static self, key: Key, head: &ResponseHeader, facts: Facts, length: Option<u64>) -> Option<Filling> {
         let head = compact(head).ok()?;
         let mut charge = Charge::none(&self.budget);
         let mut body = Charge::none(&self.budget);
@@ -286,7 +280,7 @@ impl Filling {
             return false;
         }
         if !is_found {
-            if let Some((length, object)) = object.len().zip(Arc::get_mut(&mut object)) {
+            if let Some((length, object)) = object.length().zip(Arc::get_mut(&mut object)) {
                 // Now that it is known: clients may resume, and it need not be chunked.
                 let _ = object.head.insert_header(CONTENT_LENGTH, length);
                 object.charge.resize(Object::cost(&object.head, &object.facts, key.encoded().len()));

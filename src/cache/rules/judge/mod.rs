@@ -46,6 +46,9 @@ pub struct Lifetime {
     pub stale_while_revalidate: Duration,
     /// How long after that it may be served when no backend answers well.
     pub stale_if_error: Duration,
+    /// Whether nobody has said anything of that, so that it may be when no backend answers at all (RFC 9111, section
+    /// 4.2.4).
+    pub stale_when_cut_off: bool,
     /// Whether it may be served stale at all, as to a request with `max-stale`.
     pub may_be_stale: bool,
     /// Whether nobody has said how long it is fresh.
@@ -157,9 +160,13 @@ fn lifetime(
         None if status.is_server_error() => return Err(NotStored::Status),
         None => return Err(NotStored::NoFreshness),
     };
-    let may_be_stale = said.may_be_stale();
-    let stale = |said: Option<Duration>, told| said.or(told).filter(|_| may_be_stale).unwrap_or_default().min(LONGEST);
+    let (may_be_stale, as_told) = (said.may_be_stale(), said.may_be_stale_as_told());
+    let stale = |said: Option<Duration>, told: Option<Duration>| {
+        said.filter(|_| as_told).or(told.filter(|_| may_be_stale)).unwrap_or_default().min(LONGEST)
+    };
+    let nobody_says = said.stale_if_error.or(terms.caching.stale_if_error).is_none();
     let lifetime = Lifetime {
+        stale_when_cut_off: may_be_stale && nobody_says,
         age: times.age(fields),
         fresh_for: if said.no_cache == Reach::Whole { Duration::ZERO } else { freshness.lifetime },
         stale_while_revalidate: stale(said.stale_while_revalidate, terms.caching.stale_while_revalidate),

@@ -269,7 +269,7 @@ fn how_long_it_may_be_stale_is_the_origins_word_before_the_operators_as_rfc_5861
         ("max-age=60, stale-if-error=x, stale-while-revalidate=0", (0, 0, true)),
         ("max-age=60, stale-if-error=5, must-revalidate", (0, 0, false)),
         ("max-age=60, stale-if-error=5, proxy-revalidate", (0, 0, false)),
-        ("s-maxage=60, stale-while-revalidate=5", (0, 0, false)),
+        ("s-maxage=60, stale-while-revalidate=5", (5, 0, false)),
         ("max-age=60, stale-if-error=5, no-cache", (0, 0, false)),
     ] {
         let life = verdict(&caching, 200, &[("cache-control", line), TAG]).unwrap();
