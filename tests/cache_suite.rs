@@ -7,7 +7,7 @@
 
 mod support;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
@@ -66,9 +66,9 @@ async fn the_public_cache_suite_fails_where_it_is_known_to_and_nowhere_else() {
     let surprising = cases.iter().filter(|case| surprising.contains(&case.id)).map(Case::in_words).collect::<Vec<_>>();
     let surprising = surprising.join("\n");
     assert!(surprising.is_empty(), "neither passed nor known to fail, or known to fail and passed:\n{surprising}");
-    let ids = cases.iter().map(|case| case.id.as_str()).collect::<BTreeSet<_>>();
-    let gone = known.keys().filter(|id| !ids.contains(id.as_str())).collect::<Vec<_>>();
-    assert!(gone.is_empty(), "the suite has no such cases: {gone:?}");
+    let judged = |id: &str| cases.iter().any(|case| case.id == id && case.kind != "check");
+    let idle = known.keys().filter(|id| !judged(id)).collect::<Vec<_>>();
+    assert!(idle.is_empty(), "known to fail, and no case that is judged: {idle:?}");
     compare_with_the_manual(&table);
 }
 
