@@ -23,6 +23,10 @@ fn world() -> Surroundings {
             found.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no such file"))
         }),
         has_directory: Box::new(|path| path == Path::new("/var/lib/acme")),
+        keeps_files: Box::new(|path| match path.starts_with("/var/cache") {
+            true => Ok(()),
+            false => Err(io::Error::new(io::ErrorKind::PermissionDenied, "permission denied")),
+        }),
         now: NOW,
         open_files: Some(1_048_576),
     }
@@ -146,6 +150,21 @@ fn a_file_on_disk_is_read_with_its_own_folder_for_relative_paths() {
     assert!(missing[0].what.contains("cannot be read"), "{missing:?}");
     std::fs::write(&file, [0xff, 0xfe]).unwrap();
     assert!(config::load(&file).unwrap_err()[0].what.contains("UTF-8"));
+}
+
+#[test]
+fn files_are_kept_where_a_folder_is_or_can_be_made_and_a_check_makes_none() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("file"), "").unwrap();
+    let around = Surroundings::of_process(folder.path().into());
+    let kept = |name: &str| (around.keeps_files)(&folder.path().join(name)).map_err(|error| error.kind());
+    assert_eq!((kept(""), kept("tier")), (Ok(()), Ok(())));
+    assert_eq!(kept("file"), Err(io::ErrorKind::NotADirectory));
+    assert_eq!(kept("file/tier"), Err(io::ErrorKind::NotADirectory));
+    assert_eq!(kept("no/tier"), Err(io::ErrorKind::NotFound));
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    // A file beside the program may be named without any folder.
+    assert!((around.keeps_files)(Path::new("tier")).is_ok());
 }
 
 #[test]

@@ -147,6 +147,7 @@ mod tests {
     fn outline(text: &str) -> Outline {
         let mut around = Surroundings::of_process("/nowhere".into());
         around.environment = Box::new(|_| Some("127.0.0.1:9".to_owned()));
+        around.keeps_files = Box::new(|_| Ok(()));
         around.read_file = Box::new(|path| Ok(format!("{} of sixteen bytes", path.display()).into_bytes()));
         let whole = format!("listeners: [{{ address: 127.0.0.1:0 }}]\n{text}\n");
         parse(&whole, "f", &around).unwrap_or_else(|problems| panic!("{whole}{problems:#?}")).outline
@@ -209,6 +210,24 @@ mod tests {
     fn a_default_that_is_written_out_and_another_layout_are_no_change() {
         let same = "upstreams: { app: { backends: [{ weight: 1, url: \"10.0.0.1:80\" }], balance: round_robin } }\n";
         check(&app("backends: [10.0.0.1:80]"), &format!("{same}{ROUTE}server: {{}}"), &[]);
+    }
+
+    #[test]
+    fn what_is_stored_and_where_is_told_key_for_key() {
+        let with = |route: &str, store: &str| {
+            let app = "upstreams: { app: { backends: [\"10.0.0.1:80\"] } }";
+            format!("{app}\nroutes: [{{ name: a, upstream: app, cache: {route} }}]\ncache: {store}")
+        };
+        let told = [
+            "routes[a].cache.ttl: none -> 1m",
+            "routes[a].cache.key.query: all -> [page]",
+            "routes[a].cache.bypass[cookie:sid]: added",
+            "cache.size: 256MiB -> 1GiB",
+            "cache.disk: none -> { path: . }",
+        ];
+        let new = "{ ttl: 1m, key: { query: [page] }, bypass: [cookie:sid], lock: 5s }";
+        check(&with("{}", "{}"), &with(new, "{ size: 1GiB, max_object: 8MiB, disk: { path: . } }"), &told);
+        check(&with("none", "{}"), &with("{}", "{}"), &["routes[a].cache: none -> { }"]);
     }
 
     #[test]

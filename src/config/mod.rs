@@ -60,6 +60,8 @@ pub struct Config {
     pub upstreams: Vec<Upstream>,
     /// The routes, in the order of the file.
     pub routes: Vec<Route>,
+    /// The store that routes with a cache share.
+    pub cache: CacheStore,
     /// Where `/healthz` and `/readyz` are served; `None` when switched off.
     pub admin: Option<Address>,
     /// What is logged, and where.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method};
 
-use super::Retry;
+use super::{Caching, Retry};
 
 /// A match, and what it leads to.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,6 +24,8 @@ pub struct Route {
     pub priority: i32,
     /// When they are tried again.
     pub retry: Retry,
+    /// What is stored of their responses; `None` is nothing.
+    pub cache: Option<Arc<Caching>>,
     /// The largest request body, in bytes.
     pub body_limit: u64,
     /// Changes to the request's fields.
@@ -120,6 +122,8 @@ pub struct HeaderEdits {
 pub struct Expose {
     /// `X-Backend-Server`.
     pub backend: bool,
+    /// `Cache-Status` (RFC 9211).
+    pub cache: bool,
     /// `Server-Timing`.
     pub timing: bool,
 }

@@ -7,6 +7,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use rustix::fs::Access;
+
 use super::problem::{Problem, Problems, Spot};
 use super::tree::Mark;
 use super::{Checked, parse};
@@ -17,6 +19,8 @@ pub type Environment = dyn Fn(&str) -> Option<String>;
 pub type ReadFile = dyn Fn(&Path) -> io::Result<Vec<u8>>;
 /// Whether there is such a directory.
 pub type HasDirectory = dyn Fn(&Path) -> bool;
+/// Whether files can be kept in a directory, which may be one that is still to be made in one that is there.
+pub type KeepsFiles = dyn Fn(&Path) -> io::Result<()>;
 
 /// The world around a configuration file.
 pub struct Surroundings {
@@ -28,6 +32,8 @@ pub struct Surroundings {
     pub read_file: Box<ReadFile>,
     /// Whether there is such a directory.
     pub has_directory: Box<HasDirectory>,
+    /// Whether files can be kept in a directory.
+    pub keeps_files: Box<KeepsFiles>,
     /// Seconds since 1970.
     pub now: i64,
     /// How many files the process may have open at once, if that is known.
@@ -43,11 +49,25 @@ impl Surroundings {
             environment: Box::new(|name| std::env::var(name).ok()),
             read_file: Box::new(|path| std::fs::read(path)),
             has_directory: Box::new(|path| path.is_dir()),
+            keeps_files: Box::new(keeps_files),
             now: i64::try_from(now).unwrap_or(i64::MAX),
             // The program raises its soft limit to the hard one when it starts.
             open_files: rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum,
         }
     }
+}
+
+/// Nothing is made or written: a check leaves no trace.
+fn keeps_files(path: &Path) -> io::Result<()> {
+    let there = |path: &Path| if path.as_os_str().is_empty() { Path::new(".").to_owned() } else { path.to_owned() };
+    let folder = match there(path).metadata() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => path.parent().map_or_else(|| path.into(), there),
+        Ok(_) | Err(_) => there(path),
+    };
+    if !folder.metadata()?.is_dir() {
+        return Err(io::ErrorKind::NotADirectory.into());
+    }
+    rustix::fs::access(&folder, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK).map_err(Into::into)
 }
 
 /// Reads and checks a file.

@@ -48,6 +48,17 @@ impl<'a> Files<'a> {
         joined
     }
 
+    /// A directory for files of ours, which may be one that is still to be made.
+    pub(super) fn kept_in(&self, path: &Marked<FilePath>, problems: &mut Problems) -> PathBuf {
+        let joined = self.joined(path);
+        if let Err(error) = (self.around.keeps_files)(&joined) {
+            let what = format!("no files can be kept in `{}`: {error}", joined.display());
+            let help = "name a folder that this user may write to; it is made if only its last part is missing";
+            problems.error(&path.at, what, help);
+        }
+        joined
+    }
+
     /// A certificate and its key.
     pub(super) fn certificate(
         &self,

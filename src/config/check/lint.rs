@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 
+use super::cache::unused_store;
 use crate::config::file::{self, File, Marked};
 use crate::config::problem::{Problems, Spot};
 use crate::config::surroundings::Surroundings;
@@ -21,6 +22,7 @@ pub(super) fn lint(file: &File, config: &Config, around: &Surroundings, problems
     too_few_files(file, config, around, problems);
     fast_interval_that_is_slow(file, problems);
     checks_that_use_up_quotas(file, problems);
+    unused_store(file, config, problems);
 }
 
 /// Two routes with the same conditions: the second never gets a request.

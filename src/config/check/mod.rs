@@ -3,6 +3,7 @@
 //! A problem of shape does not keep the rest from being checked; what only follows from another problem is not told.
 //! Nothing outside is asked for but through [`Surroundings`].
 
+mod cache;
 mod discover;
 mod files;
 mod limits;
@@ -93,6 +94,7 @@ impl Check<'_> {
             listeners: self.listeners(&file.listeners),
             upstreams: self.upstreams(&file.upstreams),
             routes: self.routes(file),
+            cache: self.cache_store(&file.cache),
             admin: self.admin(&file.admin, &file.listeners),
             log: self.log(&file.log),
         };

@@ -58,6 +58,7 @@ impl Check<'_> {
         if let (Some(rewrite), true) = (given(&route.rewrite), route.upstream.is_none()) {
             self.problems.error(&rewrite.at, "nothing is sent on that could be rewritten", "leave `rewrite` out");
         }
+        let exposes = |what| route.expose.iter().any(|exposed| exposed.value == what);
         Route {
             name,
             matches: self.matches(&route.r#match, known.file),
@@ -66,12 +67,14 @@ impl Check<'_> {
             timeout: route.timeout.0,
             priority: self.priority(route),
             retry: self.retry(route, &known.file.server.retry_buffers),
+            cache: self.caching(route),
             body_limit: route.body_limit.0,
             request_headers: self.edits(&route.headers.request),
             response_headers: self.edits(&route.headers.response),
             expose: Expose {
-                backend: route.expose.iter().any(|exposed| exposed.value == file::Exposed::Backend),
-                timing: route.expose.iter().any(|exposed| exposed.value == file::Exposed::Timing),
+                backend: exposes(file::Exposed::Backend),
+                cache: exposes(file::Exposed::Cache),
+                timing: exposes(file::Exposed::Timing),
             },
         }
     }
@@ -101,7 +104,8 @@ impl Check<'_> {
         }
     }
 
-    fn spoken(&self, route: &Marked<file::Route>, key: &str) -> bool {
+    /// Whether something was said about this key of a route.
+    pub(super) fn spoken(&self, route: &Marked<file::Route>, key: &str) -> bool {
         self.problems.speak_of(&format!("{}.{key}", route.at.key))
     }
 

@@ -4,6 +4,7 @@
 //! follow from that. Whatever is in a [`File`] has the right shape; whether it makes sense is `check`'s question.
 
 mod backend;
+mod cache;
 mod decode;
 mod discover;
 mod leaves;
@@ -20,6 +21,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 pub(crate) use backend::{Backend, BackendSection, BackendUrl, dns_name};
+pub(crate) use cache::{CacheKey, CacheStore, Caching, Query};
 pub(crate) use decode::{Decode, Map, Marked};
 pub(crate) use discover::Discover;
 pub(crate) use leaves::{FilePath, JsonLines, PathOr, SecretText, Share, Size, Threads, Timeout};
@@ -42,12 +44,14 @@ section! {
         upstreams: Map<Upstream> = "{}",
         /// Which request goes where. The most specific match wins, whatever the order.
         routes: Vec<Marked<Route>> = "[]",
+        /// The store that routes with `cache` share.
+        cache: CacheStore = "{}",
         /// Where `/healthz` and `/readyz` are served.
         admin: Admin = "{}",
         /// What is logged, and where.
         log: Log = "{}",
     }
-    later { keys, cache }
+    later { keys }
 }
 
 section! {

@@ -4,6 +4,7 @@ use http::{HeaderName, HeaderValue, Method};
 use serde_json::{Value as Json, json};
 
 use super::backend::dns_name;
+use super::cache::Caching;
 use super::decode::{Decode, Map, Marked, refuse, scalar};
 use super::leaves::{Size, Timeout};
 use super::limits::Priority;
@@ -34,14 +35,17 @@ section! {
         priority: Priority = "0",
         /// When a request is tried again, and how often. `none`: only when no connection could be made.
         retry: Option<Retry> = "{}",
+        /// Which responses are stored, and served again without a backend. `{}` goes by what the origin says.
+        cache: Option<Caching> = "null",
         /// The largest request body.
         body_limit: Size = "10MiB",
         /// Changes to header fields.
         headers: HeaderChanges = "{}",
-        /// What the client is told about the inside: `backend` is X-Backend-Server, `timing` is Server-Timing.
+        /// What the client is told about the inside: `backend` is X-Backend-Server, `cache` is Cache-Status,
+        /// `timing` is Server-Timing.
         expose: Vec<Marked<Exposed>> = "[]",
     }
-    later { cache, compress, allow, deny, auth, rate_limits, cors, errors }
+    later { compress, allow, deny, auth, rate_limits, cors, errors }
 }
 
 section! {
@@ -134,25 +138,24 @@ impl Statuses {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exposed {
     Backend,
+    Cache,
     Timing,
 }
 
 impl Decode for Exposed {
     fn decode(node: &Node, at: &Spot, problems: &mut Problems) -> Option<Self> {
-        let (wanted, help) = ("`backend` or `timing`", "nothing is exposed unless it is in this list");
+        const WORDS: [&str; 3] = ["backend", "cache", "timing"];
+        let (wanted, help) = ("`backend`, `cache` or `timing`", "nothing is exposed unless it is in this list");
         match scalar(node, at, wanted, help, problems)?.text.as_str() {
             "backend" => Some(Self::Backend),
             "timing" => Some(Self::Timing),
-            "cache" => {
-                problems.error(at, "`cache` is not supported yet", "leave it out");
-                None
-            }
-            word => refuse(node, at, wanted, &suggest(word, "values", ["backend", "timing"]), problems),
+            "cache" => Some(Self::Cache),
+            word => refuse(node, at, wanted, &suggest(word, "values", WORDS), problems),
         }
     }
 
     fn schema() -> Json {
-        json!({ "enum": ["backend", "timing"] })
+        json!({ "enum": ["backend", "cache", "timing"] })
     }
 }
 
