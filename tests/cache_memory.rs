@@ -13,7 +13,7 @@ const MIB: u64 = 1 << 20;
 const SIZE: u64 = 8 * MIB;
 
 /// So many different objects, by so many clients at once.
-const OBJECTS: usize = 3000;
+const OBJECTS: usize = 2000;
 const CLIENTS: usize = 8;
 
 /// Every so many, a client leaves after the first bytes of the answer.
