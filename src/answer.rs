@@ -57,6 +57,8 @@ pub enum Refusal {
         /// The same.
         retry_after: u32,
     },
+    /// The client would have only what is stored (RFC 9111, section 5.2.1.7).
+    OnlyIfCached,
     /// No backend accepted the connection.
     ConnectRefused,
     /// No backend accepted the connection in time.
@@ -231,6 +233,7 @@ impl Refusal {
             Self::QueueFull { .. }   => facts(503, "queue_full", "the service has too much to do at the moment", "connection_limit_reached", Backend),
             Self::QuotaUsedUp { .. } => facts(503, "quota_used_up", "the service asks for some patience", "destination_unavailable", Quota),
             Self::QueueTimeout { .. } => facts(503, "queue_timeout", "the service has too much to do at the moment", "connection_limit_reached", Backend),
+            Self::OnlyIfCached       => facts(504, "only_if_cached", "nothing is stored that could be served", "http_request_denied", Client),
             Self::ConnectRefused     => facts(502, "connect_refused", "the service could not be reached", "connection_refused", Network),
             Self::ConnectTimeout     => facts(504, "connect_timeout", "the service could not be reached in time", "connection_timeout", Network),
             Self::BackendTls         => facts(502, "backend_tls", "the service could not be reached", "tls_protocol_error", Backend),

@@ -12,7 +12,7 @@ use serde_json::Value;
 use support::backend::chunked_response;
 use support::{Backend, Client, Lb, Portcullis, wait_until};
 
-const FIELDS: [&str; 19] = [
+const FIELDS: [&str; 20] = [
     "time",
     "id",
     "client",
@@ -31,6 +31,7 @@ const FIELDS: [&str; 19] = [
     "connect_ms",
     "protocol",
     "tls",
+    "cache",
     "reason",
 ];
 
@@ -56,7 +57,7 @@ async fn the_fields_stand_in_the_documented_order() {
         let places = FIELDS.iter().map(|field| line.find(&format!("\"{field}\":")));
         let places = places.collect::<Option<Vec<_>>>().unwrap_or_else(|| panic!("a field is missing: {line}"));
         assert!(places.is_sorted(), "{line}");
-        assert_eq!(serde_json::from_str::<Value>(&line).unwrap().as_object().unwrap().len(), 19, "{line}");
+        assert_eq!(serde_json::from_str::<Value>(&line).unwrap().as_object().unwrap().len(), FIELDS.len(), "{line}");
     }
 }
 
@@ -81,6 +82,7 @@ async fn a_line_says_what_happened() {
         ("bytes_out", Value::from(7)),
         ("protocol", "HTTP/1.1".into()),
         ("tls", Value::Null),
+        ("cache", Value::Null),
         ("reason", "ok".into()),
     ];
     for (field, value) in expected {

@@ -1,5 +1,14 @@
-//! Do we know the answer? What may be answered from memory, and for how long.
+//! Do we know the answer? Which responses may be kept, for whom, and for how long; and where they are kept.
 //!
-//! [`rules`] says what HTTP allows. It holds nothing and reads no clock.
+//! `rules` are RFC 9111 as pure functions: they hold nothing and read no clock. `store` is the memory that answers are
+//! kept in, and `storage` lends it to Pingora's cache, whose state machine the corridor drives.
 
+pub mod key;
 pub mod rules;
+mod shared;
+pub mod storage;
+pub mod store;
+
+pub use key::Key;
+pub use shared::Cache;
+pub use store::Store;

@@ -200,6 +200,10 @@ impl Exchange {
             // What has been read since the decision may have been too much to be kept.
             return self.is_replayable(session);
         }
+        if let Some(status) = self.gives_way_to_stale() {
+            self.end_attempt(again::status_label(status));
+            return false;
+        }
         if self.only_the_upload_broke_off(error) {
             self.end_attempt(answer::Ended::Complete.label());
             return false;

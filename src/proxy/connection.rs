@@ -26,6 +26,17 @@ pub(crate) fn current() -> Option<(Arc<Connection>, Arc<Watch>)> {
     SERVING.try_with(Clone::clone).ok()
 }
 
+/// Says whether the client of the exchange that this task serves reads its answer from the store while it is written
+/// there.
+pub(super) fn stream_from_the_store(streams: bool) {
+    let _ = SERVING.try_with(|(_, watch)| watch.set_streams(streams));
+}
+
+/// Whether it does.
+pub(crate) fn streams_from_the_store() -> bool {
+    SERVING.try_with(|(_, watch)| watch.streams()).unwrap_or(false)
+}
+
 /// Runs an exchange, so that [`current`] finds its connection and its watch.
 pub(super) fn scope<F: Future>(
     connection: Arc<Connection>,
@@ -106,6 +117,12 @@ impl Connection {
     /// written for Pingora's own answer to a malformed head, and puts ours in its place.
     pub fn begin_exchange(&self) -> Exchanging {
         self.turn.answered_by_hooks.store(true, Relaxed);
+        self.in_flight.count.fetch_add(1, Relaxed);
+        Exchanging(self.in_flight.clone())
+    }
+
+    /// Counts an exchange that no client waits for, and that this connection does not carry.
+    pub(super) fn begin_background(&self) -> Exchanging {
         self.in_flight.count.fetch_add(1, Relaxed);
         Exchanging(self.in_flight.clone())
     }

@@ -8,6 +8,7 @@ use http::{HeaderValue, Method, StatusCode};
 
 use super::again::Retries;
 use super::authority::Authority;
+use super::cached::Cached;
 use super::client::Sender;
 use super::connection::{self, Connection, Exchanging};
 use super::replay::Place;
@@ -24,7 +25,7 @@ pub struct Exchange {
     pub(super) snapshot: Arc<Snapshot>,
     pub(super) connection: Option<Arc<Connection>>,
     /// Counted in flight until the exchange is dropped.
-    _in_flight: Option<Exchanging>,
+    pub(super) _in_flight: Option<Exchanging>,
     pub(super) watch: Arc<Watch>,
     pub(super) began: Instant,
     /// As it came in; filters may change the head later.
@@ -51,6 +52,10 @@ pub struct Exchange {
     /// Where the client's own session is, while another stands in for it.
     pub(super) place: Option<Arc<Place>>,
     pub(super) refusal: Option<Refusal>,
+    /// What the cache knows of it, where its route has one.
+    pub(super) cached: Option<Box<Cached>>,
+    /// No client waits for it: it fetches anew what is stale.
+    pub(super) in_background: bool,
     pub(super) connect: Option<Duration>,
     pub(super) first_byte: Option<Duration>,
 }
@@ -157,6 +162,8 @@ impl Exchange {
             retries: Retries::default(),
             place: None,
             refusal: None,
+            cached: None,
+            in_background: false,
             connect: None,
             first_byte: None,
         }

@@ -7,6 +7,7 @@ mod again;
 mod arrive;
 mod attempt;
 mod authority;
+mod cached;
 mod cause;
 mod client;
 pub mod connection;
@@ -38,17 +39,22 @@ use pingora::connectors::http::Connector;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::protocols::Digest;
-use pingora::proxy::{FailToProxy, ProxyHttp, Session};
+use pingora::proxy::{FailToProxy, ProxyHttp, RangeType, Session};
 use pingora::server::configuration::ServerConf;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, Result};
+use pingora_cache::key::HashBinary;
+use pingora_cache::{CacheKey, CacheMeta, ForcedFreshness, HitHandler, RespCacheable};
 use tokio::sync::watch::Receiver;
 
-use crate::answer::Ended;
+use crate::answer::{Ended, Refusal};
+use crate::cache::{Cache, rules};
 use crate::filter::Answer;
 use crate::observe::access_log::AccessLog;
 use crate::retry::Account;
 
+use self::cached::Refreshes;
+pub(crate) use self::connection::streams_from_the_store;
 pub use self::exchange::Exchange;
 pub use self::snapshot::{ListenerPlan, Plan, Snapshot, Upstreams};
 pub(crate) use self::timer::Timer;
@@ -66,6 +72,10 @@ pub struct Gateway {
     kept: Arc<Account>,
     /// Makes the connections of requests that are hedged.
     connector: Arc<Connector>,
+    /// What is answered without a backend.
+    cache: &'static Cache,
+    /// Who fetches anew what is served stale.
+    refreshes: Refreshes,
 }
 
 impl Gateway {
@@ -75,9 +85,10 @@ impl Gateway {
         access_log: AccessLog,
         closing: Receiver<bool>,
         conf: &ServerConf,
+        cache: &'static Cache,
     ) -> Self {
         let connector = Arc::new(Connector::new(Some(ConnectorOptions::from_server_conf(conf))));
-        Self { snapshot, access_log, closing, kept: Arc::default(), connector }
+        Self { snapshot, access_log, closing, kept: Arc::default(), connector, cache, refreshes: Refreshes::default() }
     }
 
     /// Says `Connection: close` where a client would otherwise send its next request to nobody (RFC 9112, section 9.6).
@@ -101,6 +112,7 @@ impl ProxyHttp for Gateway {
     fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
 
     async fn early_request_filter(&self, session: &mut Session, exchange: &mut Self::CTX) -> Result<()> {
+        self.adopt(session, exchange);
         exchange.set_limits(session);
         exchange.meet(session.req_header());
         Ok(())
@@ -114,11 +126,70 @@ impl ProxyHttp for Gateway {
         };
         match answer {
             ControlFlow::Continue(()) => {
+                self.read_key_body(session, exchange).await?;
                 exchange.remember_body(session, &self.kept);
-                self.hedge(session, exchange).await
+                Ok(false)
             }
             ControlFlow::Break(answer) => reply::answer(session, exchange, answer).await.map(|()| true),
         }
+    }
+
+    fn request_cache_filter(&self, session: &mut Session, exchange: &mut Self::CTX) -> Result<()> {
+        exchange.begin_caching(session, self.cache);
+        Ok(())
+    }
+
+    fn cache_key_callback(&self, session: &Session, exchange: &mut Self::CTX) -> Result<CacheKey> {
+        exchange.cache_key(session.req_header())
+    }
+
+    async fn cache_hit_filter(
+        &self,
+        _session: &mut Session,
+        meta: &CacheMeta,
+        hit: &mut HitHandler,
+        _is_fresh: bool,
+        exchange: &mut Self::CTX,
+    ) -> Result<Option<ForcedFreshness>> {
+        Ok(exchange.weigh(meta, &**hit))
+    }
+
+    fn cache_vary_filter(
+        &self,
+        meta: &CacheMeta,
+        exchange: &mut Self::CTX,
+        head: &RequestHeader,
+    ) -> Option<HashBinary> {
+        exchange.variance(meta.headers(), head).map(u128::to_be_bytes)
+    }
+
+    fn cache_not_modified_filter(
+        &self,
+        session: &Session,
+        head: &ResponseHeader,
+        _exchange: &mut Self::CTX,
+    ) -> Result<bool> {
+        let request = session.req_header();
+        Ok(rules::not_modified(&request.headers, &request.method, head.status, &head.headers))
+    }
+
+    fn range_header_filter(
+        &self,
+        session: &mut Session,
+        head: &mut ResponseHeader,
+        exchange: &mut Self::CTX,
+    ) -> RangeType {
+        exchange.range(session, head)
+    }
+
+    async fn proxy_upstream_filter(&self, session: &mut Session, exchange: &mut Self::CTX) -> Result<bool> {
+        if exchange.wants_only_what_is_stored() {
+            reply::refuse(session, exchange, Refusal::OnlyIfCached).await?;
+            return Ok(false);
+        }
+        // What fills the store must come by the way on which it is stored.
+        let answered = !session.cache.enabled() && self.hedge(session, exchange).await?;
+        Ok(!answered)
     }
 
     async fn upstream_peer(&self, session: &mut Session, exchange: &mut Self::CTX) -> Result<Box<HttpPeer>> {
@@ -157,6 +228,7 @@ impl ProxyHttp for Gateway {
         head: &mut RequestHeader,
         exchange: &mut Self::CTX,
     ) -> Result<()> {
+        exchange.note_asking();
         let connection = exchange.connection.as_deref();
         forward::request(head, session.req_header(), (&exchange.request, exchange.sender), connection);
         exchange.edit(head)
@@ -180,16 +252,34 @@ impl ProxyHttp for Gateway {
     ) -> Result<()> {
         inspect::response(head, session.as_downstream().is_upgrade_req())?;
         exchange.answered(head);
-        exchange.pass_on(session, head, &self.kept)
+        exchange.pass_on(session, head, &self.kept)?;
+        exchange.learn_for_the_store(session, head)
+    }
+
+    fn response_cache_filter(
+        &self,
+        session: &Session,
+        head: &ResponseHeader,
+        exchange: &mut Self::CTX,
+    ) -> Result<RespCacheable> {
+        exchange.judge(session, head)
+    }
+
+    fn should_serve_stale(&self, session: &mut Session, exchange: &mut Self::CTX, error: Option<&Error>) -> bool {
+        match error {
+            None => self.refreshes(session, exchange),
+            Some(error) => exchange.takes_stale_for(error),
+        }
     }
 
     fn upstream_response_body_filter(
         &self,
-        _session: &mut Session,
-        _body: &mut Option<Bytes>,
+        session: &mut Session,
+        body: &mut Option<Bytes>,
         end_of_stream: bool,
         exchange: &mut Self::CTX,
     ) -> Result<Option<Duration>> {
+        exchange.watch_the_size(session, body.as_ref().map_or(0, Bytes::len));
         if end_of_stream {
             exchange.response_ended()?;
         } else {
@@ -228,7 +318,7 @@ impl ProxyHttp for Gateway {
         if session.req_header().version < http::Version::HTTP_11 {
             exchange.end_with_the_connection(session, head);
         }
-        reply::expose(head, exchange)?;
+        reply::expose(session, head, exchange)?;
         exchange.remember_session(head)?;
         if let Some(plan) = &exchange.plan {
             plan.filters.on_response(head);
@@ -258,7 +348,7 @@ impl ProxyHttp for Gateway {
 
     async fn logging(&self, session: &mut Session, error: Option<&Error>, exchange: &mut Self::CTX) {
         exchange.forget_body(session);
-        if self.access_log.is_on() {
+        if self.access_log.is_on() && !exchange.in_background {
             let ended = record::ending(exchange, error);
             exchange.end_attempt(ended.label());
             self.access_log.record(record::entry(session, exchange, ended));

@@ -163,8 +163,12 @@ async fn write(session: &mut Session, mut head: ResponseHeader, body: Bytes) -> 
 }
 
 /// Tells the client what its route exposes of the inside.
-pub(super) fn expose(head: &mut ResponseHeader, exchange: &Exchange) -> Result<()> {
-    let (Some(plan), Some(attempt)) = (&exchange.plan, &exchange.attempt) else { return Ok(()) };
+pub(super) fn expose(session: &Session, head: &mut ResponseHeader, exchange: &Exchange) -> Result<()> {
+    let Some(plan) = &exchange.plan else { return Ok(()) };
+    if plan.expose.cache {
+        exchange.expose_cache(session, head)?;
+    }
+    let Some(attempt) = &exchange.attempt else { return Ok(()) };
     if plan.expose.backend {
         head.insert_header("x-backend-server", &*attempt.pick.backend().name)?;
     }

@@ -56,6 +56,8 @@ pub struct Plan {
     pub expose: Expose,
     /// What consistent hashing looks at.
     pub hash_key: Option<HashKey>,
+    /// What is answered from the store.
+    pub cache: Option<Arc<config::Caching>>,
     /// How clients come back to the backend that they have been with.
     pub sticky: Option<Arc<Sticky>>,
 }
@@ -127,6 +129,7 @@ impl Plan {
             retry: route.retry.clone(),
             hedge: route.retry.hedge.map(|after| Delay::new(after, Instant::now())),
             expose: route.expose,
+            cache: route.cache.clone(),
             hash_key,
         }
     }

@@ -7,7 +7,7 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Context;
 use std::time::{Duration, Instant as StdInstant};
@@ -20,6 +20,9 @@ use crate::answer::Refusal;
 use crate::upstream::dial::Line;
 
 const NEVER: u64 = u64::MAX;
+
+/// How often the deadline of an exchange in the background is looked at: nobody waits for it.
+const IN_BACKGROUND: Duration = Duration::from_millis(100);
 
 /// What an attempt is late with, and what the client is then told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +76,8 @@ pub(crate) struct Watch {
     /// The [`Late`] that has happened, plus 1.
     happened: AtomicU8,
     line: Mutex<Option<Line>>,
+    /// The client reads the answer from the store while it is written there.
+    streams: AtomicBool,
 }
 
 impl Watch {
@@ -86,7 +91,32 @@ impl Watch {
             stands_for: AtomicU8::new(0),
             happened: AtomicU8::new(0),
             line: Mutex::new(None),
+            streams: AtomicBool::new(false),
         })
+    }
+
+    /// One for an exchange that no client waits for, with a task to keep its time.
+    pub(super) fn in_background(connection: &Connection) -> Arc<Self> {
+        let watch = Self::new(connection.opened);
+        let exchange = Arc::downgrade(&watch);
+        tokio::spawn(async move {
+            while let Some(watch) = exchange.upgrade() {
+                if watch.deadline().is_some_and(|deadline| deadline <= Instant::now()) {
+                    watch.fire();
+                }
+                drop(watch);
+                tokio::time::sleep(IN_BACKGROUND).await;
+            }
+        });
+        watch
+    }
+
+    pub(super) fn set_streams(&self, streams: bool) {
+        self.streams.store(streams, Relaxed);
+    }
+
+    pub(super) fn streams(&self) -> bool {
+        self.streams.load(Relaxed)
     }
 
     /// The connection to cut from now on.

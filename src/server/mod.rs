@@ -32,10 +32,11 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use crate::cache::Cache;
 use crate::config::{Address, Config, Secret};
 use crate::observe::access_log::AccessLog;
 use crate::observe::dashboard;
-use crate::proxy::{Gateway, Snapshot, Upstreams};
+use crate::proxy::{Gateway, Snapshot, Upstreams, streams_from_the_store};
 use crate::upstream::{Tallies, Upstream};
 
 use self::connection::InFlight;
@@ -78,6 +79,8 @@ struct Inner {
     snapshot: Arc<ArcSwap<Snapshot>>,
     /// What is left of upstreams that are not in the configuration any more.
     gone: Mutex<Gone>,
+    /// What is answered without a backend.
+    cache: &'static Cache,
     /// Where backends are discovered.
     followers: Mutex<Followers>,
     /// Told when somebody has come or gone.
@@ -115,7 +118,8 @@ impl FrontDoor {
         let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::new(&config, upstreams)));
         let closing = watch::Sender::new(false);
         let conf = Arc::new(pingora_conf(&config));
-        let gateway = Gateway::new(snapshot.clone(), access_log.clone(), closing.subscribe(), &conf);
+        let cache = Cache::new(&config.cache, streams_from_the_store);
+        let gateway = Gateway::new(snapshot.clone(), access_log.clone(), closing.subscribe(), &conf, cache);
         let proxy = Arc::new(http_proxy(&conf, gateway));
         let refused = Refused::default();
         let shared = Shared {
@@ -130,6 +134,7 @@ impl FrontDoor {
             own_secret,
             snapshot,
             gone: Mutex::default(),
+            cache,
             followers: Mutex::new(followers),
             members_changed,
             fronts,

@@ -42,6 +42,7 @@ impl Inner {
         self.remember_gone(gone);
         self.snapshot.store(Arc::new(Snapshot::new(&config, upstreams)));
         *self.followers() = followers;
+        self.cache.resize(&config.cache);
         for (front, state) in tls {
             front.replace_tls(state);
         }
@@ -102,6 +103,9 @@ fn keep_what_is_fixed(mut config: Config, old: &Config) -> Result<(Config, Vec<S
     }
     if keep(config.admin != old.admin, "admin.address") {
         config.admin.clone_from(&old.admin);
+    }
+    if keep(config.cache.disk != old.cache.disk, "cache.disk") {
+        config.cache.disk.clone_from(&old.cache.disk);
     }
     if keep(config.log.access != old.log.access, "log.access") {
         config.log.access.clone_from(&old.log.access);

@@ -76,3 +76,141 @@ fn only_date(fields: &HeaderMap, name: &HeaderName) -> Option<SystemTime> {
     let line = lines.next().filter(|_| lines.next().is_none())?;
     date::parse(trim(line.as_bytes()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::rules::samples::head;
+
+    const EARLY: &str = "Sun, 06 Nov 1994 08:49:36 GMT";
+    const THEN: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
+    const LATE: &str = "Sun, 06 Nov 1994 08:49:38 GMT";
+
+    #[track_caller]
+    fn check(request: &[(&str, &str)], stored: &[(&str, &str)], expected: bool) {
+        let answer = not_modified(&head(request), &Method::GET, StatusCode::OK, &head(stored));
+        assert_eq!(answer, expected, "{request:?} {stored:?}");
+    }
+
+    #[test]
+    fn a_tag_is_compared_weakly_as_rfc_9110_section_13_1_2_says() {
+        for (asked, stored, expected) in [
+            ("\"a\"", "\"a\"", true),
+            ("W/\"a\"", "\"a\"", true),
+            ("\"a\"", "W/\"a\"", true),
+            ("W/\"a\"", "W/\"a\"", true),
+            ("\"b\"", "\"a\"", false),
+            ("\"A\"", "\"a\"", false),
+            ("w/\"a\"", "\"a\"", false),
+            ("\"x\", \"a\", \"y\"", "\"a\"", true),
+            ("\"x\",\"y\" , W/\"a\"", "\"a\"", true),
+            ("\"x,\"a\",y\"", "\"a\"", false),
+            ("\"x, y\"", "\"x, y\"", true),
+            ("\"x\\\", \"a\"", "\"a\"", true),
+            ("a", "a", true),
+            ("a", "\"a\"", false),
+            ("", "", false),
+            (",", "", false),
+            ("W/", "", false),
+            ("*", "\"a\"", true),
+            ("*, \"b\"", "\"a\"", false),
+            ("\"*\"", "\"a\"", false),
+        ] {
+            check(&[("if-none-match", asked)], &[("etag", stored)], expected);
+        }
+    }
+
+    #[test]
+    fn tags_on_several_lines_are_one_list() {
+        check(&[("if-none-match", "\"x\""), ("if-none-match", "\"a\"")], &[("etag", "\"a\"")], true);
+    }
+
+    #[test]
+    fn a_star_is_for_all_that_is_stored() {
+        check(&[("if-none-match", "*")], &[], true);
+        check(&[("if-none-match", "\"a\"")], &[], false);
+    }
+
+    #[test]
+    fn a_tag_decides_alone_as_rfc_9110_section_13_2_2_says() {
+        let stored = [("etag", "\"a\""), ("last-modified", THEN)];
+        check(&[("if-none-match", "\"a\""), ("if-modified-since", EARLY)], &stored, true);
+        check(&[("if-none-match", "\"b\""), ("if-modified-since", LATE)], &stored, false);
+    }
+
+    #[test]
+    fn a_date_that_is_no_earlier_than_the_change_is_enough_as_rfc_9110_section_13_1_3_says() {
+        for (since, expected) in [
+            (EARLY, false),
+            (THEN, true),
+            (LATE, true),
+            ("Sunday, 06-Nov-94 08:49:37 GMT", true),
+            ("Sun Nov  6 08:49:37 1994", true),
+            ("0", false),
+            ("tomorrow", false),
+            ("Sun, 06 Nov 2094 08:49:37 CET", false),
+        ] {
+            check(&[("if-modified-since", since)], &[("last-modified", THEN)], expected);
+        }
+        check(&[("if-modified-since", LATE), ("if-modified-since", LATE)], &[("last-modified", THEN)], false);
+        check(&[("if-modified-since", LATE)], &[("last-modified", "0"), ("date", THEN)], false);
+    }
+
+    #[test]
+    fn date_stands_in_for_last_modified_as_rfc_9111_section_4_3_2_says() {
+        check(&[("if-modified-since", THEN)], &[("date", THEN)], true);
+        check(&[("if-modified-since", EARLY)], &[("date", THEN)], false);
+        check(&[("if-modified-since", THEN)], &[], false);
+    }
+
+    #[test]
+    fn conditions_of_the_origin_are_left_to_it_as_rfc_9111_section_4_3_2_says() {
+        let stored = [("etag", "\"a\"")];
+        check(&[("if-match", "\"a\""), ("if-none-match", "\"a\"")], &stored, false);
+        check(&[("if-unmodified-since", THEN), ("if-none-match", "\"a\"")], &stored, false);
+    }
+
+    #[test]
+    fn only_what_would_be_a_2xx_for_get_or_head_becomes_a_304_as_rfc_9110_section_13_2_1_says() {
+        let (request, stored) = (head(&[("if-none-match", "\"a\"")]), head(&[("etag", "\"a\"")]));
+        let answer = |method, status| not_modified(&request, &method, status, &stored);
+        assert!(answer(Method::HEAD, StatusCode::OK));
+        assert!(answer(Method::GET, StatusCode::NON_AUTHORITATIVE_INFORMATION));
+        assert!(!answer(Method::POST, StatusCode::OK));
+        assert!(!answer(Method::GET, StatusCode::NOT_FOUND));
+        assert!(!answer(Method::GET, StatusCode::MOVED_PERMANENTLY));
+    }
+
+    #[track_caller]
+    fn check_range(lines: &[&str], stored: &[(&str, &str)], expected: bool) {
+        let request: Vec<_> = lines.iter().map(|line| ("if-range", *line)).collect();
+        assert_eq!(if_range_holds(&head(&request), &head(stored)), expected, "{lines:?} {stored:?}");
+    }
+
+    #[test]
+    fn if_range_is_compared_strongly_as_rfc_9110_section_13_1_5_says() {
+        let tag = [("etag", "\"a\"")];
+        check_range(&[], &tag, true);
+        check_range(&["\"a\""], &tag, true);
+        check_range(&["\"b\""], &tag, false);
+        check_range(&["W/\"a\""], &tag, false);
+        check_range(&["W/\"a\""], &[("etag", "W/\"a\"")], false);
+        check_range(&["\"a\""], &[("etag", "W/\"a\"")], false);
+        check_range(&["\"a\", \"b\""], &tag, false);
+        check_range(&["\"a\"", "\"a\""], &tag, false);
+        check_range(&["\"a\""], &[], false);
+        check_range(&["a"], &[("etag", "a")], false);
+        check_range(&[""], &tag, false);
+    }
+
+    #[test]
+    fn a_date_in_if_range_must_be_the_same_and_strong_as_rfc_9110_section_8_8_2_2_says() {
+        let stored = [("last-modified", THEN), ("date", LATE)];
+        check_range(&[THEN], &stored, true);
+        check_range(&[LATE], &stored, false);
+        check_range(&[EARLY], &stored, false);
+        check_range(&[THEN], &[("last-modified", THEN), ("date", THEN)], false);
+        check_range(&[THEN], &[("last-modified", THEN)], false);
+        check_range(&[THEN], &[("date", LATE)], false);
+    }
+}

@@ -116,6 +116,8 @@ mod tests {
         check("Sunday, 06-Nov-94 08:49:37 GMT", Some(EXAMPLE));
         check("Sun Nov  6 08:49:37 1994", Some(EXAMPLE));
         check("Wednesday, 01-Jan-20 00:00:00 GMT", Some(1_577_836_800));
+        check("Tuesday, 01-Jan-69 00:00:00 GMT", Some(3_124_224_000));
+        check("Thursday, 01-Jan-70 00:00:00 GMT", Some(0));
         check("Fri, 31 Dec 9999 23:59:59 GMT", Some(253_402_300_799));
         check("Sat, 29 Feb 2020 00:00:60 GMT", Some(1_582_934_460));
         check("Mon, 01 Jan 1900 00:00:00 GMT", Some(0));

@@ -7,7 +7,7 @@ pub(super) fn is_weak(tag: &[u8]) -> bool {
 
 /// The weak comparison: good enough for "you have it already".
 pub(super) fn is_like(one: &[u8], other: &[u8]) -> bool {
-    !one.is_empty() && opaque(one) == opaque(other)
+    !opaque(one).is_empty() && opaque(one) == opaque(other)
 }
 
 fn opaque(tag: &[u8]) -> &[u8] {

@@ -41,7 +41,7 @@ pub(super) fn assumed(caching: &Caching, method: &Method, fields: &HeaderMap, ti
     let may_guess = caching.heuristic && *method == Method::GET;
     let guessed = may_guess.then(|| guess(fields, times)).flatten();
     let guessed = guessed.map(|lifetime| Freshness { lifetime, guessed: true });
-    guessed.or_else(|| caching.ttl.map(|lifetime| Freshness { lifetime, guessed: false }))
+    guessed.or_else(|| caching.ttl.map(|ttl| Freshness { lifetime: ttl.min(LONGEST), guessed: false }))
 }
 
 /// Whether a lifetime may be assumed (RFC 9111, section 4.2.2).

@@ -106,3 +106,125 @@ fn without_dots(target: &str) -> String {
     }
     format!("/{}{query}", kept.join("/"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::rules::samples::head;
+    use proptest::prelude::*;
+
+    const HERE: Target<'_> = Target { scheme: "http", authority: "a.example:8080", path: "/b/c/d?q" };
+
+    fn after(method: &str, status: u16) -> Vec<String> {
+        invalidated(
+            &method.parse().unwrap(),
+            StatusCode::from_u16(status).unwrap(),
+            &HERE,
+            &head(&[("location", "/x")]),
+        )
+    }
+
+    #[test]
+    fn a_method_that_is_not_safe_invalidates_as_rfc_9111_section_4_4_says() {
+        for method in ["POST", "PUT", "DELETE", "PATCH", "M-SEARCH", "post", "FOO"] {
+            assert_eq!(after(method, 200), ["/b/c/d?q", "/x"], "{method}");
+        }
+        for method in ["GET", "HEAD", "OPTIONS", "TRACE"] {
+            assert_eq!(after(method, 200), [""; 0], "{method}");
+        }
+    }
+
+    #[test]
+    fn an_error_invalidates_nothing_as_rfc_9111_section_4_4_says() {
+        for status in [200, 201, 204, 299, 301, 303] {
+            assert_eq!(after("POST", status).len(), 2, "{status}");
+        }
+        for status in [100, 400, 404, 500, 503] {
+            assert_eq!(after("POST", status), [""; 0], "{status}");
+        }
+    }
+
+    #[track_caller]
+    fn check(reference: &str, expected: Option<&str>) {
+        assert_eq!(HERE.resolve(reference).as_deref(), expected, "{reference}");
+    }
+
+    #[test]
+    fn references_are_resolved_as_rfc_3986_section_5_4_says() {
+        for (reference, expected) in [
+            ("g", "/b/c/g"),
+            ("./g", "/b/c/g"),
+            ("g/", "/b/c/g/"),
+            ("/g", "/g"),
+            ("?y", "/b/c/d?y"),
+            ("g?y", "/b/c/g?y"),
+            ("#s", "/b/c/d?q"),
+            ("g?y#s", "/b/c/g?y"),
+            ("", "/b/c/d?q"),
+            (".", "/b/c/"),
+            ("..", "/b/"),
+            ("../", "/b/"),
+            ("../g", "/b/g"),
+            ("../..", "/"),
+            ("../../../g", "/g"),
+            ("/./g", "/g"),
+            ("/../g", "/g"),
+            ("g.", "/b/c/g."),
+            ("..g", "/b/c/..g"),
+            ("g/./h", "/b/c/g/h"),
+            ("g/../h", "/b/c/h"),
+            ("g?y/../x", "/b/c/g?y/../x"),
+        ] {
+            check(reference, Some(expected));
+        }
+    }
+
+    #[test]
+    fn only_the_same_origin_is_touched_as_rfc_9111_section_4_4_says() {
+        check("http://a.example:8080/x", Some("/x"));
+        check("HTTP://A.Example:8080/x?y#z", Some("/x?y"));
+        check("//a.example:8080/x", Some("/x"));
+        check("http://a.example:8080", Some("/"));
+        check("http://a.example:8080?y", Some("/?y"));
+        for other in [
+            "https://a.example:8080/x",
+            "http://a.example/x",
+            "http://b.example:8080/x",
+            "//b.example/x",
+            "http://u@a.example:8080/x",
+            "http://a.example:8080.b.example/x",
+            "http:x",
+            "http:/x",
+            "mailto:a@b",
+            "urn:x",
+        ] {
+            check(other, None);
+        }
+    }
+
+    #[test]
+    fn the_usual_port_need_not_be_said() {
+        for (scheme, own, named) in
+            [("http", "a", "http://a:80/"), ("https", "a:443", "https://a/"), ("http", "a", "//a:/")]
+        {
+            assert_eq!(Target { scheme, authority: own, path: "/p" }.resolve(named).as_deref(), Some("/"), "{named}");
+        }
+        assert_eq!(Target { scheme: "https", authority: "a", path: "/p" }.resolve("https://a:80/"), None);
+    }
+
+    #[test]
+    fn each_is_named_once_and_what_cannot_be_read_not_at_all() {
+        let paths = |fields: &[(&str, &str)]| invalidated(&Method::POST, StatusCode::OK, &HERE, &head(fields));
+        assert_eq!(paths(&[("location", "d?q"), ("content-location", "/x")]), ["/b/c/d?q", "/x"]);
+        assert_eq!(paths(&[("location", "/x"), ("content-location", "/x")]), ["/b/c/d?q", "/x"]);
+        assert_eq!(paths(&[("location", "/\u{e9}")]), ["/b/c/d?q"]);
+    }
+
+    proptest! {
+        #[test]
+        fn no_reference_makes_it_panic(reference in "\\PC{0,30}|[a-z:/?#.]{0,20}", path in "/[a-z/.?]{0,10}") {
+            let resolved = Target { path: &path, ..HERE }.resolve(&reference);
+            prop_assert!(resolved.is_none_or(|resolved| resolved.starts_with('/')));
+        }
+    }
+}

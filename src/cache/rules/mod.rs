@@ -24,3 +24,6 @@ pub use fields::{Cookies, confirms, merge, strip};
 pub use invalidated::{Target, invalidated};
 pub use judge::{Lifetime, NotStored, Terms, judge};
 pub use vary::{Vary, variance};
+
+#[cfg(test)]
+mod samples;

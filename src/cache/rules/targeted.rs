@@ -202,3 +202,125 @@ impl<'a> Reader<'a> {
         (*first == byte).then(|| self.0 = rest)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::rules::directives::{Reach, Source};
+    use crate::cache::rules::samples::head;
+    use proptest::prelude::*;
+    use std::time::Duration;
+
+    fn of(lines: &[&str]) -> Option<Directives> {
+        let fields: Vec<_> = lines.iter().map(|line| ("cdn-cache-control", *line)).collect();
+        directives(&head(&fields))
+    }
+
+    #[track_caller]
+    fn check_max_age(lines: &[&str], expected: Option<u64>) {
+        let max_age = of(lines).map(|directives| directives.max_age.unwrap());
+        assert_eq!(max_age, expected.map(Duration::from_secs), "{lines:?}");
+    }
+
+    #[test]
+    fn a_dictionary_is_read_as_rfc_9213_section_2_1_says() {
+        check_max_age(&["max-age=3600"], Some(3600));
+        check_max_age(&["foobar, max-age=3600"], Some(3600));
+        check_max_age(&["max-age=2147483648"], Some(1 << 31));
+        check_max_age(&["max-age=99999999999"], Some(1 << 31));
+        check_max_age(&["  max-age=1 \t,\t foo=(a \"b\" 1.5;x);y=:YWJj:  "], Some(1));
+        check_max_age(&["foo=bar/baz:qux", "max-age=1;foo=bar;baz, a=?1"], Some(1));
+        check_max_age(&["foo=\"max-age=5, \\\" \", max-age=1"], Some(1));
+        let all = of(&["no-store, no-cache, private, must-revalidate, public, stale-if-error=5"]).unwrap();
+        assert!(all.no_store && all.must_revalidate && all.public);
+        assert_eq!((all.no_cache, all.private), (Reach::Whole, Reach::Whole));
+        assert_eq!(all.stale_if_error, Some(Duration::from_secs(5)));
+    }
+
+    #[test]
+    fn of_a_key_that_comes_twice_the_last_counts_as_rfc_8941_section_4_2_2_says() {
+        check_max_age(&["max-age=1, max-age=3600"], Some(3600));
+        check_max_age(&["max-age=3600", "max-age=1"], Some(1));
+        assert!(!of(&["no-store, no-store=?0"]).unwrap().no_store);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_ignored_as_a_whole_as_rfc_9213_section_2_1_says() {
+        for line in [
+            "",
+            " ",
+            "max-age=10000, &&&&&",
+            "max-age=\"10000\"",
+            "max-age=10.5",
+            "max-age",
+            "max-age=a",
+            "max-age=?1",
+            "max-age =100",
+            "max-age= 100",
+            "MaX-aGe=3600",
+            "max-age=1,",
+            ",max-age=1",
+            "max-age=1,,a",
+            "max-age=1 a",
+            "max-age=1;",
+            "max-age=1;A",
+            "max-age=+1",
+            "max-age=",
+            "max-age=1000000000000000",
+            "max-age='1'",
+            "a=\"b",
+            "a=\"b\\c\"",
+            "a=:b",
+            "a=(b",
+            "a=(b\"c\")",
+            "a=?2",
+            "a=-",
+            "a=1.",
+            "a=1.2345",
+            "no-cache=5",
+            "private=(a)",
+            "s-maxage=x, max-age=1",
+            "stale-if-error=1.0, max-age=1",
+            "max-age=1\u{e9}",
+            "a=\"\u{e9}\"",
+        ] {
+            assert_eq!(of(&[line]), None, "{line}");
+        }
+        assert_eq!(directives(&head(&[("cache-control", "max-age=1")])), None);
+    }
+
+    #[test]
+    fn a_lifetime_below_zero_is_none() {
+        check_max_age(&["max-age=-1"], Some(0));
+    }
+
+    #[test]
+    fn no_cache_and_private_may_name_fields() {
+        let directives = of(&["no-cache=\"a, b\", private=set-cookie"]).unwrap();
+        assert_eq!(directives.no_cache.fields(), ["a", "b"]);
+        assert_eq!(directives.private.fields(), ["set-cookie"]);
+    }
+
+    #[test]
+    fn it_stands_above_cache_control_where_it_can_be_read() {
+        let source = |targeted| {
+            let fields = head(&[("cdn-cache-control", targeted), ("cache-control", "no-store")]);
+            let (directives, source) = Directives::governing(&fields);
+            (directives.no_store, source)
+        };
+        assert_eq!(source("max-age=1"), (false, Source::Targeted));
+        assert_eq!(source("max-age=1, &"), (true, Source::CacheControl));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(text in proptest::collection::vec(any::<u8>(), 0..60)) {
+            read(&text);
+        }
+
+        #[test]
+        fn nothing_that_looks_like_it_makes_it_panic(text in "([a-z]=?|[0-9]|[\"?:;,(). \\\\-]){0,24}") {
+            read(text.as_bytes());
+        }
+    }
+}

@@ -111,3 +111,132 @@ fn encoding(member: &[u8]) -> Vec<u8> {
     let is_full = |part: &[u8]| matches!(part, b"q=1" | b"q=1." | b"q=1.0" | b"q=1.00" | b"q=1.000");
     parts.filter(|part| !is_full(part)).collect::<Vec<_>>().join(&b';')
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::rules::samples::head;
+    use proptest::prelude::*;
+
+    fn of(lines: &[&str]) -> Vary {
+        let fields: Vec<_> = lines.iter().map(|line| ("vary", *line)).collect();
+        Vary::of(&head(&fields))
+    }
+
+    #[test]
+    fn a_star_anywhere_is_a_star_as_rfc_9111_section_4_1_says() {
+        for lines in
+            [&["*"][..], &["*, *"], &["*", "*"], &[", *"], &["", "*"], &["*, Foo"], &["Foo, *"], &["Foo", "Bar,*"]]
+        {
+            assert_eq!(of(lines), Vary::Star, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn names_are_one_sorted_list_over_all_lines() {
+        let names = |names: &[&str]| Vary::Fields(names.iter().map(|name| name.parse().unwrap()).collect());
+        assert_eq!(of(&["Foo, ,bar", "BAR,baz"]), names(&["bar", "baz", "foo"]));
+        assert_eq!(of(&[]), Vary::Nothing);
+        assert_eq!(of(&["", " , "]), Vary::Nothing);
+    }
+
+    #[test]
+    fn what_cannot_be_told_apart_is_a_star() {
+        assert_eq!(of(&["foo bar"]), Vary::Star);
+        assert_eq!(of(&["\"foo\""]), Vary::Star);
+        let many: Vec<_> = (0..=MOST_NAMES).map(|n| format!("a{n}")).collect();
+        assert_eq!(of(&[&many.join(",")]), Vary::Star);
+        assert_ne!(of(&[&many[1..].join(",")]), Vary::Star);
+    }
+
+    fn number(name: &'static str, lines: &[&str]) -> u128 {
+        let fields: Vec<_> = lines.iter().map(|line| (name, *line)).collect();
+        variance(&[HeaderName::from_static(name)], &head(&fields), 7)
+    }
+
+    #[track_caller]
+    fn check(name: &'static str, one: &[&str], other: &[&str], same: bool) {
+        assert_eq!(number(name, one) == number(name, other), same, "{name}: {one:?} {other:?}");
+    }
+
+    #[test]
+    fn lines_and_white_space_of_a_list_do_not_matter_as_rfc_9111_section_4_1_says() {
+        check("foo", &["1, 2"], &["1", "2"], true);
+        check("foo", &["1,2"], &["1 ,\t2 "], true);
+        check("foo", &["1, 2"], &["2, 1"], false);
+        check("foo", &["1, 2"], &["12"], false);
+        check("foo", &["a b"], &["ab"], false);
+        check("foo", &["A"], &["a"], false);
+        check("foo", &["\"a, b\""], &["\"a,b\""], false);
+    }
+
+    #[test]
+    fn an_absent_field_is_not_an_empty_one() {
+        check("foo", &[], &[""], false);
+        check("foo", &[], &[], true);
+        check("foo", &[], &["1"], false);
+    }
+
+    #[test]
+    fn what_is_no_list_is_compared_as_it_stands() {
+        check("cookie", &["a=1, b"], &["a=1,b"], false);
+        check("user-agent", &["x (a, b)"], &["x (a,b)"], false);
+        check("cookie", &["a=1"], &["a=1"], true);
+    }
+
+    #[test]
+    fn encodings_have_no_order_as_rfc_9110_section_12_5_3_says() {
+        check("accept-encoding", &["gzip, br"], &["BR;q=1.0 , gzip"], true);
+        check("accept-encoding", &["gzip, gzip"], &["gzip"], true);
+        check("accept-encoding", &["gzip"], &["gzip;q=0"], false);
+        check("accept-encoding", &["gzip; q=0.5"], &["gzip;q=0.5"], true);
+        check("accept-encoding", &["gzip"], &["br"], false);
+        check("accept-encoding", &[""], &[], false);
+    }
+
+    #[test]
+    fn languages_keep_their_order_and_lose_their_case() {
+        check("accept-language", &["en, de"], &[" eN ,   De"], true);
+        check("accept-language", &["en, de"], &["de, en"], false);
+        check("accept-language", &["en;q=1, de"], &["en,de"], true);
+        check("accept-language", &["en, de;q=0.1"], &["en, de"], false);
+    }
+
+    #[test]
+    fn values_of_two_fields_do_not_run_into_each_other() {
+        let names = [HeaderName::from_static("a"), HeaderName::from_static("b")];
+        let number = |fields: &[(&str, &str)]| variance(&names, &head(fields), 7);
+        assert_ne!(number(&[("a", "1"), ("b", "2")]), number(&[("a", "1, b, 2")]));
+        assert_ne!(number(&[("a", "1")]), number(&[("b", "1")]));
+        assert_ne!(number(&[("a", "1"), ("b", "")]), number(&[("a", ""), ("b", "1")]));
+        assert_eq!(number(&[("b", "2"), ("a", "1"), ("c", "3")]), number(&[("a", "1"), ("b", "2")]));
+    }
+
+    #[test]
+    fn another_seed_gives_another_number() {
+        let fields = head(&[("foo", "1")]);
+        let names = [HeaderName::from_static("foo")];
+        assert_ne!(variance(&names, &fields, 1), variance(&names, &fields, 2));
+    }
+
+    proptest! {
+        #[test]
+        fn only_the_same_members_have_the_same_number(one in "[ab, ]{0,6}", other in "[ab, ]{0,6}") {
+            let members = |text: &str| text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect::<Vec<_>>();
+            let same = members(&one) == members(&other);
+            prop_assert_eq!(number("foo", &[&one]) == number("foo", &[&other]), same);
+        }
+
+        #[test]
+        fn no_bytes_make_it_panic(line in proptest::collection::vec(any::<u8>(), 0..40)) {
+            for name in [VARY, ACCEPT_ENCODING, ACCEPT_LANGUAGE, COOKIE] {
+                let mut fields = HeaderMap::new();
+                if let Ok(value) = http::HeaderValue::from_bytes(&line) {
+                    fields.append(name.clone(), value);
+                }
+                Vary::of(&fields);
+                variance(&[name], &fields, 0);
+            }
+        }
+    }
+}

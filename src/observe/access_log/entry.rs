@@ -64,6 +64,8 @@ pub struct Entry {
     pub protocol: &'static str,
     /// The TLS version, as in `TLSv1.3`; none without TLS.
     pub tls: Option<&'static str>,
+    /// How the cache served it, where its route has one: `hit`, `miss`, or `miss:` with the reason why it was not stored.
+    pub cache: Option<Cow<'static, str>>,
     /// How it ended: `ok`, or the label of a refusal.
     pub reason: &'static str,
 }
@@ -114,6 +116,7 @@ impl Default for Entry {
             connect: None,
             protocol: "HTTP/1.1",
             tls: None,
+            cache: None,
             reason: "ok",
         }
     }

@@ -65,6 +65,7 @@ fn a_line_has_the_documented_fields_in_the_documented_order() {
         connect: None,
         protocol: "HTTP/2",
         tls: Some("TLSv1.3"),
+        cache: Some("miss:no_store".into()),
         reason: "ok",
     };
     let expected = concat!(
@@ -72,7 +73,7 @@ fn a_line_has_the_documented_fields_in_the_documented_order() {
         r#""path":"/a","route":"api","upstream":"app","backend":"b:2","#,
         r#""attempts":[{"backend":"b:1","outcome":"connect_refused","ms":0.25},{"backend":"b:2","outcome":"ok","ms":3.0,"no_retry":"not_idempotent"}],"#,
         r#""status":200,"bytes_in":1,"bytes_out":2,"total_ms":4.0,"first_byte_ms":3.5,"connect_ms":null,"#,
-        r#""protocol":"HTTP/2","tls":"TLSv1.3","reason":"ok"}"#,
+        r#""protocol":"HTTP/2","tls":"TLSv1.3","cache":"miss:no_store","reason":"ok"}"#,
     );
     assert_eq!(full.to_string(), expected);
 }

@@ -89,6 +89,7 @@ async fn open(hook: Hook) -> FrontDoor {
         hedge: None,
         expose: Expose::default(),
         hash_key: None,
+        cache: None,
         sticky: None,
     };
     let mut snapshot = Snapshot::new(&config, upstreams);

@@ -77,15 +77,15 @@ impl Directives {
     /// What the lines of Cache-Control say.
     pub fn of(fields: &HeaderMap) -> Self {
         let mut directives = Self::default();
+        let mut is_torn = false;
         for member in members(fields, &CACHE_CONTROL, Quotes::Escaped) {
-            let mut count = 0;
-            for word in words(member) {
+            for (before, word) in words(member).enumerate() {
                 directives.take(&word);
-                count += 1;
-                if count > 1 || word.argument == Argument::Broken {
-                    directives.distrust();
-                }
+                is_torn |= before > 0 || word.argument == Argument::Broken;
             }
+        }
+        if is_torn {
+            directives.distrust();
         }
         directives
     }
@@ -224,3 +224,6 @@ fn names(list: &[u8]) -> Option<Vec<HeaderName>> {
 fn least(slot: &mut Option<Duration>, number: Duration) {
     *slot = Some(slot.map_or(number, |known| known.min(number)));
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,7 @@ use http::header::{ETAG, LAST_MODIFIED, SET_COOKIE};
 use http::{HeaderMap, Method, StatusCode};
 
 use super::age::Times;
-use super::directives::{Directives, Reach, Source};
+use super::directives::{Directives, LONGEST, Reach, Source};
 use super::freshness::{self, Freshness};
 use super::vary::Vary;
 use crate::config::Caching;
@@ -35,7 +35,7 @@ pub struct Terms<'a> {
     pub answered_at: SystemTime,
 }
 
-/// How long a stored response may be used.
+/// How long a stored response may be used. None of these but the age is longer than 2^31 seconds, so that sums fit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lifetime {
     /// How old it was when it came.
@@ -57,7 +57,7 @@ pub struct Lifetime {
 pub enum NotStored {
     /// The method is none whose responses are stored here.
     Method,
-    /// The status is not final, or not understood though it must be.
+    /// The status is not final, or not understood though it must be, or is a failure that nobody has given a lifetime.
     Status,
     /// It is a part of something.
     Partial,
@@ -82,7 +82,7 @@ pub fn judge(terms: &Terms<'_>, status: StatusCode, fields: &HeaderMap) -> Resul
     let (directives, source) = Directives::governing(fields);
     match obstacle(terms, status, fields, &directives) {
         Some(reason) => Err(reason),
-        None => lifetime(terms, status, fields, (&directives, source)).ok_or(NotStored::NoFreshness),
+        None => lifetime(terms, status, fields, (&directives, source)),
     }
 }
 
@@ -145,7 +145,7 @@ fn lifetime(
     status: StatusCode,
     fields: &HeaderMap,
     (said, source): (&Directives, Source),
-) -> Option<Lifetime> {
+) -> Result<Lifetime, NotStored> {
     let times = Times { asked_at: terms.asked_at, answered_at: terms.answered_at };
     let freshness = match freshness::said(said, source, fields, &times) {
         Some(lifetime) => Freshness { lifetime, guessed: false },
@@ -153,10 +153,12 @@ fn lifetime(
             let assumed = freshness::assumed(terms.caching, terms.method, fields, &times);
             assumed.unwrap_or(Freshness { lifetime: Duration::ZERO, guessed: false })
         }
-        None => return None,
+        // A failure will have passed by the next time; a redirect without a lifetime will not have one then.
+        None if status.is_server_error() => return Err(NotStored::Status),
+        None => return Err(NotStored::NoFreshness),
     };
     let may_be_stale = said.may_be_stale();
-    let stale = |said: Option<Duration>, told| said.or(told).filter(|_| may_be_stale).unwrap_or_default();
+    let stale = |said: Option<Duration>, told| said.or(told).filter(|_| may_be_stale).unwrap_or_default().min(LONGEST);
     let lifetime = Lifetime {
         age: times.age(fields),
         fresh_for: if said.no_cache == Reach::Whole { Duration::ZERO } else { freshness.lifetime },
@@ -166,14 +168,17 @@ fn lifetime(
         guessed: freshness.guessed,
     };
     let can_be_revalidated = fields.contains_key(ETAG) || fields.contains_key(LAST_MODIFIED);
-    (lifetime.is_ever_used() || can_be_revalidated).then_some(lifetime)
+    if can_be_revalidated || lifetime.is_ever_used() { Ok(lifetime) } else { Err(NotStored::NoFreshness) }
 }
 
 impl Lifetime {
-    /// Whether it may be used without being asked for again. Not whether it still is fresh: one that came stale may be what
-    /// a request with `max-stale` takes.
+    /// Whether it may be used without being revalidated; be it stale, by a request with `max-stale`.
     fn is_ever_used(&self) -> bool {
         let zero = Duration::ZERO;
-        self.fresh_for > zero || self.stale_while_revalidate > zero || self.stale_if_error > zero
+        let has_time = self.fresh_for > zero || self.stale_while_revalidate > zero || self.stale_if_error > zero;
+        self.fresh_for > self.age || (self.may_be_stale && has_time)
     }
 }
+
+#[cfg(test)]
+mod tests;

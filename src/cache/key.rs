@@ -1,0 +1,143 @@
+//! Which requests are the same to the cache? The key of a response: written down first, then hashed.
+//!
+//! The text is kept beside what is stored and compared when that is found, so that a collision, even one made on
+//! purpose, is a miss and never somebody else's answer. The hash has a seed of this process, so that nobody can make
+//! keys that fall on one another.
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::LazyLock;
+
+use xxhash_rust::xxh3::xxh3_128_with_seed;
+
+static SEED: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one("cache"));
+
+/// Bytes of [`Key::encoded`] before its text.
+const URL_HASH: usize = 16;
+
+/// What a response is stored under. Its text is the method, the address, and one line for each further part.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Key {
+    /// What unsafe methods and purges speak of: the address alone.
+    pub url: u128,
+    /// The whole key.
+    pub page: u128,
+    encoded: Vec<u8>,
+}
+
+/// Writes a key down, part by part.
+#[derive(Debug)]
+pub struct Writing {
+    encoded: Vec<u8>,
+    url_end: usize,
+}
+
+impl Writing {
+    /// Begins with the method and the address, which has no line feed in it.
+    pub fn begin(method: &str, url: impl FnOnce(&mut Vec<u8>)) -> Self {
+        let mut encoded = Vec::with_capacity(160);
+        encoded.extend_from_slice(&[0; URL_HASH]);
+        encoded.extend_from_slice(method.as_bytes());
+        encoded.push(b'\n');
+        url(&mut encoded);
+        let url_end = encoded.len();
+        encoded.push(b'\n');
+        Self { encoded, url_end }
+    }
+
+    /// Adds a part. Its length goes first, so that no value can pass for two parts; a part that is not there differs
+    /// from an empty one.
+    pub fn part(&mut self, name: &str, value: Option<&[u8]>) {
+        self.encoded.extend_from_slice(name.as_bytes());
+        match value {
+            Some(value) => {
+                self.encoded.extend_from_slice(format!("={}:", value.len()).as_bytes());
+                self.encoded.extend_from_slice(value);
+            }
+            None => self.encoded.push(b'-'),
+        }
+        self.encoded.push(b'\n');
+    }
+
+    /// The key that has been written.
+    pub fn end(self) -> Key {
+        let Self { mut encoded, url_end } = self;
+        let method_and_url = encoded.get(URL_HASH..url_end).unwrap_or_default();
+        // The method is not part of an address: whoever changes what is there changes it for all of them.
+        let url = Key::hash_url(method_and_url.splitn(2, |byte| *byte == b'\n').nth(1).unwrap_or_default());
+        let page = xxh3_128_with_seed(encoded.get(URL_HASH..).unwrap_or_default(), *SEED);
+        if let Some(room) = encoded.get_mut(..URL_HASH) {
+            room.copy_from_slice(&url.to_be_bytes());
+        }
+        Key { url, page, encoded }
+    }
+}
+
+impl Key {
+    /// The secret of this process that is in every hash.
+    pub fn seed() -> u64 {
+        *SEED
+    }
+
+    /// The hash of an address, as in [`Key::url`].
+    pub fn hash_url(url: &[u8]) -> u128 {
+        xxh3_128_with_seed(url, *SEED)
+    }
+
+    /// The key that these bytes of [`Key::encoded`] stand for; `None` if they stand for none.
+    pub fn decode(encoded: &[u8], page: u128) -> Option<Self> {
+        let url = u128::from_be_bytes(encoded.get(..URL_HASH)?.try_into().ok()?);
+        Some(Self { url, page, encoded: encoded.to_vec() })
+    }
+
+    /// All of it in bytes, to be kept.
+    pub fn into_encoded(self) -> Vec<u8> {
+        self.encoded
+    }
+
+    /// All of it in bytes.
+    pub fn encoded(&self) -> &[u8] {
+        &self.encoded
+    }
+}
+
+/// The address in an encoded key: scheme, host, path and query.
+pub fn url_of(encoded: &[u8]) -> &[u8] {
+    encoded.get(URL_HASH..).unwrap_or_default().split(|byte| *byte == b'\n').nth(1).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(method: &str, url: &str, parts: &[(&str, Option<&str>)]) -> Key {
+        let mut writing = Writing::begin(method, |text| text.extend_from_slice(url.as_bytes()));
+        for (name, value) in parts {
+            writing.part(name, value.map(str::as_bytes));
+        }
+        writing.end()
+    }
+
+    #[test]
+    fn an_address_is_the_same_for_every_method() {
+        let (get, post) = (key("GET", "https://a/b?c", &[]), key("POST", "https://a/b?c", &[]));
+        assert_eq!((get.url, get.page == post.page), (post.url, false));
+        assert_eq!(get.url, Key::hash_url(b"https://a/b?c"));
+        assert_eq!(url_of(get.encoded()), b"https://a/b?c");
+    }
+
+    #[test]
+    fn no_value_passes_for_two_parts_and_an_empty_one_is_not_none() {
+        let one = key("GET", "u", &[("a", Some("1\nb=1:2"))]);
+        let two = key("GET", "u", &[("a", Some("1")), ("b", Some("2"))]);
+        let (empty, none) = (key("GET", "u", &[("a", Some(""))]), key("GET", "u", &[("a", None)]));
+        assert!(one.page != two.page && empty.page != none.page);
+        assert!(one.encoded() != two.encoded() && empty.encoded() != none.encoded());
+    }
+
+    #[test]
+    fn what_is_encoded_is_read_back() {
+        let key = key("GET", "https://a/", &[("x", Some("y"))]);
+        assert_eq!(Key::decode(key.encoded(), key.page), Some(key.clone()));
+        assert_eq!(Key::decode(b"short", 1), None);
+    }
+}

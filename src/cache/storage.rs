@@ -1,0 +1,220 @@
+//! How does Pingora's cache reach the store? Its traits, on our objects.
+//!
+//! Pingora counts, locks and decides; what is kept is ours. Its own eviction and its clock for variants are not used:
+//! every object it sees was created at one moment, and says itself when its age was zero.
+
+use std::any::Any;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::header::CONTENT_LENGTH;
+use pingora::{Error, ErrorType, Result};
+use pingora_cache::key::CacheHashKey;
+use pingora_cache::storage::{
+    HandleHit, HandleMiss, HitHandler, MissFinishType, MissHandler, PurgeOutcome, PurgeTarget, PurgeType, Storage,
+};
+use pingora_cache::trace::SpanHandle;
+use pingora_cache::{CacheKey, CacheMeta};
+
+use super::key::Key;
+use super::store::{Facts, Filling, Object, Reading, Store};
+
+/// When Pingora believes everything was created.
+const CREATED: SystemTime = SystemTime::UNIX_EPOCH;
+
+/// The store as Pingora sees it.
+pub struct Shelf {
+    /// What is kept.
+    pub store: Store,
+    /// Whether the answer that this task fetches is read by its client from the store while it is written there.
+    streams: fn() -> bool,
+    /// Between the head of an answer and the first reader of its body.
+    begun: Mutex<HashMap<u64, Reading>>,
+    next: AtomicU64,
+}
+
+impl Shelf {
+    /// A shelf for a store; `streams` is asked in the task that fetches.
+    pub fn new(store: Store, streams: fn() -> bool) -> Self {
+        Self { store, streams, begun: Mutex::default(), next: AtomicU64::new(0) }
+    }
+
+    fn begun(&self) -> MutexGuard<'_, HashMap<u64, Reading>> {
+        self.begun.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A key in Pingora's words.
+pub fn cache_key(key: Key, variance: Option<u128>) -> CacheKey {
+    let page = key.page;
+    let mut theirs = CacheKey::new(key.into_encoded(), "");
+    theirs.set_primary_bin_override(page.to_be_bytes());
+    if let Some(variance) = variance {
+        theirs.set_variance_key(variance.to_be_bytes());
+    }
+    theirs
+}
+
+/// A key of Pingora's in ours.
+pub fn own_key(theirs: &CacheKey) -> Option<Key> {
+    Key::decode(theirs.primary_key(), u128::from_be_bytes(theirs.primary_bin()))
+}
+
+fn variance_of(key: &CacheKey) -> Option<u128> {
+    key.variance_bin().map(u128::from_be_bytes)
+}
+
+/// An object as Pingora wants it.
+pub fn meta(object: &Object) -> CacheMeta {
+    new_meta(object.head.clone(), &object.facts)
+}
+
+/// What Pingora is told of a response that may be stored. The facts go along, for [`Storage::get_miss_handler`].
+pub fn new_meta(head: pingora::http::ResponseHeader, facts: &Facts) -> CacheMeta {
+    let seconds = |time: Duration| u32::try_from(time.as_secs()).unwrap_or(u32::MAX);
+    let (swr, sie) = (seconds(facts.stale_while_revalidate), seconds(facts.stale_if_error));
+    let mut meta = CacheMeta::new(facts.fresh_until, CREATED, swr, sie, head);
+    meta.set_epoch_override(facts.born);
+    if let Some(variance) = facts.variance {
+        meta.set_variance(variance.to_be_bytes());
+    }
+    meta
+}
+
+#[async_trait]
+impl Storage for Shelf {
+    async fn lookup(&'static self, key: &CacheKey, _: &SpanHandle) -> Result<Option<(CacheMeta, HitHandler)>> {
+        let found = own_key(key).and_then(|own| self.store.find(&own, variance_of(key)));
+        Ok(found.map(|object| (meta(&object), Box::new(Hit(Reading::new(object))) as HitHandler)))
+    }
+
+    async fn lookup_streaming_write(
+        &'static self,
+        _: &CacheKey,
+        tag: Option<&[u8]>,
+        _: &SpanHandle,
+    ) -> Result<Option<(CacheMeta, HitHandler)>> {
+        let tag = tag.and_then(|tag| Some(u64::from_be_bytes(tag.try_into().ok()?)));
+        let begun = tag.and_then(|tag| self.begun().remove(&tag));
+        Ok(begun.map(|reading| (meta(reading.object()), Box::new(Hit(reading)) as HitHandler)))
+    }
+
+    async fn get_miss_handler(&'static self, key: &CacheKey, meta: &CacheMeta, _: &SpanHandle) -> Result<MissHandler> {
+        let facts = meta.extensions().get::<Facts>().cloned();
+        let parts = own_key(key).zip(facts);
+        let Some((key, mut facts)) = parts else { return Error::e_explain(ErrorType::InternalError, "no facts") };
+        facts.variance = meta.variance().map(u128::from_be_bytes);
+        let head = meta.response_header();
+        let length = head.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+        let mut filling = self.store.begin(key, head, facts, length);
+        let tag = self.next.fetch_add(1, Relaxed);
+        if (self.streams)() {
+            // Whoever streams from the store has nowhere else to read from.
+            let Some(filling) = &mut filling else { return Error::e_explain(ErrorType::InternalError, "no room") };
+            filling.publish();
+            self.begun().insert(tag, filling.read());
+        }
+        Ok(Box::new(Miss { filling, tag: tag.to_be_bytes() }))
+    }
+
+    /// Nobody asks: Pingora's eviction is not used, and a purge goes to the store.
+    async fn purge(&'static self, _: PurgeTarget<'_>, _: PurgeType, _: &SpanHandle) -> Result<PurgeOutcome> {
+        Ok(PurgeOutcome::NotFound)
+    }
+
+    async fn update_meta(&'static self, key: &CacheKey, meta: &CacheMeta, _: &SpanHandle) -> Result<bool> {
+        let facts = meta.extensions().get::<Facts>();
+        let Some((key, facts)) = own_key(key).zip(facts) else { return Ok(false) };
+        let variance = meta.variance().map(u128::from_be_bytes);
+        let Some(old) = self.store.find(&key, variance) else { return Ok(false) };
+        let facts = Facts { variance, vary: old.facts.vary.clone(), ..facts.clone() };
+        Ok(self.store.renew(&key, &old, meta.response_header(), facts))
+    }
+
+    fn support_streaming_partial_write(&self) -> bool {
+        (self.streams)()
+    }
+
+    fn as_any(&self) -> &(dyn Any + Send + Sync + 'static) {
+        self
+    }
+}
+
+/// One who is served from the store.
+pub struct Hit(Reading);
+
+impl Hit {
+    /// What is served.
+    pub fn object(&self) -> &Arc<Object> {
+        self.0.object()
+    }
+}
+
+#[async_trait]
+impl HandleHit for Hit {
+    async fn read_body(&mut self) -> Result<Option<Bytes>> {
+        self.0.next().await.map_err(|error| Error::because(ErrorType::ReadError, "cached body", error))
+    }
+
+    async fn finish(self: Box<Self>, _: &'static (dyn Storage + Sync), _: &CacheKey, _: &SpanHandle) -> Result<()> {
+        Ok(())
+    }
+
+    fn can_seek(&self) -> bool {
+        true
+    }
+
+    fn seek(&mut self, start: usize, end: Option<usize>) -> Result<()> {
+        self.0.seek(start as u64, end.map_or(u64::MAX, |end| end as u64));
+        Ok(())
+    }
+
+    fn as_any(&self) -> &(dyn Any + Send + Sync) {
+        self
+    }
+
+    fn as_any_mut(&mut self) -> &mut (dyn Any + Send + Sync) {
+        self
+    }
+}
+
+/// A response that is being stored; nothing once it turned out that there is no room for it.
+struct Miss {
+    filling: Option<Filling>,
+    tag: [u8; 8],
+}
+
+#[async_trait]
+impl HandleMiss for Miss {
+    async fn write_body(&mut self, data: Bytes, _eof: bool) -> Result<()> {
+        if self.filling.as_mut().is_some_and(|filling| !filling.write(&data))
+            && let Some(filling) = self.filling.take()
+        {
+            filling.give_up();
+        }
+        Ok(())
+    }
+
+    async fn finish(mut self: Box<Self>) -> Result<MissFinishType> {
+        if let Some(filling) = self.filling.take() {
+            filling.finish();
+        }
+        Ok(MissFinishType::Created(0))
+    }
+
+    fn streaming_write_tag(&self) -> Option<&[u8]> {
+        Some(&self.tag)
+    }
+}
+
+impl Drop for Miss {
+    fn drop(&mut self) {
+        if let Some(filling) = self.filling.take() {
+            filling.give_up();
+        }
+    }
+}

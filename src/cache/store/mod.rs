@@ -1,0 +1,343 @@
+//! Where are answers kept? In memory, bounded by bytes, found by key, forgotten in the order of use.
+//!
+//! The store is cut into shards by address, each under a lock of its own that is held for a few steps and never while
+//! anything is freed, copied or awaited. Whoever needs room compares a few shards, and takes out what was used longest ago
+//! there: that is nearly the order of use, without a list that all threads would meet at.
+
+mod body;
+mod budget;
+mod object;
+mod recency;
+mod shard;
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use http::HeaderName;
+use http::header::CONTENT_LENGTH;
+use pingora::http::ResponseHeader;
+
+use self::body::{Body, Reader, Writer};
+use self::budget::{Budget, Charge};
+use self::object::compact;
+use self::shard::{Evicted, Shard, Sifted};
+use super::key::{self, Key};
+
+pub use self::object::{Facts, Object};
+
+/// Enough that threads seldom meet at a lock, few enough that eviction finds something old in each.
+const SHARDS: usize = 64;
+
+/// How many shards are looked at for something that was used long ago.
+const COMPARED: usize = 8;
+
+/// How many objects in use are passed over before an object is not stored for want of room.
+const PASSED_OVER_MAX: usize = 2 * SHARDS;
+
+/// The store that all routes share.
+pub struct Store {
+    shards: Box<[Mutex<Shard>]>,
+    budget: Arc<Budget>,
+    /// Which shards give room next.
+    hand: AtomicUsize,
+    /// How often something was stored.
+    stored: AtomicU64,
+}
+
+/// What happens to what a purge means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Depth {
+    /// It is stale from now on: it may be revalidated, and serve while that is done or when that fails.
+    Soft(SystemTime),
+    /// It is gone.
+    Hard,
+}
+
+impl Store {
+    /// A store of at most so many bytes.
+    pub fn new(size: u64) -> Self {
+        Self {
+            shards: (0..SHARDS).map(|_| Mutex::new(Shard::new())).collect(),
+            budget: Budget::new(size),
+            hand: AtomicUsize::new(0),
+            stored: AtomicU64::new(0),
+        }
+    }
+
+    fn shard(&self, url: u128) -> MutexGuard<'_, Shard> {
+        // The map in the shard uses the lower half of the hash.
+        self.lock((url >> 64) as usize)
+    }
+
+    fn lock(&self, index: usize) -> MutexGuard<'_, Shard> {
+        let shard = &self.shards[index % self.shards.len()];
+        shard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is stored for a key; without a variance, the last that was stored of those there are.
+    pub fn find(&self, key: &Key, variance: Option<u128>) -> Option<Arc<Object>> {
+        let now = self.now();
+        self.shard(key.url).find(key, variance, now)
+    }
+
+    /// The request fields that tell the answers to a key apart; `None` where nothing is stored.
+    pub fn vary(&self, key: &Key) -> Option<Arc<[HeaderName]>> {
+        self.shard(key.url).vary(key)
+    }
+
+    /// Begins an object of a body that has this length, if one was announced; `None` if there is no room for it.
+    pub fn begin(
+        self: &'static Self,
+        key: Key,
+        head: &ResponseHeader,
+        facts: Facts,
+        length: Option<u64>,
+    ) -> Option<Filling> {
+        let head = compact(head).ok()?;
+        let mut charge = Charge::none(&self.budget);
+        let mut body = Charge::none(&self.budget);
+        if !self.pay(&mut charge, Object::cost_with_length(&head, &facts, key.encoded().len()))
+            || !self.pay(&mut body, length.unwrap_or(0))
+        {
+            return None;
+        }
+        let body = Body::new(body);
+        let writer = Writer::new(body.clone(), length);
+        Some(Filling {
+            store: self,
+            key,
+            object: Arc::new(Object { head, facts, body, charge }),
+            writer,
+            is_found: false,
+        })
+    }
+
+    fn put(&self, key: &Key, object: Arc<Object>) {
+        let now = self.stored.fetch_add(1, Relaxed);
+        let gone = self.shard(key.url).put(key, object, now);
+        // Freed here, without the lock.
+        drop(gone);
+    }
+
+    /// Puts what was learned of an object in its place: the same body with another head. `false` if it is gone.
+    pub fn renew(&self, key: &Key, old: &Arc<Object>, head: &ResponseHeader, facts: Facts) -> bool {
+        let Ok(head) = compact(head) else { return false };
+        let Some(new) = self.revised(key.encoded().len(), old, head, facts) else { return false };
+        self.shard(key.url).replace(key, old, new)
+    }
+
+    fn revised(&self, key: usize, old: &Object, head: ResponseHeader, facts: Facts) -> Option<Arc<Object>> {
+        let mut charge = Charge::none(&self.budget);
+        let paid = self.pay(&mut charge, Object::cost(&head, &facts, key));
+        paid.then(|| Arc::new(Object { head, facts, body: old.body.clone(), charge }))
+    }
+
+    /// Forgets just this object.
+    pub fn forget(&self, key: &Key, object: &Arc<Object>) -> bool {
+        self.shard(key.url).take_out(key, object)
+    }
+
+    /// Forgets all that is stored for an address, whatever else its keys say. Returns how many objects went.
+    pub fn invalidate(&self, url: u128) -> usize {
+        let gone: Vec<_> = {
+            let mut shard = self.shard(url);
+            let pages = shard.pages_of(url);
+            pages.into_iter().flat_map(|page| shard.sift(page, &|_, _| Sifted::Goes)).collect()
+        };
+        gone.len()
+    }
+
+    /// Purges every object that is meant, by its address and tags. Returns how many there were. It looks at all there
+    /// are, a page at a time, so that requests wait for one page at most.
+    pub fn purge(&self, depth: Depth, is_meant: impl Fn(&[u8], &[Box<str>]) -> bool) -> usize {
+        let change = |key: &[u8], object: &Arc<Object>| {
+            if !is_meant(key::url_of(key), &object.facts.tags) {
+                return Sifted::Stays;
+            }
+            match depth {
+                Depth::Hard => Sifted::Goes,
+                Depth::Soft(now) => self.expired(key.len(), object, now).map_or(Sifted::Goes, Sifted::Becomes),
+            }
+        };
+        let mut count = 0;
+        for index in 0..self.shards.len() {
+            let pages = self.lock(index).pages();
+            for page in pages {
+                let gone = self.lock(index).sift(page, &change);
+                count += gone.len();
+            }
+        }
+        count
+    }
+
+    /// The same object, stale from now on. It costs what the old one did, which goes: so there is no need to make room.
+    fn expired(&self, key: usize, old: &Object, now: SystemTime) -> Option<Arc<Object>> {
+        let facts = Facts { fresh_until: old.facts.fresh_until.min(now), ..old.facts.clone() };
+        let mut charge = Charge::none(&self.budget);
+        let paid = charge.resize(Object::cost(&old.head, &facts, key));
+        paid.then(|| Arc::new(Object { head: old.head.clone(), facts, body: old.body.clone(), charge }))
+    }
+
+    /// Makes a charge larger, and room for it.
+    fn pay(&self, charge: &mut Charge, bytes: u64) -> bool {
+        if bytes > self.budget.limit() {
+            return false;
+        }
+        let mut passed_over = 0;
+        while !charge.resize(bytes) {
+            if !self.evict_one(&mut passed_over) {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Takes one object out; `false` if there is none that could go.
+    fn evict_one(&self, passed_over: &mut usize) -> bool {
+        while *passed_over < PASSED_OVER_MAX {
+            let first = self.hand.fetch_add(COMPARED, Relaxed);
+            let oldest = (first..first + COMPARED).filter_map(|index| Some((self.lock(index).oldest()?, index))).min();
+            let Some((_, index)) = oldest else {
+                *passed_over += COMPARED;
+                continue;
+            };
+            let evicted = self.lock(index).evict(self.now());
+            match evicted {
+                Evicted::Object(object) => {
+                    // Freed here, without the lock.
+                    drop(object);
+                    return true;
+                }
+                Evicted::InUse | Evicted::Empty => *passed_over += 1,
+            }
+        }
+        false
+    }
+
+    /// The time of the store: how often something was stored.
+    fn now(&self) -> u64 {
+        self.stored.load(Relaxed)
+    }
+
+    /// Changes how much it may hold; what is too much goes at once, but for what is in use.
+    pub fn set_size(&self, size: u64) {
+        self.budget.set_limit(size);
+        let mut passed_over = 0;
+        while self.budget.is_exceeded() && self.evict_one(&mut passed_over) {}
+    }
+
+    /// Bytes that are in use: bodies, heads, keys, and what keeps them in order.
+    pub fn bytes(&self) -> u64 {
+        self.budget.used()
+    }
+
+    /// The most there may be.
+    pub fn size(&self) -> u64 {
+        self.budget.limit()
+    }
+
+    /// Objects that can be found.
+    pub fn len(&self) -> usize {
+        (0..self.shards.len()).map(|index| self.lock(index).len()).sum()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// An object whose body is being written. Dropped before [`Filling::finish`], it is forgotten.
+pub struct Filling {
+    store: &'static Store,
+    key: Key,
+    object: Arc<Object>,
+    writer: Writer,
+    is_found: bool,
+}
+
+impl Filling {
+    /// Lets others find it before it is complete.
+    pub fn publish(&mut self) {
+        self.is_found = true;
+        self.store.put(&self.key, self.object.clone());
+    }
+
+    /// Adds bytes; `false` if they cannot be kept, and then the object cannot be completed.
+    pub fn write(&mut self, data: &[u8]) -> bool {
+        let store = self.store;
+        self.writer.write(data, |charge, bytes| store.pay(charge, bytes))
+    }
+
+    /// Reads it from the start, also while it is being written.
+    pub fn read(&self) -> Reading {
+        Reading::new(self.object.clone())
+    }
+
+    /// Completes it; `false` if its body has not the length that was announced.
+    pub fn finish(self) -> bool {
+        let Self { store, key, mut object, writer, is_found } = self;
+        if !writer.finish() {
+            if is_found {
+                store.forget(&key, &object);
+            }
+            return false;
+        }
+        if !is_found {
+            if let Some((length, object)) = object.len().zip(Arc::get_mut(&mut object)) {
+                // Now that it is known: clients may resume, and it need not be chunked.
+                let _ = object.head.insert_header(CONTENT_LENGTH, length);
+                object.charge.resize(Object::cost(&object.head, &object.facts, key.encoded().len()));
+            }
+            store.put(&key, object);
+        }
+        true
+    }
+
+    /// Gives it up: nobody finds it any more, and its readers learn that it broke off.
+    pub fn give_up(self) {
+        if self.is_found {
+            self.store.forget(&self.key, &self.object);
+        }
+    }
+}
+
+/// An object that is being read.
+#[derive(Debug)]
+pub struct Reading {
+    object: Arc<Object>,
+    reader: Reader,
+}
+
+impl Reading {
+    /// Reads an object from its start.
+    pub fn new(object: Arc<Object>) -> Self {
+        let reader = Reader::new(object.body.clone());
+        Self { object, reader }
+    }
+
+    /// What is read.
+    pub fn object(&self) -> &Arc<Object> {
+        &self.object
+    }
+
+    /// Reads on from `at`, to before `end`.
+    pub fn seek(&mut self, at: u64, end: u64) {
+        self.reader.seek(at, end);
+    }
+
+    /// The next bytes; `None` at the end. An error where the writer gave up.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, BrokenOff> {
+        self.reader.next().await.map_err(|_| BrokenOff)
+    }
+}
+
+/// The body broke off while it was being written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the body that is being stored broke off")]
+pub struct BrokenOff;
+
+#[cfg(test)]
+mod tests;

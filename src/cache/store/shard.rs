@@ -1,0 +1,255 @@
+//! Where in the store? One part of it, under one lock: all that is stored for its addresses, and the order of use.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::Arc;
+
+use http::HeaderName;
+
+use super::object::Object;
+use super::recency::{Recency, Slot};
+use crate::cache::key::Key;
+
+/// Answers that are kept for one key, told apart by `Vary`. An attacker makes as many as he likes; people have a few
+/// languages and codings.
+const VARIANTS_MAX: usize = 64;
+
+/// Keys are hashes already.
+#[derive(Default)]
+pub(super) struct Hashed(u64);
+
+impl Hasher for Hashed {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u128(&mut self, hash: u128) {
+        self.0 = hash as u64;
+    }
+}
+
+type Map<T> = HashMap<u128, T, BuildHasherDefault<Hashed>>;
+
+/// All that is stored for one key.
+struct Page {
+    key: Box<[u8]>,
+    url: u128,
+    variants: Vec<Variant>,
+}
+
+struct Variant {
+    object: Arc<Object>,
+    slot: Slot,
+}
+
+/// Which object: its page, and which of the variants there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Name {
+    page: u128,
+    variance: Option<u128>,
+}
+
+/// One part of the store.
+pub(super) struct Shard {
+    pages: Map<Page>,
+    /// The pages of an address that has more than one, or one under a key that says more than the address.
+    of_url: Map<Vec<u128>>,
+    recency: Recency<Used>,
+}
+
+/// An object in the order of use, and when that was last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Used {
+    name: Name,
+    at: u64,
+}
+
+impl Shard {
+    pub(super) fn new() -> Self {
+        Self { pages: Map::default(), of_url: Map::default(), recency: Recency::new() }
+    }
+
+    fn page(&self, key: &Key) -> Option<&Page> {
+        self.pages.get(&key.page).filter(|page| *page.key == *key.encoded())
+    }
+
+    /// What is stored for a key: that variant, or the last that was stored.
+    pub(super) fn find(&mut self, key: &Key, variance: Option<u128>, now: u64) -> Option<Arc<Object>> {
+        let variants = &self.page(key)?.variants;
+        let found = match variance {
+            Some(_) => variants.iter().find(|variant| variant.object.facts.variance == variance),
+            None => variants.last(),
+        };
+        let Variant { object, slot } = found?;
+        let (object, slot) = (object.clone(), *slot);
+        self.touch(slot, now);
+        Some(object)
+    }
+
+    fn touch(&mut self, slot: Slot, now: u64) {
+        self.recency.touch(slot);
+        if let Some(used) = self.recency.get_mut(slot) {
+            used.at = now;
+        }
+    }
+
+    /// When what was used longest ago was used.
+    pub(super) fn oldest(&self) -> Option<u64> {
+        self.recency.oldest().map(|(_, used)| used.at)
+    }
+
+    /// The request fields that tell the answers to a key apart.
+    pub(super) fn vary(&self, key: &Key) -> Option<Arc<[HeaderName]>> {
+        Some(self.page(key)?.variants.last()?.object.facts.vary.clone())
+    }
+
+    /// Stores an object. What goes for it is returned, to be dropped without the lock.
+    pub(super) fn put(&mut self, key: &Key, object: Arc<Object>, now: u64) -> Vec<Arc<Object>> {
+        let mut gone = Vec::new();
+        // A collision: the newer one stays.
+        if self.pages.get(&key.page).is_some_and(|page| *page.key != *key.encoded()) {
+            self.remove_page(key.page, &mut gone);
+        }
+        let variance = object.facts.variance;
+        gone.extend(self.remove(Name { page: key.page, variance }));
+        let page = self.pages.entry(key.page).or_insert_with(|| {
+            self.of_url.entry(key.url).or_default().push(key.page);
+            Page { key: key.encoded().into(), url: key.url, variants: Vec::new() }
+        });
+        let name = Name { page: key.page, variance };
+        // Where the answers are told apart by other fields now, the old ones would never be found again.
+        let outdated = |variant: &Variant| variant.object.facts.vary != object.facts.vary;
+        let names = page.variants.iter().filter(|variant| outdated(variant)).map(|old| old.object.facts.variance);
+        let mut outdated: Vec<_> = names.collect();
+        if outdated.is_empty() && page.variants.len() >= VARIANTS_MAX {
+            outdated.extend(page.variants.first().map(|oldest| oldest.object.facts.variance));
+        }
+        page.variants.push(Variant { object, slot: self.recency.add(Used { name, at: now }) });
+        for variance in outdated {
+            gone.extend(self.remove(Name { page: key.page, variance }));
+        }
+        gone
+    }
+
+    /// Puts one object in the place of another that is still there; its use stays as it was.
+    pub(super) fn replace(&mut self, key: &Key, old: &Arc<Object>, new: Arc<Object>) -> bool {
+        let page = self.pages.get_mut(&key.page).filter(|page| *page.key == *key.encoded());
+        let found = page.and_then(|page| page.variants.iter_mut().find(|variant| Arc::ptr_eq(&variant.object, old)));
+        found.map(|variant| variant.object = new).is_some()
+    }
+
+    fn remove(&mut self, name: Name) -> Option<Arc<Object>> {
+        let page = self.pages.get_mut(&name.page)?;
+        let at = page.variants.iter().position(|variant| variant.object.facts.variance == name.variance)?;
+        let Variant { object, slot } = page.variants.remove(at);
+        self.recency.remove(slot);
+        if page.variants.is_empty() {
+            self.forget_page(name.page);
+        }
+        Some(object)
+    }
+
+    fn remove_page(&mut self, page: u128, gone: &mut Vec<Arc<Object>>) {
+        if let Some(page) = self.forget_page(page) {
+            for Variant { object, slot } in page.variants {
+                self.recency.remove(slot);
+                gone.push(object);
+            }
+        }
+    }
+
+    fn forget_page(&mut self, page: u128) -> Option<Page> {
+        let gone = self.pages.remove(&page)?;
+        if let Some(pages) = self.of_url.get_mut(&gone.url) {
+            pages.retain(|other| *other != page);
+            if pages.is_empty() {
+                self.of_url.remove(&gone.url);
+            }
+        }
+        Some(gone)
+    }
+
+    /// Takes out just this object, if it is still there.
+    pub(super) fn take_out(&mut self, key: &Key, object: &Arc<Object>) -> bool {
+        let name = Name { page: key.page, variance: object.facts.variance };
+        let is_it = |variant: &Variant| Arc::ptr_eq(&variant.object, object);
+        let is_there = self.page(key).is_some_and(|page| page.variants.iter().any(is_it));
+        is_there && self.remove(name).is_some()
+    }
+
+    /// Takes out what was used longest ago, unless somebody is reading or writing it: then its turn comes later.
+    pub(super) fn evict(&mut self, now: u64) -> Evicted {
+        let Some((slot, name)) = self.recency.oldest().map(|(slot, used)| (slot, used.name)) else {
+            return Evicted::Empty;
+        };
+        let variants = self.pages.get(&name.page).map(|page| &page.variants);
+        let found = variants.and_then(|all| all.iter().find(|one| one.object.facts.variance == name.variance));
+        if found.is_some_and(|variant| Arc::strong_count(&variant.object) > 1) {
+            self.touch(slot, now);
+            return Evicted::InUse;
+        }
+        match self.remove(name) {
+            Some(object) => Evicted::Object(object),
+            None => {
+                self.recency.remove(slot);
+                Evicted::InUse
+            }
+        }
+    }
+
+    /// The keys of all that is stored for an address.
+    pub(super) fn pages_of(&self, url: u128) -> Vec<u128> {
+        self.of_url.get(&url).cloned().unwrap_or_default()
+    }
+
+    /// All pages.
+    pub(super) fn pages(&self) -> Vec<u128> {
+        self.pages.keys().copied().collect()
+    }
+
+    /// Takes out what is meant of a page, or puts what `change` makes of it in its place. Returns what went.
+    pub(super) fn sift(&mut self, page: u128, change: &dyn Fn(&[u8], &Arc<Object>) -> Sifted) -> Vec<Arc<Object>> {
+        let Some(Page { key, variants, .. }) = self.pages.get_mut(&page) else { return Vec::new() };
+        let (mut gone, mut names) = (Vec::new(), Vec::new());
+        for variant in variants {
+            match change(key, &variant.object) {
+                Sifted::Stays => {}
+                Sifted::Becomes(new) => gone.push(std::mem::replace(&mut variant.object, new)),
+                Sifted::Goes => names.push(variant.object.facts.variance),
+            }
+        }
+        gone.extend(names.into_iter().filter_map(|variance| self.remove(Name { page, variance })));
+        gone
+    }
+
+    /// How many objects there are.
+    pub(super) fn len(&self) -> usize {
+        self.pages.values().map(|page| page.variants.len()).sum()
+    }
+}
+
+/// What came of an eviction.
+pub(super) enum Evicted {
+    /// This went.
+    Object(Arc<Object>),
+    /// It is in use, and stays for now.
+    InUse,
+    /// There is nothing to evict.
+    Empty,
+}
+
+/// What becomes of an object.
+pub(super) enum Sifted {
+    /// Nothing.
+    Stays,
+    /// This.
+    Becomes(Arc<Object>),
+    /// It is taken out.
+    Goes,
+}

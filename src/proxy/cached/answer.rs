@@ -1,0 +1,233 @@
+//! What becomes of a backend's answer? Whether it is stored, what a 304 renews, and what an unsafe method undoes.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, DATE};
+use http::{HeaderName, Method, StatusCode};
+use pingora::http::ResponseHeader;
+use pingora::proxy::Session;
+use pingora::{Error, ErrorType, Result};
+use pingora_cache::{CacheMeta, NoCacheReason, RespCacheable};
+
+use super::outcome::Miss;
+use crate::answer::httpdate;
+use crate::cache::Key;
+use crate::cache::rules::{self, Cookies, Lifetime, Target, Terms, Vary};
+use crate::cache::storage::new_meta;
+use crate::cache::store::Facts;
+use crate::proxy::connection;
+use crate::proxy::exchange::Exchange;
+
+/// How long something stale is served while no backend gives any answer, where neither the origin nor the operator says.
+/// HTTP allows it to a cache that is cut off (RFC 9111, section 4.2.4), and it bridges a restart.
+const CUT_OFF: Duration = Duration::from_secs(10);
+
+/// Tags of one answer that are kept: enough for a page made of many parts, and a bound on what each answer costs.
+const TAGS_MAX: usize = 128;
+
+/// Bytes of a tag that are kept.
+const TAG_MAX: usize = 1024;
+
+/// Fields with which some backends let a request be taken for another one: its answer is not what its address says.
+const DISGUISES: [&str; 6] = [
+    "x-http-method-override",
+    "x-http-method",
+    "x-method-override",
+    "x-original-url",
+    "x-rewrite-url",
+    "x-original-host",
+];
+
+impl Exchange {
+    /// A backend is about to be asked.
+    pub(in crate::proxy) fn note_asking(&mut self) {
+        if let Some(cached) = &mut self.cached {
+            cached.asked_at = SystemTime::now();
+        }
+    }
+
+    /// The head of the final answer is there. An error says that it is given up for what is stored.
+    pub(in crate::proxy) fn learn_for_the_store(&mut self, session: &Session, head: &mut ResponseHeader) -> Result<()> {
+        let interim = head.status.is_informational();
+        if self.cached.is_none() || interim {
+            return Ok(());
+        }
+        self.invalidate(session, head);
+        let Some(cached) = &mut self.cached else { return Ok(()) };
+        (cached.status, cached.read) = (Some(head.status.as_u16()), 0);
+        if !session.cache.enabled() {
+            return Ok(());
+        }
+        // RFC 9110, section 6.6.1: whoever stores an answer without a date says when it came.
+        if !head.headers.contains_key(DATE) {
+            head.insert_header(DATE, httpdate(SystemTime::now()))?;
+        }
+        if head.status == StatusCode::NOT_MODIFIED {
+            cached.revalidated = Some(head.headers.clone());
+        }
+        if head.status.is_server_error() && !cached.only_when_cut_off && session.cache.can_serve_stale_error() {
+            cached.prefers_stale = true;
+            let status = ErrorType::HTTPStatus(head.status.as_u16());
+            return Err(Error::explain(status, "what is stored is served, though it is stale").into_up());
+        }
+        Ok(())
+    }
+
+    /// Forgets what an unsafe method has changed (RFC 9111, section 4.4).
+    fn invalidate(&self, session: &Session, head: &ResponseHeader) {
+        let Some(cached) = &self.cached else { return };
+        let request = session.req_header();
+        let safe = matches!(request.method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE);
+        // An API that is asked by POST changes nothing by it.
+        if safe || self.caching().is_some_and(|caching| caching.methods.contains(&request.method)) {
+            return;
+        }
+        let scheme = self.scheme(request);
+        let authority = self.authority(request, scheme);
+        let path = request.uri.path_and_query().map_or("/", |path| path.as_str());
+        let target = Target { scheme, authority: &authority, path };
+        for path in rules::invalidated(&request.method, head.status, &target, &head.headers) {
+            let url = format!("{scheme}://{authority}{path}");
+            cached.cache.store().invalidate(Key::hash_url(url.as_bytes()));
+        }
+    }
+
+    /// Whether an answer is stored, and then what is kept of it.
+    pub(in crate::proxy) fn judge(&mut self, session: &Session, head: &ResponseHeader) -> Result<RespCacheable> {
+        let news = self.cached.as_mut().and_then(|cached| cached.revalidated.take());
+        let stored = session.cache.maybe_cache_meta();
+        let is_renewed = news.is_some();
+        let head = match (news, stored) {
+            (Some(news), Some(stored)) => {
+                let mut head = stored.response_header_copy();
+                let mut fields = head.headers.clone();
+                // What speaks of another version says nothing of this one (RFC 9111, section 4.3.4).
+                if rules::confirms(&news, &fields) {
+                    rules::merge(&mut fields, &news, self.cookies());
+                }
+                replace_fields(&mut head, &fields)?;
+                head
+            }
+            (_, _) => head.clone(),
+        };
+        match self.lifetime(session, &head) {
+            Ok(lifetime) => self.keep(head, &lifetime, is_renewed).map(RespCacheable::Cacheable),
+            Err((miss, lasting)) => {
+                self.note_miss(miss);
+                let reason = if lasting { NoCacheReason::OriginNotCache } else { NoCacheReason::Custom(miss.label()) };
+                Ok(RespCacheable::Uncacheable(reason))
+            }
+        }
+    }
+
+    pub(super) fn cookies(&self) -> Cookies {
+        let keep = self.caching().is_some_and(|caching| caching.store_set_cookie);
+        if keep { Cookies::Keep } else { Cookies::Drop }
+    }
+
+    fn lifetime(&self, session: &Session, head: &ResponseHeader) -> Result<Lifetime, (Miss, bool)> {
+        let (Some(cached), Some(caching)) = (&self.cached, self.caching()) else { return Err((Miss::Method, false)) };
+        let request = session.req_header();
+        // What asks for HEAD is sent as GET while the cache is on.
+        let method = if request.method == Method::HEAD { &Method::GET } else { &request.method };
+        if DISGUISES.iter().any(|name| request.headers.contains_key(*name)) {
+            return Err((Miss::Disguise, false));
+        }
+        let terms = Terms {
+            method,
+            authorized: request.headers.contains_key(AUTHORIZATION),
+            no_store: cached.asked.no_store,
+            caching,
+            asked_at: cached.asked_at,
+            answered_at: SystemTime::now(),
+        };
+        let lifetime = rules::judge(&terms, head.status, &head.headers);
+        let lifetime = lifetime.map_err(|why| (Miss::NotStored(why), why.is_lasting()))?;
+        if announced_length(head).is_some_and(|length| length > cached.cache.max_object()) {
+            return Err((Miss::TooLarge, true));
+        }
+        Ok(lifetime)
+    }
+
+    fn keep(&mut self, head: ResponseHeader, lifetime: &Lifetime, is_renewed: bool) -> Result<CacheMeta> {
+        let now = SystemTime::now();
+        let born = now.checked_sub(lifetime.age).unwrap_or(SystemTime::UNIX_EPOCH);
+        // To Pingora what is fresh until now is fresh.
+        let moment = Duration::from_millis(u64::from(lifetime.fresh_for.is_zero()));
+        let fresh_until = born.checked_add(lifetime.fresh_for).unwrap_or(now) - moment;
+        let nobody_says =
+            lifetime.stale_if_error.is_zero() && self.caching().is_some_and(|it| it.stale_if_error.is_none());
+        let when_cut_off = lifetime.may_be_stale && nobody_says;
+        let vary = match Vary::of(&head.headers) {
+            Vary::Fields(names) => names.into(),
+            Vary::Nothing | Vary::Star => Arc::new([]) as Arc<[HeaderName]>,
+        };
+        let facts = Facts {
+            born,
+            fresh_until,
+            stale_while_revalidate: lifetime.stale_while_revalidate,
+            stale_if_error: if when_cut_off { CUT_OFF } else { lifetime.stale_if_error },
+            only_when_cut_off: when_cut_off,
+            may_be_stale: lifetime.may_be_stale,
+            variance: None,
+            vary,
+            tags: self.tags(&head),
+        };
+        let mut kept = head.clone();
+        let mut fields = head.headers.clone();
+        rules::strip(&mut fields, self.cookies());
+        replace_fields(&mut kept, &fields)?;
+        // Its own client reads from the store too, unless something is withheld from all others.
+        let withheld = |name: &HeaderName| !fields.contains_key(name) && !is_of_this_hop(name);
+        let streams = !is_renewed && announced_length(&head).is_some() && !head.headers.keys().any(withheld);
+        connection::stream_from_the_store(streams);
+        let mut meta = new_meta(kept, &facts);
+        meta.extensions_mut().insert(facts);
+        Ok(meta)
+    }
+
+    fn tags(&self, head: &ResponseHeader) -> Arc<[Box<str>]> {
+        let names = self.caching().map_or(&[][..], |caching| &caching.tags);
+        let lines = names.iter().flat_map(|name| head.headers.get_all(name)).filter_map(|line| line.to_str().ok());
+        let tags = lines.flat_map(|line| line.split([' ', ','])).filter(|tag| !tag.is_empty() && tag.len() <= TAG_MAX);
+        tags.take(TAGS_MAX).map(Box::from).collect()
+    }
+
+    /// Part of the answer has been read: one of unknown length may turn out to be too large.
+    pub(in crate::proxy) fn watch_the_size(&mut self, session: &mut Session, bytes: usize) {
+        let Some(cached) = self.cached.as_mut().filter(|_| session.cache.enabled()) else { return };
+        cached.read += bytes as u64;
+        if cached.read > cached.cache.max_object() {
+            cached.miss = Some(Miss::TooLarge);
+            session.cache.response_became_uncacheable(NoCacheReason::ResponseTooLarge);
+            session.cache.disable(NoCacheReason::ResponseTooLarge);
+        }
+    }
+
+    pub(super) fn note_miss(&mut self, miss: Miss) {
+        if let Some(cached) = &mut self.cached {
+            cached.miss = Some(miss);
+        }
+    }
+}
+
+fn announced_length(head: &ResponseHeader) -> Option<u64> {
+    head.headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// Fields that no client gets anyway, or gets anew.
+fn is_of_this_hop(name: &HeaderName) -> bool {
+    matches!(name.as_str(), "connection" | "keep-alive" | "proxy-connection" | "upgrade" | "te" | "transfer-encoding")
+}
+
+fn replace_fields(head: &mut ResponseHeader, fields: &http::HeaderMap) -> Result<()> {
+    let names: Vec<HeaderName> = head.headers.keys().cloned().collect();
+    for name in names {
+        head.remove_header(&name);
+    }
+    for (name, value) in fields {
+        head.append_header(name, value)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,213 @@
+//! Is it answered from the store? What the corridor does for Pingora's cache: it is switched on, asked, and told.
+//!
+//! Pingora keeps the order: it looks a request up, waits for who fetches the same, revalidates, and serves. The rules are
+//! those of the room `cache`; what is decided here is only which of them is asked when. Conditions and ranges are
+//! answered here too while the cache is on, because Pingora then asks the backend for the whole.
+
+mod answer;
+mod body;
+mod key;
+mod outcome;
+mod refresh;
+
+use std::time::SystemTime;
+
+use http::header::{CONTENT_LENGTH, RANGE};
+use http::{HeaderMap, Method, StatusCode};
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::proxy::{RangeType, Session, range_header_filter};
+use pingora::{Error, ErrorSource, ErrorType, Result};
+use pingora_cache::storage::HandleHit;
+use pingora_cache::{CacheKey, CacheMeta, CacheOptionOverrides, ForcedFreshness};
+
+use self::outcome::Miss;
+use super::exchange::Exchange;
+use super::record;
+use crate::answer::Ended;
+use crate::cache::rules::{self, Asked, Use, Vary};
+use crate::cache::storage::{self, Hit};
+use crate::cache::{Cache, Key};
+use crate::config::Caching;
+
+pub(super) use self::refresh::Refreshes;
+
+/// As many as Pingora takes: more than any client that resumes a download asks for.
+const RANGES_MAX: Option<usize> = Some(200);
+
+/// What is remembered of a request to a route that caches.
+pub(super) struct Cached {
+    cache: &'static Cache,
+    asked: Asked,
+    /// Why it was not looked up, or not stored.
+    miss: Option<Miss>,
+    /// When the backend was asked last.
+    asked_at: SystemTime,
+    /// The fields of a 304 to a revalidation.
+    revalidated: Option<HeaderMap>,
+    /// An answer is given up because what is stored, though stale, is better.
+    prefers_stale: bool,
+    /// What is stored may be served stale only if no backend gives any answer.
+    only_when_cut_off: bool,
+    /// The digest of the request's body, where that is part of the key.
+    body: Option<u128>,
+    /// The status of the backend's last answer.
+    status: Option<u16>,
+    /// Bytes of its body so far.
+    read: u64,
+}
+
+impl Cached {
+    fn new(cache: &'static Cache, body: Option<u128>) -> Self {
+        Self {
+            cache,
+            asked: Asked::default(),
+            miss: None,
+            asked_at: SystemTime::UNIX_EPOCH,
+            revalidated: None,
+            prefers_stale: false,
+            only_when_cut_off: false,
+            body,
+            status: None,
+            read: 0,
+        }
+    }
+
+    /// Whether it is the request that wants another answer than what is stored.
+    fn is_asked_for_anew(&self) -> bool {
+        self.asked.no_cache || self.asked.max_age.is_some() || self.asked.min_fresh.is_some()
+    }
+}
+
+impl Exchange {
+    fn caching(&self) -> Option<&Caching> {
+        self.plan.as_ref()?.cache.as_deref()
+    }
+
+    /// Switches the cache on for a request that may be answered from it, or may be stored.
+    pub(super) fn begin_caching(&mut self, session: &mut Session, cache: &'static Cache) {
+        let Some(plan) = self.plan.clone() else { return };
+        let Some(caching) = plan.cache.as_deref() else { return };
+        let body = self.cached.as_mut().and_then(|cached| cached.body);
+        let head = session.req_header();
+        let miss = self.bypasses(session, caching, body);
+        let asked = if miss.is_none() { Asked::of(&head.headers) } else { Asked::default() };
+        self.cached = Some(Box::new(Cached { asked, miss, ..Cached::new(cache, body) }));
+        if miss.is_some() {
+            return;
+        }
+        // Who is not to wait finds the time for it used up.
+        let mut waits = CacheOptionOverrides::default();
+        waits.wait_timeout = Some(caching.lock.unwrap_or_default());
+        session.cache.enable(&cache.shelf, None, Some(&cache.predictor), Some(&cache.lock), Some(waits));
+    }
+
+    /// Why this request has nothing to do with the store, if it has not.
+    fn bypasses(&self, session: &Session, caching: &Caching, body: Option<u128>) -> Option<Miss> {
+        let head = session.req_header();
+        let stored_as = if head.method == Method::HEAD { &Method::GET } else { &head.method };
+        let has_body = announces_a_body(head);
+        if !caching.methods.contains(stored_as)
+            || (head.method == Method::HEAD && !caching.methods.contains(&head.method))
+        {
+            return Some(Miss::Method);
+        }
+        // A backend may heed what is in it, and the key would not tell.
+        let misplaced = if head.method == Method::POST { body.is_none() } else { has_body };
+        if misplaced || session.is_upgrade_req() {
+            return Some(Miss::Body);
+        }
+        if rules::is_for_the_origin(&head.headers) {
+            return Some(Miss::Precondition);
+        }
+        caching.bypass.iter().any(|part| key::part(head, part).is_some()).then_some(Miss::Bypass)
+    }
+
+    /// The key of this request, and which of the answers to it, as far as that is known before a look at them.
+    pub(super) fn cache_key(&self, head: &RequestHeader) -> Result<CacheKey> {
+        let parts = self.key(head).zip(self.cached.as_ref());
+        let Some((key, cached)) = parts else { return Error::e_explain(ErrorType::InternalError, "no key") };
+        let vary = cached.cache.store().vary(&key).filter(|names| !names.is_empty());
+        let variance = vary.map(|names| rules::variance(&names, &head.headers, Key::seed()));
+        Ok(storage::cache_key(key, variance))
+    }
+
+    /// What a stored response is to this request.
+    pub(super) fn weigh(&mut self, meta: &CacheMeta, hit: &(dyn HandleHit + Sync + Send)) -> Option<ForcedFreshness> {
+        let (cached, hit) = (self.cached.as_mut()?, hit.as_any().downcast_ref::<Hit>()?);
+        let facts = &hit.object().facts;
+        cached.only_when_cut_off = facts.only_when_cut_off;
+        let lifetime = meta.fresh_until().duration_since(facts.born).unwrap_or_default();
+        match cached.asked.verdict(meta.age(), lifetime, facts.may_be_stale) {
+            Use::AsStored => None,
+            Use::Revalidate => Some(ForcedFreshness::ForceExpired),
+            Use::FreshEnough => Some(ForcedFreshness::ForceFresh),
+        }
+    }
+
+    /// The client would have only what is stored, and it is not.
+    pub(super) fn wants_only_what_is_stored(&self) -> bool {
+        self.cached.as_ref().is_some_and(|cached| cached.asked.only_if_cached)
+    }
+
+    /// Which of the stored answers to its key a request may get; `None` where there is only one.
+    pub(super) fn variance(&self, fields: &HeaderMap, head: &RequestHeader) -> Option<u128> {
+        match Vary::of(fields) {
+            Vary::Fields(names) => Some(rules::variance(&names, &head.headers, Key::seed())),
+            // What varies with everything is not stored.
+            Vary::Nothing | Vary::Star => None,
+        }
+    }
+
+    /// Which bytes of the body the client gets.
+    pub(super) fn range(&self, session: &mut Session, head: &mut ResponseHeader) -> RangeType {
+        let request = session.req_header();
+        // RFC 9110, section 14.2: only GET has ranges.
+        let has_range = request.method == Method::GET && request.headers.contains_key(RANGE);
+        if !has_range || !rules::if_range_holds(&request.headers, &head.headers) {
+            return RangeType::None;
+        }
+        range_header_filter(request, head, RANGES_MAX)
+    }
+
+    /// The status of the answer that was given up for what is stored, if one was.
+    pub(super) fn gives_way_to_stale(&self) -> Option<StatusCode> {
+        let cached = self.cached.as_ref().filter(|cached| cached.prefers_stale)?;
+        StatusCode::from_u16(cached.status?).ok()
+    }
+
+    /// Whether the failure of an exchange is one that something stale is better than.
+    pub(super) fn takes_stale_for(&mut self, error: &Error) -> bool {
+        // An answer is weighed when everybody has been asked who may be asked.
+        let is_status = matches!(error.etype(), ErrorType::HTTPStatus(_)) && *error.esource() == ErrorSource::Upstream;
+        let prefers_stale = self.cached.as_ref().is_some_and(|cached| cached.prefers_stale);
+        let takes = match record::ending(self, Some(error)) {
+            _ if is_status => prefers_stale,
+            Ended::Refused(why) => why.fault().is_of_the_backend() || why.retry_after().is_some(),
+            Ended::Complete | Ended::ClientGone => false,
+        };
+        if takes {
+            self.refusal = None;
+        }
+        takes
+    }
+}
+
+/// Whether a body follows, as far as the head tells.
+fn announces_a_body(head: &RequestHeader) -> bool {
+    let length = head.headers.get(CONTENT_LENGTH);
+    length.is_some_and(|length| length != "0") || head.headers.contains_key(http::header::TRANSFER_ENCODING)
+}
+
+impl super::Gateway {
+    /// Reads the body of a request that is told from others by it.
+    pub(super) async fn read_key_body(&self, session: &mut Session, exchange: &mut Exchange) -> Result<()> {
+        let Some(limit) = exchange.caching().map(|caching| caching.key.body).filter(|limit| *limit > 0) else {
+            return Ok(());
+        };
+        if session.req_header().method == Method::POST {
+            let digest = body::digest(session, limit).await?;
+            exchange.keep_digest(self.cache, digest);
+        }
+        Ok(())
+    }
+}
