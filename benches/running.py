@@ -40,9 +40,9 @@ class Programs:
             file.write(text)
         return path
 
-    def spawn(self, command, port=None, errors=subprocess.DEVNULL):
-        """Starts a program in a group of its own; with a port it is awaited."""
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors,
+    def spawn(self, command, port=None, errors=subprocess.DEVNULL, out=subprocess.DEVNULL):
+        """Starts a program in a group of its own, so that all of it can be ended; with a port it is awaited."""
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=errors,
                                    start_new_session=True)
         self.running.append(process)
         if port is not None:

@@ -91,6 +91,14 @@ impl Portcullis {
         wait_for(&format!("the program should print {count} line(s) with {text:?}"), seen).await
     }
 
+    /// A figure of its memory in bytes, by the kernel's name for it: `VmRSS` is what it has, `VmHWM` the most it had.
+    pub fn memory(&self, name: &str) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        let kib = line.unwrap_or_else(|| panic!("the kernel knows no {name}: {status}"));
+        kib.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
+    }
+
     /// Sends a signal by its short name: `TERM`, `INT`, `HUP`.
     pub fn signal(&self, name: &str) {
         // By the program `kill`, because the call would need unsafe code.
