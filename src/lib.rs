@@ -6,6 +6,7 @@
 pub mod answer;
 pub mod backend;
 pub mod balance;
+pub mod cache;
 pub mod cli;
 pub mod config;
 pub mod demo;
