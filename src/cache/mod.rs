@@ -1,8 +1,10 @@
 //! Do we know the answer? Which responses may be kept, for whom, and for how long; and where they are kept.
 //!
 //! `rules` are RFC 9111 as pure functions: they hold nothing and read no clock. `store` is the memory that answers are
-//! kept in, and `storage` lends it to Pingora's cache, whose state machine the corridor drives.
+//! kept in, `disk` a second tier below it, and `storage` lends them to Pingora's cache, whose state machine the corridor
+//! drives.
 
+pub mod disk;
 pub mod key;
 pub mod rules;
 mod shared;

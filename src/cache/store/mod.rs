@@ -179,9 +179,8 @@ impl Store {
         if bytes > self.budget.limit() {
             return false;
         }
-        let mut passed_over = 0;
         while !charge.resize(bytes) {
-            if !self.evict_one(&mut passed_over) {
+            if !self.evict_one() {
                 return false;
             }
         }
@@ -189,12 +188,13 @@ impl Store {
     }
 
     /// Takes one object out; `false` if there is none that could go.
-    fn evict_one(&self, passed_over: &mut usize) -> bool {
-        while *passed_over < PASSED_OVER_MAX {
+    fn evict_one(&self) -> bool {
+        let mut passed_over = 0;
+        while passed_over < PASSED_OVER_MAX {
             let first = self.hand.fetch_add(COMPARED, Relaxed);
             let oldest = (first..first + COMPARED).filter_map(|index| Some((self.lock(index).oldest()?, index))).min();
             let Some((_, index)) = oldest else {
-                *passed_over += COMPARED;
+                passed_over += COMPARED;
                 continue;
             };
             let evicted = self.lock(index).evict(self.now());
@@ -204,7 +204,7 @@ impl Store {
                     drop(object);
                     return true;
                 }
-                Evicted::InUse | Evicted::Empty => *passed_over += 1,
+                Evicted::InUse | Evicted::Empty => passed_over += 1,
             }
         }
         false
@@ -218,8 +218,7 @@ impl Store {
     /// Changes how much it may hold; what is too much goes at once, but for what is in use.
     pub fn set_size(&self, size: u64) {
         self.budget.set_limit(size);
-        let mut passed_over = 0;
-        while self.budget.is_exceeded() && self.evict_one(&mut passed_over) {}
+        while self.budget.is_exceeded() && self.evict_one() {}
     }
 
     /// Bytes that are in use: bodies, heads, keys, and what keeps them in order.
