@@ -10,7 +10,7 @@ mod object;
 mod recency;
 mod shard;
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
@@ -22,7 +22,7 @@ use pingora::http::ResponseHeader;
 use self::body::{Body, Reader, Writer};
 use self::budget::{Budget, Charge};
 use self::object::compact;
-use self::shard::{Evicted, Shard, Sifted};
+use self::shard::{Shard, Sifted};
 use super::key::{self, Key};
 
 pub use self::object::{Facts, Object};
@@ -30,18 +30,17 @@ pub use self::object::{Facts, Object};
 /// Enough that threads seldom meet at a lock, few enough that eviction finds something old in each.
 const SHARDS: usize = 64;
 
-/// How many shards are looked at for something that was used long ago.
+/// How many shards, drawn by chance, are looked at for what was used longest ago. Their fill is a matter of chance too,
+/// so taking turns would in time take out whatever stands alone in its shard.
 const COMPARED: usize = 8;
 
-/// How many objects in use are passed over before an object is not stored for want of room.
-const PASSED_OVER_MAX: usize = 2 * SHARDS;
+/// How often that is done before something in use is passed over for good.
+const DRAWS_MAX: usize = 8;
 
 /// The store that all routes share.
 pub struct Store {
     shards: Box<[Mutex<Shard>]>,
     budget: Arc<Budget>,
-    /// Which shards give room next.
-    hand: AtomicUsize,
     /// How often something was stored.
     stored: AtomicU64,
 }
@@ -61,7 +60,6 @@ impl Store {
         Self {
             shards: (0..SHARDS).map(|_| Mutex::new(Shard::new())).collect(),
             budget: Budget::new(size),
-            hand: AtomicUsize::new(0),
             stored: AtomicU64::new(0),
         }
     }
@@ -189,25 +187,22 @@ impl Store {
 
     /// Takes one object out; `false` if there is none that could go.
     fn evict_one(&self) -> bool {
-        let mut passed_over = 0;
-        while passed_over < PASSED_OVER_MAX {
-            let first = self.hand.fetch_add(COMPARED, Relaxed);
-            let oldest = (first..first + COMPARED).filter_map(|index| Some((self.lock(index).oldest()?, index))).min();
-            let Some((_, index)) = oldest else {
-                passed_over += COMPARED;
-                continue;
-            };
-            let evicted = self.lock(index).evict(self.now());
-            match evicted {
-                Evicted::Object(object) => {
-                    // Freed here, without the lock.
-                    drop(object);
-                    return true;
-                }
-                Evicted::InUse | Evicted::Empty => passed_over += 1,
+        for _ in 0..DRAWS_MAX {
+            let drawn = (0..COMPARED).map(|_| fastrand::usize(..SHARDS));
+            let oldest = drawn.filter_map(|index| Some((self.lock(index).oldest()?, index))).min();
+            if oldest.is_some_and(|(_, index)| self.evict_from(index)) {
+                return true;
             }
         }
-        false
+        // There is little left, or all of it is in use: then every shard has its turn.
+        (0..SHARDS).any(|index| self.evict_from(index))
+    }
+
+    fn evict_from(&self, index: usize) -> bool {
+        let now = self.now();
+        let evicted = self.lock(index).evict(now);
+        // Freed here, without the lock.
+        evicted.is_some()
     }
 
     /// The time of the store: how often something was stored.

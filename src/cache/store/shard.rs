@@ -184,23 +184,15 @@ impl Shard {
     }
 
     /// Takes out what was used longest ago, unless somebody is reading or writing it: then its turn comes later.
-    pub(super) fn evict(&mut self, now: u64) -> Evicted {
-        let Some((slot, name)) = self.recency.oldest().map(|(slot, used)| (slot, used.name)) else {
-            return Evicted::Empty;
-        };
+    pub(super) fn evict(&mut self, now: u64) -> Option<Arc<Object>> {
+        let (slot, name) = self.recency.oldest().map(|(slot, used)| (slot, used.name))?;
         let variants = self.pages.get(&name.page).map(|page| &page.variants);
         let found = variants.and_then(|all| all.iter().find(|one| one.object.facts.variance == name.variance));
         if found.is_some_and(|variant| Arc::strong_count(&variant.object) > 1) {
             self.touch(slot, now);
-            return Evicted::InUse;
+            return None;
         }
-        match self.remove(name) {
-            Some(object) => Evicted::Object(object),
-            None => {
-                self.recency.remove(slot);
-                Evicted::InUse
-            }
-        }
+        self.remove(name)
     }
 
     /// The keys of all that is stored for an address.
@@ -232,16 +224,6 @@ impl Shard {
     pub(super) fn len(&self) -> usize {
         self.pages.values().map(|page| page.variants.len()).sum()
     }
-}
-
-/// What came of an eviction.
-pub(super) enum Evicted {
-    /// This went.
-    Object(Arc<Object>),
-    /// It is in use, and stays for now.
-    InUse,
-    /// There is nothing to evict.
-    Empty,
 }
 
 /// What becomes of an object.
