@@ -25,6 +25,7 @@ impl Inner {
         Asked {
             ready: Arc::new(move || ready.readiness()),
             members: Arc::new(move |request| members.change_members(&request)),
+            cache: self.cache,
         }
     }
 
