@@ -348,6 +348,7 @@ impl ProxyHttp for Gateway {
 
     async fn logging(&self, session: &mut Session, error: Option<&Error>, exchange: &mut Self::CTX) {
         exchange.forget_body(session);
+        exchange.count_outcome(session);
         if self.access_log.is_on() && !exchange.in_background {
             let ended = record::ending(exchange, error);
             exchange.end_attempt(ended.label());
