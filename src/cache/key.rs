@@ -1,6 +1,6 @@
 //! Which requests are the same to the cache? The key of a response: written down first, then hashed.
 //!
-//! The text is kept beside what is stored and compared when that is found, so that a collision, even one made on
+//! What is written is kept beside what is stored and compared when that is found, so that a collision, even one made on
 //! purpose, is a miss and never somebody else's answer. The hash has a seed of this process, so that nobody can make
 //! keys that fall on one another.
 
@@ -14,7 +14,7 @@ static SEED: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one("cache
 /// Bytes of [`Key::encoded`] before its text.
 const URL_HASH: usize = 16;
 
-/// What a response is stored under. Its text is the method, the address, and one line for each further part.
+/// What a response is stored under: the method and the address, each in a line, and then the other parts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Key {
     /// What unsafe methods and purges speak of: the address alone.
@@ -48,14 +48,9 @@ impl Writing {
     /// from an empty one.
     pub fn part(&mut self, name: &str, value: Option<&[u8]>) {
         self.encoded.extend_from_slice(name.as_bytes());
-        match value {
-            Some(value) => {
-                self.encoded.extend_from_slice(format!("={}:", value.len()).as_bytes());
-                self.encoded.extend_from_slice(value);
-            }
-            None => self.encoded.push(b'-'),
-        }
-        self.encoded.push(b'\n');
+        let length = value.map_or(u32::MAX, |value| u32::try_from(value.len()).unwrap_or(u32::MAX - 1));
+        self.encoded.extend_from_slice(&length.to_be_bytes());
+        self.encoded.extend_from_slice(value.unwrap_or_default());
     }
 
     /// The key that has been written.

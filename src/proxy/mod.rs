@@ -128,6 +128,9 @@ impl ProxyHttp for Gateway {
         };
         match answer {
             ControlFlow::Continue(()) => {
+                if self.serve_hit(session, exchange).await? {
+                    return Ok(true);
+                }
                 self.read_key_body(session, exchange).await?;
                 exchange.remember_body(session, &self.kept);
                 Ok(false)

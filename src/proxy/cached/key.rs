@@ -34,9 +34,9 @@ fn name_of(pair: &str) -> &str {
 }
 
 impl Exchange {
-    /// The key of this request; `None` if its route does not cache.
-    pub(super) fn key(&self, head: &RequestHeader) -> Option<Key> {
-        let (plan, cached) = (self.plan.as_ref()?, self.cached.as_ref()?);
+    /// The key of this request, whose body has this digest; `None` if its route does not cache.
+    pub(super) fn key(&self, head: &RequestHeader, body: Option<u128>) -> Option<Key> {
+        let plan = self.plan.as_ref()?;
         let parts = &plan.cache.as_ref()?.key;
         let method = if head.method == Method::HEAD { Method::GET.as_str() } else { head.method.as_str() };
         let mut key = Writing::begin(method, |text| self.write_url(text, head, &parts.query));
@@ -55,7 +55,7 @@ impl Exchange {
         for name in &parts.cookies {
             key.part(name, cookie(head, name).map(str::as_bytes));
         }
-        if let Some(body) = cached.body {
+        if let Some(body) = body {
             key.part("body", Some(&body.to_be_bytes()));
         }
         Some(key.end())
@@ -101,7 +101,9 @@ impl Exchange {
         let scheme = self.scheme(head);
         text.extend_from_slice(scheme.as_bytes());
         text.extend_from_slice(b"://");
-        text.extend_from_slice(self.authority(head, scheme).as_bytes());
+        let start = text.len();
+        text.extend_from_slice(self.bare_authority(head, scheme).as_bytes());
+        text[start..].make_ascii_lowercase();
     }
 
     /// The scheme that the backend is told of.
@@ -114,9 +116,13 @@ impl Exchange {
 
     /// Host and port as one form for all: in lower case, without the usual port.
     pub(super) fn authority(&self, head: &RequestHeader, scheme: &str) -> String {
+        self.bare_authority(head, scheme).to_ascii_lowercase()
+    }
+
+    fn bare_authority<'a>(&'a self, head: &'a RequestHeader, scheme: &str) -> &'a str {
         let written = self.request.authority.as_ref().map(|authority| &authority.written);
         let written = written.or(head.headers.get(HOST)).and_then(|host| host.to_str().ok()).unwrap_or_default();
         let usual = if scheme == "https" { ":443" } else { ":80" };
-        written.strip_suffix(usual).unwrap_or(written).to_ascii_lowercase()
+        written.strip_suffix(usual).unwrap_or(written)
     }
 }

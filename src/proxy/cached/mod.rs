@@ -6,6 +6,7 @@
 
 mod answer;
 mod body;
+mod hit;
 mod key;
 mod outcome;
 mod refresh;
@@ -38,6 +39,10 @@ const RANGES_MAX: Option<usize> = Some(200);
 pub(super) struct Cached {
     cache: &'static Cache,
     asked: Asked,
+    /// Its key, once it has been worked out.
+    key: Option<Key>,
+    /// Until when what was served at once is fresh.
+    served_until: Option<SystemTime>,
     /// Why it was not looked up, or not stored.
     miss: Option<Miss>,
     /// When the backend was asked last.
@@ -61,6 +66,8 @@ impl Cached {
         Self {
             cache,
             asked: Asked::default(),
+            key: None,
+            served_until: None,
             miss: None,
             asked_at: SystemTime::UNIX_EPOCH,
             revalidated: None,
@@ -87,13 +94,15 @@ impl Exchange {
     pub(super) fn begin_caching(&mut self, session: &mut Session, cache: &'static Cache) {
         let Some(plan) = self.plan.clone() else { return };
         let Some(caching) = plan.cache.as_deref() else { return };
-        let body = self.cached.as_mut().and_then(|cached| cached.body);
-        let head = session.req_header();
-        let miss = self.bypasses(session, caching, body);
-        let asked = if miss.is_none() { Asked::of(&head.headers) } else { Asked::default() };
-        self.cached = Some(Box::new(Cached { asked, miss, ..Cached::new(cache, body) }));
-        if miss.is_some() {
-            return;
+        // A look for a hit has worked it all out, unless there was none.
+        if self.cached.as_ref().is_none_or(|cached| cached.key.is_none()) {
+            let body = self.cached.as_ref().and_then(|cached| cached.body);
+            let miss = self.bypasses(session, caching, body);
+            let asked = miss.map_or_else(|| Asked::of(&session.req_header().headers), |_| Asked::default());
+            self.cached = Some(Box::new(Cached { asked, miss, ..Cached::new(cache, body) }));
+            if miss.is_some() {
+                return;
+            }
         }
         // Who is not to wait finds the time for it used up.
         let mut waits = CacheOptionOverrides::default();
@@ -123,8 +132,10 @@ impl Exchange {
     }
 
     /// The key of this request, and which of the answers to it, as far as that is known before a look at them.
-    pub(super) fn cache_key(&self, head: &RequestHeader) -> Result<CacheKey> {
-        let parts = self.key(head).zip(self.cached.as_ref());
+    pub(super) fn cache_key(&mut self, head: &RequestHeader) -> Result<CacheKey> {
+        let known = self.cached.as_mut().and_then(|cached| cached.key.take());
+        let body = self.cached.as_ref().and_then(|cached| cached.body);
+        let parts = known.or_else(|| self.key(head, body)).zip(self.cached.as_ref());
         let Some((key, cached)) = parts else { return Error::e_explain(ErrorType::InternalError, "no key") };
         let vary = cached.cache.store().vary(&key).filter(|names| !names.is_empty());
         let variance = vary.map(|names| rules::variance(&names, &head.headers, Key::seed()));

@@ -105,6 +105,7 @@ impl Exchange {
         let cached = self.cached.as_ref()?;
         let waited = session.cache.lock_duration().is_some();
         Some(match (session.cache.phase(), cached.miss) {
+            _ if cached.served_until.is_some() => Outcome::Hit,
             (_, Some(miss)) if miss.is_unasked() => Outcome::Bypass(miss.label()),
             (CachePhase::Hit, _) if waited => Outcome::Collapsed,
             (CachePhase::Hit, _) => Outcome::Hit,
@@ -134,7 +135,8 @@ impl Exchange {
     /// Tells the client how the cache has served it, after what caches behind us have said.
     pub(in crate::proxy) fn expose_cache(&self, session: &Session, head: &mut ResponseHeader) -> Result<()> {
         let (Some(outcome), Some(cached)) = (self.outcome(session), &self.cached) else { return Ok(()) };
-        let fresh_until = session.cache.maybe_cache_meta().map(|meta| meta.fresh_until());
+        let known = session.cache.maybe_cache_meta().map(|meta| meta.fresh_until());
+        let fresh_until = cached.served_until.or(known);
         let now = SystemTime::now();
         let ttl = fresh_until.map(|until| match until.duration_since(now) {
             Ok(left) => left.as_secs().to_string(),

@@ -1,0 +1,110 @@
+//! Is it there, and fresh? Most requests to a cache ask for just that, and get it without the rest of the machine.
+//!
+//! Pingora's way to a hit builds what a miss needs too: its own key, a copy of the head for its own state, and boxes for
+//! what may yet happen. A request that needs none of that is answered here, from the same store by the same rules;
+//! whoever finds nothing fresh, or wants a part, goes Pingora's way from the start.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use http::Method;
+use http::header::{AGE, RANGE};
+use pingora::Result;
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::protocols::http::conditional_filter::to_304;
+use pingora::proxy::{ProxyHttp, Session};
+
+use super::Cached;
+use crate::cache::Key;
+use crate::cache::rules::{self, Asked, Use};
+use crate::cache::store::{Object, Reading};
+use crate::proxy::Gateway;
+use crate::proxy::exchange::Exchange;
+
+impl Gateway {
+    /// Answers a request with what is stored and fresh; says whether there was such a thing.
+    pub(in crate::proxy) async fn serve_hit(
+        &self,
+        session: &mut Session,
+        exchange: &mut Box<Exchange>,
+    ) -> Result<bool> {
+        let Some((object, mut head)) = exchange.fresh_hit(session, self.cache)? else { return Ok(false) };
+        let request = session.req_header();
+        let is_known = rules::not_modified(&request.headers, &request.method, head.status, &head.headers);
+        let has_body = !is_known && request.method != Method::HEAD;
+        if is_known {
+            to_304(&mut head);
+        }
+        self.response_filter(session, &mut head, exchange).await?;
+        let client = session.as_downstream_mut();
+        client.write_response_header(head).await.map_err(|error| error.into_down())?;
+        match object.body_in_one_piece().filter(|_| has_body) {
+            Some(body) => client.write_response_body(body, true).await.map_err(|error| error.into_down())?,
+            None if has_body => write_pieces(session, object).await?,
+            None => {}
+        }
+        Ok(true)
+    }
+}
+
+async fn write_pieces(session: &mut Session, object: Arc<Object>) -> Result<()> {
+    let mut reading = Reading::new(object);
+    let client = session.as_downstream_mut();
+    // A body that is complete never breaks off.
+    while let Ok(Some(bytes)) = reading.next().await {
+        client.write_response_body(bytes, false).await.map_err(|error| error.into_down())?;
+    }
+    client.write_response_body(bytes::Bytes::new(), true).await.map_err(|error| error.into_down())
+}
+
+impl Exchange {
+    /// What is stored for this request, if it is whole and fresh, and a head for it with its age.
+    fn fresh_hit(
+        &mut self,
+        session: &Session,
+        cache: &'static crate::cache::Cache,
+    ) -> Result<Option<(Arc<Object>, Box<ResponseHeader>)>> {
+        let Some(caching) = self.caching() else { return Ok(None) };
+        let request = session.req_header();
+        let is_plain = matches!(request.method, Method::GET | Method::HEAD) && !request.headers.contains_key(RANGE);
+        if !is_plain || session.as_downstream().is_subrequest() || self.bypasses(session, caching, None).is_some() {
+            return Ok(None);
+        }
+        let mut cached = Box::new(Cached { asked: Asked::of(&request.headers), ..Cached::new(cache, None) });
+        let Some(key) = self.key(request, None) else { return Ok(None) };
+        let now = SystemTime::now();
+        let found = find(cache.store(), &key, request);
+        cached.key = Some(key);
+        let fresh = found.filter(|object| object.length().is_some() && cached.takes(object, now));
+        let served = match fresh {
+            Some(object) => {
+                cached.served_until = Some(object.facts.fresh_until);
+                let mut head = Box::new(object.head.clone());
+                head.insert_header(AGE, object.age(now).as_secs())?;
+                Some((object, head))
+            }
+            None => None,
+        };
+        self.cached = Some(cached);
+        Ok(served)
+    }
+}
+
+impl Cached {
+    fn takes(&self, object: &Object, now: SystemTime) -> bool {
+        let facts = &object.facts;
+        let lifetime = facts.fresh_until.duration_since(facts.born).unwrap_or_default();
+        let verdict = || self.asked.verdict(object.age(now), lifetime, facts.may_be_stale);
+        object.is_fresh(now) && verdict() == Use::AsStored
+    }
+}
+
+/// What is stored under a key for this request.
+fn find(store: &crate::cache::Store, key: &Key, request: &RequestHeader) -> Option<Arc<Object>> {
+    let last = store.find(key, None)?;
+    if last.facts.vary.is_empty() {
+        return Some(last);
+    }
+    let variance = Some(rules::variance(&last.facts.vary, &request.headers, Key::seed()));
+    if last.facts.variance == variance { Some(last) } else { store.find(key, variance) }
+}
