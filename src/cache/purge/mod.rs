@@ -212,7 +212,6 @@ fn host(value: &str) -> Result<What, BadPurge> {
     }
     match split_port(value) {
         (_, Some(_)) => addresses("host", value).map(What::Prefix),
-        (name, None) if name.is_empty() => Err(BadPurge::NoHost("host", value.to_owned())),
         (name, None) => Ok(What::Host(name.to_ascii_lowercase())),
     }
 }

@@ -259,7 +259,7 @@ fn a_purge_holds_for_an_answer_that_was_asked_for_before_it() {
                     "{query} {asked_at} {when}"
                 );
             }
-            assert!(store.len() > 0 || store.bytes() == 0);
+            assert!(!store.is_empty() || store.bytes() == 0);
         }
     }
 }
