@@ -273,7 +273,7 @@ impl ProxyHttp for Gateway {
     fn should_serve_stale(&self, session: &mut Session, exchange: &mut Self::CTX, error: Option<&Error>) -> bool {
         match error {
             None => self.refreshes(session, exchange),
-            Some(error) => exchange.takes_stale_for(error),
+            Some(error) => exchange.takes_stale_for(session, error),
         }
     }
 

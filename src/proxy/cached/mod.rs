@@ -187,7 +187,7 @@ impl Exchange {
     }
 
     /// Whether the failure of an exchange is one that something stale is better than.
-    pub(super) fn takes_stale_for(&mut self, error: &Error) -> bool {
+    pub(super) fn takes_stale_for(&mut self, session: &mut Session, error: &Error) -> bool {
         // An answer is weighed when everybody has been asked who may be asked.
         let is_status = matches!(error.etype(), ErrorType::HTTPStatus(_)) && *error.esource() == ErrorSource::Upstream;
         let prefers_stale = self.cached.as_ref().is_some_and(|cached| cached.prefers_stale);
@@ -198,6 +198,8 @@ impl Exchange {
         };
         if takes {
             self.refusal = None;
+            // Pingora ends the connection after this, so the answer must say it.
+            self.end_connection(session);
         }
         takes
     }
