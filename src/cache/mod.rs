@@ -6,11 +6,13 @@
 
 pub mod disk;
 pub mod key;
+pub mod purge;
 pub mod rules;
 mod shared;
 pub mod storage;
 pub mod store;
 
 pub use key::Key;
+pub use purge::Purge;
 pub use shared::Cache;
 pub use store::Store;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use pingora_cache::lock::CacheLock;
 use pingora_cache::predictor::Predictor;
 
+use super::purge::Purge;
 use super::storage::Shelf;
 use super::store::Store;
 use crate::config::CacheStore;
@@ -75,6 +76,14 @@ impl Cache {
     /// The largest body that is stored.
     pub fn max_object(&self) -> u64 {
         self.max_object.load(Relaxed)
+    }
+
+    /// Obeys a purge, and says how many objects were there.
+    pub async fn purge(&'static self, purge: &Purge) -> usize {
+        let purge = purge.clone();
+        // It looks at all there are: on a thread of its own, so that no request waits for it.
+        let obeyed = tokio::task::spawn_blocking(move || self.store().obey(&purge)).await;
+        obeyed.inspect_err(|error| log::error!("a purge of the cache broke off: {error}")).unwrap_or_default()
     }
 
     /// Where answers are kept.

@@ -22,6 +22,8 @@ const PER_OBJECT: u64 = 640;
 pub struct Facts {
     /// When its age was zero (RFC 9111, section 4.2.3).
     pub born: SystemTime,
+    /// When the backend was asked for it: a purge since then means it too.
+    pub asked_at: SystemTime,
     /// Until when it is fresh.
     pub fresh_until: SystemTime,
     /// How long it may be served after that while it is fetched anew (RFC 5861, section 3).
@@ -38,6 +40,13 @@ pub struct Facts {
     pub vary: Arc<[HeaderName]>,
     /// What it can be purged by.
     pub tags: Arc<[Box<str>]>,
+}
+
+impl Facts {
+    /// Makes it stale from this moment, if it is not so before.
+    pub(super) fn expire(&mut self, since: SystemTime) {
+        self.fresh_until = self.fresh_until.min(since);
+    }
 }
 
 /// `content-length` and the longest number.

@@ -160,6 +160,7 @@ impl Exchange {
         };
         let facts = Facts {
             born,
+            asked_at: self.cached.as_ref().map_or(born, |cached| cached.asked_at),
             fresh_until,
             stale_while_revalidate: lifetime.stale_while_revalidate,
             stale_if_error: if when_cut_off { CUT_OFF } else { lifetime.stale_if_error },
