@@ -610,3 +610,21 @@ async fn an_upgrade_has_nothing_to_do_with_the_store() {
     }
     assert_eq!(backend.requests(), 2);
 }
+
+#[tokio::test]
+async fn a_slow_first_client_slows_nobody_else() {
+    const LENGTH: usize = 4 << 20;
+    let head = format!("HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Length: {LENGTH}\r\n\r\n");
+    let body = Bytes::from(vec![b'x'; LENGTH]);
+    let backend = Backend::scripted(Script::each([vec![Act::ReadBody, Act::Write(head.into()), Act::Write(body)]]));
+    let lb = caching(&backend, "{}").await;
+    // It reads nothing but the head, so the buffers between it and us are full after a while.
+    let mut slow = crowd(&lb, 1, GET).await.remove(0);
+    read_head(&mut slow).await;
+    backend.until_requests(1).await;
+    for _ in 0..3 {
+        assert_eq!(get(&lb, "/", "").await.body.len(), LENGTH);
+    }
+    assert_eq!(backend.requests(), 1);
+    slow.read_exactly(LENGTH).await;
+}

@@ -105,7 +105,11 @@ impl Exchange {
             (_, _) => head.clone(),
         };
         match self.lifetime(session, &head) {
-            Ok(lifetime) => self.keep(head, &lifetime, is_renewed).map(RespCacheable::Cacheable),
+            Ok(lifetime) => {
+                // On HTTP/2 Pingora stops reading for as long as it writes: then a slow client would slow all others.
+                let may_stream = !is_renewed && session.as_downstream().supports_proxy_task_api();
+                self.keep(head, &lifetime, may_stream).map(RespCacheable::Cacheable)
+            }
             Err((miss, lasting)) => {
                 self.note_miss(miss);
                 let reason = if lasting { NoCacheReason::OriginNotCache } else { NoCacheReason::Custom(miss.label()) };
@@ -147,7 +151,7 @@ impl Exchange {
         Ok(lifetime)
     }
 
-    fn keep(&mut self, head: ResponseHeader, lifetime: &Lifetime, is_renewed: bool) -> Result<CacheMeta> {
+    fn keep(&mut self, head: ResponseHeader, lifetime: &Lifetime, may_stream: bool) -> Result<CacheMeta> {
         let now = SystemTime::now();
         let born = now.checked_sub(lifetime.age).unwrap_or(SystemTime::UNIX_EPOCH);
         // To Pingora what is fresh until now is fresh.
@@ -176,7 +180,7 @@ impl Exchange {
         replace_fields(&mut kept, &fields)?;
         // Its own client reads from the store too, unless something is withheld from all others.
         let withheld = |name: &HeaderName| !fields.contains_key(name) && !is_of_this_hop(name);
-        let streams = !is_renewed && announced_length(&head).is_some() && !head.headers.keys().any(withheld);
+        let streams = may_stream && announced_length(&head).is_some() && !head.headers.keys().any(withheld);
         connection::stream_from_the_store(streams);
         let mut meta = new_meta(kept, &facts);
         meta.extensions_mut().insert(facts);

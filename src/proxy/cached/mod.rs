@@ -108,6 +108,8 @@ impl Exchange {
         // Who is not to wait finds the time for it used up.
         let mut waits = CacheOptionOverrides::default();
         waits.wait_timeout = Some(caching.lock.unwrap_or_default());
+        // So that what is stored is not read at the pace of the client that it is fetched for.
+        session.as_downstream_mut().set_proxy_tasks_enabled(true);
         session.cache.enable(&cache.shelf, None, Some(&cache.predictor), Some(&cache.lock), Some(waits));
     }
 
