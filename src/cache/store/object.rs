@@ -1,6 +1,7 @@
 //! What is kept of a response? Its head, what is known of its freshness, and its body.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
@@ -22,6 +23,8 @@ const PER_OBJECT: u64 = 640;
 pub struct Facts {
     /// When its age was zero (RFC 9111, section 4.2.3).
     pub born: SystemTime,
+    /// When the backend was asked for it: a purge since then means it too.
+    pub asked_at: SystemTime,
     /// Until when it is fresh.
     pub fresh_until: SystemTime,
     /// How long it may be served after that while it is fetched anew (RFC 5861, section 3).
@@ -73,6 +76,21 @@ impl Object {
     /// Its body, if it is complete and in one piece: a clone, no copy.
     pub fn body_in_one_piece(&self) -> Option<Bytes> {
         self.body.in_one_piece()
+    }
+
+    /// Its body in pieces, if it is complete: clones, no copies.
+    pub fn pieces(&self) -> Option<Arc<[Bytes]>> {
+        self.body.pieces()
+    }
+
+    /// When the backend was asked for what is on disk of it, in milliseconds since the Unix epoch; 0 is never.
+    pub fn copied_at(&self) -> u64 {
+        self.body.copied_at.load(Relaxed)
+    }
+
+    /// Notes that a copy on disk is from this moment.
+    pub fn note_copy(&self, asked_at: u64) {
+        self.body.copied_at.store(asked_at, Relaxed);
     }
 
     /// The length of its body, once that is complete.

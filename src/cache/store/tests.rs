@@ -22,6 +22,7 @@ fn key(url: &str, parts: &[(&str, &str)]) -> Key {
 fn facts() -> Facts {
     Facts {
         born: SystemTime::UNIX_EPOCH,
+        asked_at: SystemTime::UNIX_EPOCH,
         fresh_until: SystemTime::UNIX_EPOCH + Duration::from_secs(60),
         stale_while_revalidate: Duration::ZERO,
         stale_if_error: Duration::ZERO,

@@ -12,7 +12,6 @@ use pingora_cache::{CacheMeta, NoCacheReason, RespCacheable};
 
 use super::outcome::Miss;
 use crate::answer::httpdate;
-use crate::cache::Key;
 use crate::cache::rules::{self, Cookies, Lifetime, Target, Terms, Vary};
 use crate::cache::storage::new_meta;
 use crate::cache::store::Facts;
@@ -89,7 +88,7 @@ impl Exchange {
         let target = Target { scheme, authority: &authority, path };
         for path in rules::invalidated(&request.method, head.status, &target, &head.headers) {
             let url = format!("{scheme}://{authority}{path}");
-            cached.cache.store().invalidate(Key::hash_url(url.as_bytes()));
+            cached.cache.shelf.invalidate(url.as_bytes());
         }
     }
 
@@ -165,6 +164,7 @@ impl Exchange {
         };
         let facts = Facts {
             born,
+            asked_at: self.cached.as_ref().map_or(born, |cached| cached.asked_at),
             fresh_until,
             stale_while_revalidate: lifetime.stale_while_revalidate,
             stale_if_error: if when_cut_off { CUT_OFF } else { lifetime.stale_if_error },
