@@ -1,9 +1,9 @@
 //! How do the two tiers work together? What is stored in memory is copied to disk; what memory does not know is looked
 //! for there, brought into memory, and served from it.
 //!
-//! A hit in memory asks nothing here. A request waits [`DEADLINE`] for the disk at most, and never for what the disk is
+//! A hit in memory asks nothing here. A request waits a quarter of a second for the disk at most, and never for what the disk is
 //! known not to have; who asks for the same waits for the one who reads it. Answers that differ by request fields lie
-//! under keys of their own, and where the key alone leads lies a [`form::signpost`], which says by which fields.
+//! under keys of their own, and where the key alone leads lies a signpost, which says by which fields.
 //!
 //! Whoever purges purges the disk first and memory then. What is being read meanwhile is judged once more when it is in
 //! memory, so it is gone either way.
