@@ -5,7 +5,8 @@ mod support;
 
 use std::time::Instant;
 
-use support::{Backend, Client, Portcullis, wait_for};
+use support::backend::response;
+use support::{Act, Backend, Client, Portcullis, Script, wait_for};
 
 const CHECK: &str = "health_check: { interval: 50ms, fast_interval: 20ms, timeout: 500ms, fall: 2, rise: 2 }";
 
@@ -82,6 +83,31 @@ async fn an_interval_prints_the_table_again_and_again() {
     program.lines_with("app: 1 backend, 1 HEALTHY", 4).await;
 
     assert!((2..5).contains(&first.elapsed().as_secs()), "{:?} for three intervals", first.elapsed());
+}
+
+#[tokio::test]
+async fn a_cache_has_a_line_in_each_table_and_makes_none() {
+    let fields = [("Cache-Control", "max-age=600")];
+    let backend = Backend::scripted(Script::each([vec![Act::Write(response(200, &fields, "x"))]]));
+    let other = Backend::named("other");
+    let program = Portcullis::run(&format!(
+        "listeners: [{{ address: 127.0.0.1:0 }}]\nupstreams:\n  app: {{ backends: [{:?}], health_check: none }}\n  \
+         other: {{ backends: [{:?}], {CHECK} }}\nroutes: [{{ upstream: app, cache: {{}} }}]\n\
+         admin: {{ address: none }}\nlog: {{ access: none, dashboard: on_change }}\n",
+        backend.url(),
+        other.url()
+    ));
+    let address = program.line_with("listening on").await.rsplit(' ').next().unwrap().parse().unwrap();
+    program.line_with("other: 1 backend, 1 HEALTHY").await;
+    let before = program.lines_with("cache: no requests since the last table, 0 objects, 0 of 256 MiB", 1).await.len();
+    let mut client = Client::tcp(address).await;
+    for _ in 0..4 {
+        assert_eq!(client.exchange("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.status, 200);
+    }
+    other.stop().await;
+    let told = program.line_with("cache: 75 % hits of 4 requests since the last table, 1 object, 0.1 of 256 MiB").await;
+    let lines = program.lines().into_iter().take_while(|line| *line != told);
+    assert_eq!(lines.filter(|line| line.trim_start().starts_with("cache: ")).count(), before);
 }
 
 #[tokio::test]

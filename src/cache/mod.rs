@@ -6,6 +6,7 @@
 
 pub mod disk;
 pub mod key;
+pub mod purge;
 pub mod rules;
 mod shared;
 pub mod storage;
@@ -13,5 +14,6 @@ pub mod store;
 pub mod tier;
 
 pub use key::Key;
+pub use purge::Purge;
 pub use shared::Cache;
 pub use store::Store;

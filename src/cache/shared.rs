@@ -10,6 +10,7 @@ use pingora_cache::predictor::Predictor;
 use tokio::time::timeout;
 
 use super::disk::{DiskError, DiskNumbers};
+use super::purge::Purge;
 use super::storage::Shelf;
 use super::store::Store;
 use super::tier::Tier;
@@ -101,6 +102,19 @@ impl Cache {
     /// The largest body that is stored.
     pub fn max_object(&self) -> u64 {
         self.max_object.load(Relaxed)
+    }
+
+    /// Obeys a purge, on disk first and then in memory, and says how many objects were in memory.
+    pub async fn purge(&'static self, purge: &Purge) -> usize {
+        if let Some(tier) = self.shelf.tier()
+            && let Err(error) = tier.obey(purge).await
+        {
+            log::error!("{error}");
+        }
+        let purge = purge.clone();
+        // It looks at all there are: on a thread of its own, so that no request waits for it.
+        let obeyed = tokio::task::spawn_blocking(move || self.store().obey(&purge)).await;
+        obeyed.inspect_err(|error| log::error!("a purge of the cache broke off: {error}")).unwrap_or_default()
     }
 
     /// Where answers are kept.

@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::authority::Authority;
+use super::date::DATE_LENGTH;
 use super::forward::Words;
 use super::timer::Timer;
 use super::watch::Watch;
@@ -151,6 +152,10 @@ pub(crate) struct Turn {
     pub(crate) requests: AtomicUsize,
     /// A stream that Pingora has dropped, with an answer written and a body unread.
     leftover: Mutex<Option<Stream>>,
+    /// Whether there is a `date`: most responses have none.
+    is_dated: AtomicBool,
+    /// The date of the response whose head is written next, where Pingora writes another one.
+    date: Mutex<Option<[u8; DATE_LENGTH]>>,
 }
 
 impl Turn {
@@ -158,8 +163,28 @@ impl Turn {
     pub(crate) fn next(&self) {
         self.answered_by_hooks.store(false, Relaxed);
         self.body_is_malformed.store(false, Relaxed);
+        self.is_dated.store(false, Relaxed);
         self.expects_head.store(true, Relaxed);
         self.requests.fetch_add(1, Relaxed);
+    }
+
+    /// Says which date the head has that is written next; `None` is the one that Pingora writes.
+    pub(super) fn set_date(&self, date: Option<[u8; DATE_LENGTH]>) {
+        if date.is_some() {
+            *self.date.lock().unwrap_or_else(PoisonError::into_inner) = date;
+        }
+        self.is_dated.store(date.is_some(), Relaxed);
+    }
+
+    /// Whether there is one.
+    pub(crate) fn has_date(&self) -> bool {
+        self.is_dated.load(Relaxed)
+    }
+
+    /// The date for the head that is written now.
+    pub(crate) fn take_date(&self) -> Option<[u8; DATE_LENGTH]> {
+        self.is_dated.store(false, Relaxed);
+        self.date.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     pub(crate) fn leave(&self, stream: Stream) {

@@ -11,6 +11,7 @@ mod cached;
 mod cause;
 mod client;
 pub mod connection;
+mod date;
 mod exchange;
 mod forward;
 mod hedge;
@@ -55,6 +56,7 @@ use crate::retry::Account;
 
 use self::cached::Refreshes;
 pub(crate) use self::connection::streams_from_the_store;
+pub(crate) use self::date::DATE_LENGTH;
 pub use self::exchange::Exchange;
 pub use self::snapshot::{ListenerPlan, Plan, Snapshot, Upstreams};
 pub(crate) use self::timer::Timer;
@@ -326,6 +328,7 @@ impl ProxyHttp for Gateway {
         if let Some(plan) = &exchange.plan {
             plan.filters.on_response(head);
         }
+        exchange.note_date(session, head);
         Ok(())
     }
 
@@ -351,6 +354,7 @@ impl ProxyHttp for Gateway {
 
     async fn logging(&self, session: &mut Session, error: Option<&Error>, exchange: &mut Self::CTX) {
         exchange.forget_body(session);
+        exchange.count_outcome(session);
         if self.access_log.is_on() && !exchange.in_background {
             let ended = record::ending(exchange, error);
             exchange.end_attempt(ended.label());

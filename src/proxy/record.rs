@@ -45,7 +45,7 @@ pub(super) fn entry(session: &Session, exchange: &mut Exchange, ended: answer::E
         connect: exchange.connect,
         protocol: protocol(session.req_header().version),
         tls: tls.map(|tls| tls.version),
-        cache: exchange.note_outcome(session),
+        cache: exchange.cache_word(session),
         reason: ended.label(),
     }
 }

@@ -62,6 +62,7 @@ pub(super) async fn refuse(session: &mut Session, exchange: &mut Exchange, refus
 /// Answers an exchange that failed. If a backend's answer was dropped for a retry, the client had better get that than
 /// our own: whole if we have its body, else its status and fields, but for those that belong to the body that is gone.
 pub(super) async fn fail(session: &mut Session, exchange: &mut Exchange, refusal: Refusal) -> Result<()> {
+    exchange.forget_date();
     let dropped = exchange.dropped_answer().filter(|_| refusal.fault().is_of_the_backend());
     let Some(Dropped { head: mut theirs, body }) = dropped else { return refuse(session, exchange, refusal).await };
     exchange.refusal = Some(refusal);

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::Inner;
 use super::admin::{Asked, Readiness};
-use crate::observe::dashboard::{Report, Row, Table};
+use crate::observe::dashboard::{CacheLine, Report, Row, Table};
 use crate::upstream::{Leaver, Member, Tallies, Upstream};
 
 /// What is left of upstreams that are not in the configuration any more.
@@ -25,6 +25,7 @@ impl Inner {
         Asked {
             ready: Arc::new(move || ready.readiness()),
             members: Arc::new(move |request| members.change_members(&request)),
+            cache: self.cache,
         }
     }
 
@@ -53,7 +54,15 @@ impl Inner {
         tables.extend(
             self.gone().upstreams.iter().map(|upstream| leavers(upstream)).filter(|table| !table.rows.is_empty()),
         );
-        Report { tables, refused }
+        Report { tables, refused, cache: self.cache_line() }
+    }
+
+    /// The cache, if a route has one: who has none need not read of it.
+    fn cache_line(&self) -> Option<CacheLine> {
+        let caches = self.with_config(|config| config.routes.iter().any(|route| route.cache.is_some()));
+        let (store, (hits, misses)) = (self.cache.store(), self.cache.counts.get());
+        let (bytes, size) = (store.bytes(), store.size());
+        caches.then(|| CacheLine { hits, misses, objects: store.len(), bytes, size })
     }
 
     /// Keeps upstreams that are gone until their last request has ended, and what they have sent.

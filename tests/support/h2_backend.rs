@@ -1,6 +1,6 @@
 //! A backend that speaks HTTP/2 by prior knowledge or over TLS, with the manners of gRPC.
 //!
-//! The path says what it does: `/error` answers with trailers alone and `grpc-status: 7`; `/reset` resets the stream,
+//! The path says what it does: `/half` resets the stream within a body that could be stored; `/error` answers with trailers alone and `grpc-status: 7`; `/reset` resets the stream,
 //! `/refused` as one that it did nothing with; `/unavailable` answers 503; `/hang` never answers;
 //! `/not/PORT` is answered 503 by the backend on this port, once it has had the whole body, and `/late/PORT` never;
 //! anything else sends each DATA frame back as it comes and ends with the trailers that came and `grpc-status: 0`.
@@ -123,6 +123,13 @@ async fn answer(port: u16, request: Request<RecvStream>, mut respond: SendRespon
         }
         "/reset" => {
             respond.send_reset(Reason::INTERNAL_ERROR);
+            Ok(())
+        }
+        "/half" => {
+            let head = Response::builder().header("cache-control", "max-age=60").body(()).unwrap();
+            let mut sending = respond.send_response(head, false)?;
+            sending.send_data(Bytes::from_static(b"half"), false)?;
+            sending.send_reset(Reason::INTERNAL_ERROR);
             Ok(())
         }
         "/refused" => {

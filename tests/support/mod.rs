@@ -8,6 +8,7 @@
 
 pub mod backend;
 pub mod bytes_on_the_wire;
+pub mod cached;
 pub mod client;
 pub mod dns;
 pub mod front_door;

@@ -7,7 +7,9 @@
 mod body;
 mod budget;
 mod object;
+mod purging;
 mod recency;
+mod recent;
 mod shard;
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -22,8 +24,9 @@ use pingora::http::ResponseHeader;
 use self::body::{Body, Reader, Writer};
 use self::budget::{Budget, Charge};
 use self::object::compact;
+use self::recent::Recent;
 use self::shard::{Shard, Sifted};
-use super::key::{self, Key};
+use super::key::Key;
 
 pub use self::object::{Facts, Object};
 
@@ -43,6 +46,7 @@ pub struct Store {
     budget: Arc<Budget>,
     /// How often something was stored.
     stored: AtomicU64,
+    recent: Recent,
 }
 
 /// What happens to what a purge means.
@@ -61,6 +65,7 @@ impl Store {
             shards: (0..SHARDS).map(|_| Mutex::new(Shard::new())).collect(),
             budget: Budget::new(size),
             stored: AtomicU64::new(0),
+            recent: Recent::default(),
         }
     }
 
@@ -106,18 +111,31 @@ impl Store {
         })
     }
 
-    fn put(&self, key: &Key, object: Arc<Object>) {
-        let now = self.stored.fetch_add(1, Relaxed);
-        let gone = self.shard(key.url).put(key, object, now);
-        // Freed here, without the lock.
-        drop(gone);
+    /// Stores an object, unless a purge has meant it since it was asked for. Says whether it did.
+    fn put(&self, key: &Key, mut object: Arc<Object>) -> bool {
+        loop {
+            let purges = self.recent.count();
+            if !self.heeds_purges(key, &mut object) {
+                return false;
+            }
+            let mut shard = self.shard(key.url);
+            // A purge is counted before it searches the shards: what it does not know of knows of it.
+            if self.recent.count() == purges {
+                let gone = shard.put(key, object, self.stored.fetch_add(1, Relaxed));
+                drop(shard);
+                // Freed here, without the lock.
+                drop(gone);
+                return true;
+            }
+        }
     }
 
     /// Puts what was learned of an object in its place: the same body with another head. `false` if it is gone.
     pub fn renew(&self, key: &Key, old: &Arc<Object>, head: &ResponseHeader, facts: Facts) -> bool {
         let Ok(head) = compact(head) else { return false };
-        let Some(new) = self.revised(key.encoded().len(), old, head, facts) else { return false };
-        self.shard(key.url).replace(key, old, new)
+        let Some(mut new) = self.revised(key.encoded().len(), old, head, facts) else { return false };
+        // What a purge means that comes later than this is not `old` any more, and stays as the purge has left it.
+        self.heeds_purges(key, &mut new) && self.shard(key.url).replace(key, old, new)
     }
 
     fn revised(&self, key: usize, old: &Object, head: ResponseHeader, facts: Facts) -> Option<Arc<Object>> {
@@ -139,37 +157,6 @@ impl Store {
             pages.into_iter().flat_map(|page| shard.sift(page, &|_, _| Sifted::Goes)).collect()
         };
         gone.len()
-    }
-
-    /// Purges every object that is meant, by its address and tags. Returns how many there were. It looks at all there
-    /// are, a page at a time, so that requests wait for one page at most.
-    pub fn purge(&self, depth: Depth, is_meant: impl Fn(&[u8], &[Box<str>]) -> bool) -> usize {
-        let change = |key: &[u8], object: &Arc<Object>| {
-            if !is_meant(key::url_of(key), &object.facts.tags) {
-                return Sifted::Stays;
-            }
-            match depth {
-                Depth::Hard => Sifted::Goes,
-                Depth::Soft(now) => self.expired(key.len(), object, now).map_or(Sifted::Goes, Sifted::Becomes),
-            }
-        };
-        let mut count = 0;
-        for index in 0..self.shards.len() {
-            let pages = self.lock(index).pages();
-            for page in pages {
-                let gone = self.lock(index).sift(page, &change);
-                count += gone.len();
-            }
-        }
-        count
-    }
-
-    /// The same object, stale from now on. It costs what the old one did, which goes: so there is no need to make room.
-    fn expired(&self, key: usize, old: &Object, now: SystemTime) -> Option<Arc<Object>> {
-        let facts = Facts { fresh_until: old.facts.fresh_until.min(now), ..old.facts.clone() };
-        let mut charge = Charge::none(&self.budget);
-        let paid = charge.resize(Object::cost(&old.head, &facts, key));
-        paid.then(|| Arc::new(Object { head: old.head.clone(), facts, body: old.body.clone(), charge }))
     }
 
     /// Makes a charge larger, and room for it.
@@ -249,8 +236,11 @@ pub struct Filling {
 impl Filling {
     /// Lets others find it before it is complete.
     pub fn publish(&mut self) {
-        self.is_found = true;
-        self.store.put(&self.key, self.object.clone());
+        // First, for what two hold cannot be changed.
+        let Some(object) = self.store.heeds_purges(&self.key, &mut self.object).then(|| self.object.clone()) else {
+            return;
+        };
+        self.is_found = self.store.put(&self.key, object);
     }
 
     /// Adds bytes; `false` if they cannot be kept, and then the object cannot be completed.
@@ -264,7 +254,7 @@ impl Filling {
         Reading::new(self.object.clone())
     }
 
-    /// Completes it; `false` if its body has not the length that was announced.
+    /// Completes it; `false` if it is not stored: its body has not the length that was announced, or a purge means it.
     pub fn finish(self) -> bool {
         let Self { store, key, mut object, writer, is_found } = self;
         if !writer.finish() {
@@ -273,15 +263,15 @@ impl Filling {
             }
             return false;
         }
-        if !is_found {
-            if let Some((length, object)) = object.length().zip(Arc::get_mut(&mut object)) {
-                // Now that it is known: clients may resume, and it need not be chunked.
-                let _ = object.head.insert_header(CONTENT_LENGTH, length);
-                object.charge.resize(Object::cost(&object.head, &object.facts, key.encoded().len()));
-            }
-            store.put(&key, object);
+        if is_found {
+            return !store.is_purged(&key, &object);
         }
-        true
+        if let Some((length, object)) = object.length().zip(Arc::get_mut(&mut object)) {
+            // Now that it is known: clients may resume, and it need not be chunked.
+            let _ = object.head.insert_header(CONTENT_LENGTH, length);
+            object.charge.resize(Object::cost(&object.head, &object.facts, key.encoded().len()));
+        }
+        store.put(&key, object)
     }
 
     /// Gives it up: nobody finds it any more, and its readers learn that it broke off.

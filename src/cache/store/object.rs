@@ -43,6 +43,13 @@ pub struct Facts {
     pub tags: Arc<[Box<str>]>,
 }
 
+impl Facts {
+    /// Makes it stale from this moment, if it is not so before.
+    pub(super) fn expire(&mut self, since: SystemTime) {
+        self.fresh_until = self.fresh_until.min(since);
+    }
+}
+
 /// `content-length` and the longest number.
 const LENGTH_FIELD: u64 = 14 + 20;
 

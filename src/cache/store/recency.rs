@@ -71,6 +71,11 @@ impl<T> Recency<T> {
         Some((self.oldest, self.links.get(self.oldest)?.item.as_ref()?))
     }
 
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.links.len() - self.free.len()
+    }
+
     fn link(&mut self, slot: Slot) -> Option<&mut Link<T>> {
         self.links.get_mut(slot)
     }
@@ -125,6 +130,7 @@ mod tests {
                     }
                     _ => {}
                 }
+                prop_assert_eq!(recency.len(), list.len());
                 prop_assert_eq!(recency.oldest().map(|(slot, item)| (slot, *item)), list.first().copied());
             }
         }

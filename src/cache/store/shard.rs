@@ -175,10 +175,11 @@ impl Shard {
         Some(gone)
     }
 
-    /// Takes out just this object, if it is still there.
+    /// Takes out what has the body of this object, if it is still there.
     pub(super) fn take_out(&mut self, key: &Key, object: &Arc<Object>) -> bool {
         let name = Name { page: key.page, variance: object.facts.variance };
-        let is_it = |variant: &Variant| Arc::ptr_eq(&variant.object, object);
+        // A soft purge has put another object with the same body in its place.
+        let is_it = |variant: &Variant| Arc::ptr_eq(&variant.object.body, &object.body);
         let is_there = self.page(key).is_some_and(|page| page.variants.iter().any(is_it));
         is_there && self.remove(name).is_some()
     }
@@ -222,7 +223,7 @@ impl Shard {
 
     /// How many objects there are.
     pub(super) fn len(&self) -> usize {
-        self.pages.values().map(|page| page.variants.len()).sum()
+        self.recency.len()
     }
 }
 

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::cache::key::Writing;
+use crate::cache::purge::Purge;
 
 fn store(size: u64) -> &'static Store {
     Box::leak(Box::new(Store::new(size)))
@@ -208,6 +209,121 @@ fn what_was_learned_goes_to_the_object_it_was_learned_of() {
     let new = store.find(&key, None).expect("stored");
     assert!(new.head.headers.contains_key("x-new"));
     assert_eq!(new.body_in_one_piece().as_deref(), Some(&b"body"[..]));
+}
+
+fn at(seconds: u64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+}
+
+fn purge(query: &str, seconds: u64) -> Purge {
+    Purge::read(query, b"", at(seconds)).expect("a purge")
+}
+
+#[test]
+fn a_purge_holds_for_an_answer_that_was_asked_for_before_it() {
+    let key = key("https://a/1", &[]);
+    for (asked_at, query, is_stored) in [
+        (5, "url=https://a/1", false),
+        (15, "url=https://a/1", true),
+        (5, "url=https://a/2", true),
+        (5, "prefix=a/", false),
+        (5, "tag=red", false),
+    ] {
+        for when in ["before its head", "before its body", "in its body"] {
+            let store = self::store(1 << 20);
+            let purges = |now: &str| {
+                if now == when {
+                    store.obey(&purge(query, 10));
+                }
+            };
+            purges("before its head");
+            let facts = Facts { asked_at: at(asked_at), tags: Arc::new(["red".into()]), ..facts() };
+            let mut filling = store.begin(key.clone(), &head(), facts, None).expect("there is room");
+            purges("before its body");
+            if when == "in its body" {
+                filling.publish();
+            }
+            assert!(filling.write(b"body"));
+            let published = store.len();
+            purges("in its body");
+            if when == "in its body" {
+                // What can be found when it comes is meant whenever it was asked for.
+                let meant = query != "url=https://a/2";
+                assert_eq!((published, store.len()), (1, usize::from(!meant)), "{query}");
+                filling.finish();
+                assert_eq!(store.len(), usize::from(!meant), "{query}: it does not come back");
+            } else {
+                assert_eq!(
+                    (filling.finish(), store.len()),
+                    (is_stored, usize::from(is_stored)),
+                    "{query} {asked_at} {when}"
+                );
+            }
+            assert!(!store.is_empty() || store.bytes() == 0);
+        }
+    }
+}
+
+#[test]
+fn a_soft_purge_makes_stale_what_was_asked_for_before_it() {
+    for publishes in [false, true] {
+        let store = store(1 << 20);
+        let key = key("https://a/1", &[]);
+        store.obey(&purge("url=a/1&soft=true", 10));
+        let mut filling = store.begin(key.clone(), &head(), facts(), None).expect("there is room");
+        if publishes {
+            filling.publish();
+        }
+        assert!(filling.write(b"body") && filling.finish());
+        assert_eq!(store.find(&key, None).expect("stored").facts.fresh_until, at(10));
+        assert!(put(store, &key, Facts { asked_at: at(11), ..facts() }, b"new"));
+        assert_eq!(store.find(&key, None).expect("stored").facts.fresh_until, at(60));
+    }
+}
+
+#[test]
+fn what_is_purged_softly_while_it_is_written_is_forgotten_if_it_breaks_off() {
+    let store = store(1 << 20);
+    let key = key("https://a/1", &[]);
+    let mut filling = store.begin(key.clone(), &head(), facts(), Some(10)).expect("there is room");
+    filling.publish();
+    assert_eq!(store.obey(&purge("all=true&soft=true", 10)), 1);
+    assert!(store.find(&key, None).is_some());
+    filling.give_up();
+    assert_eq!((store.len(), store.bytes()), (0, 0));
+}
+
+#[test]
+fn a_revalidation_that_was_under_way_undoes_no_purge() {
+    let store = store(1 << 20);
+    let key = key("https://a/1", &[]);
+    assert!(put(store, &key, facts(), b"body"));
+    store.obey(&purge("all=true&soft=true", 10));
+    let old = store.find(&key, None).expect("stale");
+    assert!(store.renew(&key, &old, &head(), Facts { asked_at: at(9), ..facts() }));
+    let renewed = store.find(&key, None).expect("stale");
+    assert_eq!(renewed.facts.fresh_until, at(10));
+    assert!(store.renew(&key, &renewed, &head(), Facts { asked_at: at(11), ..facts() }));
+    assert_eq!(store.find(&key, None).expect("fresh").facts.fresh_until, at(60));
+}
+
+#[test]
+fn nothing_that_was_asked_for_before_a_purge_is_found_after_it_however_they_meet() {
+    let store = store(8 << 20);
+    std::thread::scope(|scope| {
+        for thread in 0..3 {
+            scope.spawn(move || {
+                for index in 0..400 {
+                    let key = key(&format!("https://a/{thread}/{index}"), &[]);
+                    put(store, &key, facts(), b"old");
+                }
+            });
+        }
+        for _ in 0..20 {
+            store.obey(&purge("host=a", 10));
+        }
+    });
+    assert_eq!(store.len(), 0);
 }
 
 proptest! {

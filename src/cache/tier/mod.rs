@@ -21,9 +21,10 @@ use aws_lc_rs::digest::{Context, SHA256};
 use tokio::time::timeout;
 
 use self::flights::Flights;
-use super::disk::purges::Purge;
+use super::disk::purges::{Purge, What};
 use super::disk::{Disk, DiskError, DiskNumbers, Found, milliseconds};
 use super::key::{Key, url_of};
+use super::purge::What as Meant;
 use super::store::{Object, Store};
 
 /// The longest that a request waits for the disk. Most backends answer sooner than a disk that takes longer.
@@ -148,6 +149,21 @@ impl Tier {
     /// Obeys a purge, and returns when that is written down for good. To be called before memory is purged.
     pub async fn purge(&self, purge: Purge) -> Result<(), DiskError> {
         self.disk.purge(purge).await
+    }
+
+    /// Obeys an operator's purge.
+    pub async fn obey(&self, purge: &crate::cache::Purge) -> Result<(), DiskError> {
+        let whats: Vec<What> = match &purge.what {
+            Meant::Everything => vec![What::Everything],
+            Meant::Url(urls) => urls.iter().map(|url| What::Url(url.as_bytes().to_vec())).collect(),
+            Meant::Prefix(all) => all.iter().map(|prefix| What::Prefix(prefix.as_bytes().to_vec())).collect(),
+            Meant::Host(host) => vec![What::Host(host.as_bytes().to_vec())],
+            Meant::Tag(tag) => vec![What::Tag(tag.as_bytes().to_vec())],
+        };
+        for what in whats {
+            self.purge(Purge { what, at: milliseconds(purge.at), soft: purge.soft }).await?;
+        }
+        Ok(())
     }
 
     /// What the disk has done, and what it takes.

@@ -9,7 +9,6 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::cache::disk::LEAST;
-use crate::cache::disk::purges::What;
 use crate::cache::key::Writing;
 use crate::cache::store::Facts;
 

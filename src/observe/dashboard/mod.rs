@@ -40,6 +40,23 @@ pub struct Report {
     pub tables: Vec<Table>,
     /// What was refused before it became a request. In a print, since the print before.
     pub refused: Totals,
+    /// The cache, where a route has one.
+    pub cache: Option<CacheLine>,
+}
+
+/// The cache at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CacheLine {
+    /// What was answered from it. In a print, since the print before.
+    pub hits: u64,
+    /// What it was asked for and a backend answered. In a print, since the print before.
+    pub misses: u64,
+    /// What is stored.
+    pub objects: usize,
+    /// The bytes that this takes.
+    pub bytes: u64,
+    /// The most that it may take.
+    pub size: u64,
 }
 
 /// An upstream's backends at one moment.
@@ -120,6 +137,15 @@ impl Row {
     }
 }
 
+impl CacheLine {
+    /// Leaves hits and misses since those that are given, and returns all there have been.
+    fn count_from(&mut self, (hits, misses): (u64, u64)) -> (u64, u64) {
+        let all = (self.hits, self.misses);
+        (self.hits, self.misses) = (self.hits - hits, self.misses - misses);
+        all
+    }
+}
+
 /// Writes the reports to the log when `changes` says that a state changed, and at the configured interval, until the
 /// sender of `changes` is dropped.
 pub async fn run(when: config::Dashboard, report: impl Fn() -> Report, changes: watch::Receiver<u64>) {
@@ -137,7 +163,7 @@ async fn watch_reports(
     print: impl Fn(&Report),
 ) {
     let mut rates = Rates::default();
-    let mut told = Totals::new();
+    let (mut told, mut told_of_cache) = (Totals::new(), (0, 0));
     rates.fill(&mut report().tables, Instant::now());
     let mut sampling = interval(SAMPLE_EVERY);
     let mut print_at = every.map(|every| Instant::now() + every);
@@ -163,6 +189,9 @@ async fn watch_reports(
             let totals = std::mem::take(&mut sample.refused);
             sample.refused = since(&told, &totals);
             told = totals;
+            if let Some(cache) = &mut sample.cache {
+                told_of_cache = cache.count_from(told_of_cache);
+            }
             print(&sample);
             print_at = every.map(|every| Instant::now() + every);
         }

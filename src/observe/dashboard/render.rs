@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::backend::State;
 
-use super::{Report, Row, Table};
+use super::{CacheLine, Report, Row, Table};
 
 /// Rows of one table; what matters most in a longer one still fits a screen.
 const MOST_ROWS: usize = 20;
@@ -46,11 +46,40 @@ pub fn render(report: &Report, width: Option<usize>, color: bool) -> String {
     for table in &report.tables {
         draw(&mut text, table, width, color);
     }
+    if let Some(cache) = &report.cache {
+        line(&mut text, &clip(&cache_line(cache), width));
+    }
     if !report.refused.is_empty() {
         let counts: Vec<_> = report.refused.iter().map(|(label, count)| format!("{label} {count}")).collect();
         line(&mut text, &clip(&format!("refused since the last table: {}", counts.join(", ")), width));
     }
     text
+}
+
+/// `cache: 93 % hits of 1200 requests since the last table, 340 objects, 12 of 256 MiB`
+fn cache_line(cache: &CacheLine) -> String {
+    let asked = cache.hits + cache.misses;
+    let share = match asked {
+        0 => "no requests".to_owned(),
+        asked => format!("{} % hits of {asked} request{}", 100 * cache.hits / asked, plural(asked)),
+    };
+    let (objects, used, size) = (cache.objects, mebibytes(cache.bytes), mebibytes(cache.size));
+    let objects = format!("{objects} object{}", plural(objects as u64));
+    format!("cache: {share} since the last table, {objects}, {used} of {size} MiB")
+}
+
+fn plural(count: u64) -> &'static str {
+    if count == 1 { "" } else { "s" }
+}
+
+/// Rounded up, so that what is there never shows as nothing.
+fn mebibytes(bytes: u64) -> String {
+    let tenths = (bytes * 10).div_ceil(1 << 20);
+    if tenths < 100 && !tenths.is_multiple_of(10) {
+        format!("{}.{}", tenths / 10, tenths % 10)
+    } else {
+        tenths.div_ceil(10).to_string()
+    }
 }
 
 fn draw(text: &mut String, table: &Table, width: usize, color: bool) {

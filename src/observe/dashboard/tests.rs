@@ -28,7 +28,7 @@ fn row(backend: &str, state: State) -> Row {
 }
 
 fn table(rows: Vec<Row>) -> Report {
-    Report { tables: vec![Table { upstream: "app".into(), waiting: None, rows }], refused: Totals::new() }
+    Report { tables: vec![Table { upstream: "app".into(), waiting: None, rows }], ..Report::default() }
 }
 
 fn three() -> Report {
@@ -52,6 +52,29 @@ fn three() -> Report {
         },
         Row { tier: 1, ..row("spare", State::Pending) },
     ])
+}
+
+#[test]
+fn the_cache_has_a_line_where_a_route_has_one() {
+    let mut report = table(vec![row("a", State::Healthy)]);
+    assert!(!render(&report, None, false).contains("cache"));
+    let cache = |hits, misses, objects, bytes| CacheLine { hits, misses, objects, bytes, size: 256 << 20 };
+    for (cache, expected) in [
+        (cache(93, 7, 340, 12_900_000), "93 % hits of 100 requests since the last table, 340 objects, 13 of 256 MiB"),
+        (cache(0, 1, 1, 900_000), "0 % hits of 1 request since the last table, 1 object, 0.9 of 256 MiB"),
+        (cache(0, 0, 0, 0), "no requests since the last table, 0 objects, 0 of 256 MiB"),
+    ] {
+        report.cache = Some(cache);
+        let text = render(&report, None, false);
+        assert_eq!(text.lines().last(), Some(&*format!("cache: {expected}")), "{text}");
+    }
+    assert!(render(&report, Some(30), false).lines().all(|line| line.chars().count() <= 30));
+}
+
+#[test]
+fn hits_are_counted_from_the_last_table() {
+    let mut cache = CacheLine { hits: 5, misses: 3, ..CacheLine::default() };
+    assert_eq!((cache.count_from((4, 1)), cache.hits, cache.misses), ((5, 3), 1, 2));
 }
 
 #[test]

@@ -10,6 +10,7 @@ use pingora::proxy::Session;
 use pingora::{Error, ErrorType, Result};
 use pingora_cache::{CacheMeta, NoCacheReason, RespCacheable};
 
+use super::doubt;
 use super::outcome::Miss;
 use crate::answer::httpdate;
 use crate::cache::rules::{self, Cookies, Lifetime, Target, Terms, Vary};
@@ -27,16 +28,6 @@ const TAGS_MAX: usize = 128;
 
 /// Bytes of a tag that are kept.
 const TAG_MAX: usize = 1024;
-
-/// Fields with which some backends let a request be taken for another one: its answer is not what its address says.
-const DISGUISES: [&str; 6] = [
-    "x-http-method-override",
-    "x-http-method",
-    "x-method-override",
-    "x-original-url",
-    "x-rewrite-url",
-    "x-original-host",
-];
 
 impl Exchange {
     /// A backend is about to be asked.
@@ -79,16 +70,16 @@ impl Exchange {
         let request = session.req_header();
         let safe = matches!(request.method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE);
         // An API that is asked by POST changes nothing by it.
-        if safe || self.caching().is_some_and(|caching| caching.methods.contains(&request.method)) {
-            return;
-        }
+        let caching = self.caching().filter(|caching| !safe && !caching.methods.contains(&request.method));
+        let Some(query) = caching.map(|caching| &caching.key.query) else { return };
         let scheme = self.scheme(request);
         let authority = self.authority(request, scheme);
         let path = request.uri.path_and_query().map_or("/", |path| path.as_str());
         let target = Target { scheme, authority: &authority, path };
         for path in rules::invalidated(&request.method, head.status, &target, &head.headers) {
-            let url = format!("{scheme}://{authority}{path}");
-            cached.cache.shelf.invalidate(url.as_bytes());
+            let mut url = Vec::new();
+            self.write_url(&mut url, request, &path, query);
+            cached.cache.shelf.invalidate(&url);
         }
     }
 
@@ -132,7 +123,11 @@ impl Exchange {
         let request = session.req_header();
         // What asks for HEAD is sent as GET while the cache is on.
         let method = if request.method == Method::HEAD { &Method::GET } else { &request.method };
-        if DISGUISES.iter().any(|name| request.headers.contains_key(*name)) {
+        let mut matter = caching.key.headers.clone();
+        if let Vary::Fields(names) = Vary::of(&head.headers) {
+            matter.extend(names);
+        }
+        if doubt::is_disguised(&request.headers, &matter) {
             return Err((Miss::Disguise, false));
         }
         let terms = Terms {

@@ -2,6 +2,8 @@
 //!
 //! Pingora keeps what is read here and shows it to the backend from the beginning.
 
+use http::Version;
+use http::header::EXPECT;
 use pingora::Result;
 use pingora::proxy::Session;
 use xxhash_rust::xxh3::Xxh3;
@@ -9,6 +11,15 @@ use xxhash_rust::xxh3::Xxh3;
 use super::Cached;
 use crate::cache::{Cache, Key};
 use crate::proxy::exchange::Exchange;
+
+/// Tells a client that waits for it that the body may come: the backend is asked only once it is here.
+pub(super) async fn ask_for_it(session: &mut Session) -> Result<()> {
+    let head = session.req_header_mut();
+    if head.remove_header(&EXPECT).is_some() && head.version >= Version::HTTP_11 {
+        session.as_downstream_mut().write_continue_response().await.map_err(|error| error.into_down())?;
+    }
+    Ok(())
+}
 
 /// Reads a body of at most `limit` bytes; `None` if it is longer, and then its rest is still to be read.
 pub(super) async fn digest(session: &mut Session, limit: u64) -> Result<Option<u128>> {

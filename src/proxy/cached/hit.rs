@@ -61,15 +61,17 @@ impl Exchange {
     /// What is stored for this request, if it is whole and fresh, and a head for it with its age.
     fn fresh_hit(
         &mut self,
-        session: &Session,
+        session: &mut Session,
         cache: &'static crate::cache::Cache,
     ) -> Result<Option<(Arc<Object>, Box<ResponseHeader>)>> {
-        let Some(caching) = self.caching() else { return Ok(None) };
+        let Some(plan) = self.plan.clone() else { return Ok(None) };
+        let Some(caching) = plan.cache.as_deref() else { return Ok(None) };
         let request = session.req_header();
         let is_plain = matches!(request.method, Method::GET | Method::HEAD) && !request.headers.contains_key(RANGE);
         if !is_plain || session.as_downstream().is_subrequest() || self.bypasses(session, caching, None).is_some() {
             return Ok(None);
         }
+        let request = session.req_header();
         let mut cached = Box::new(Cached { asked: Asked::of(&request.headers), ..Cached::new(cache, None) });
         let Some(key) = self.key(request, None) else { return Ok(None) };
         let now = SystemTime::now();

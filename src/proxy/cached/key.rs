@@ -7,30 +7,44 @@ use http::header::HOST;
 use http::{HeaderName, Method};
 use pingora::http::RequestHeader;
 
+use super::doubt;
 use crate::cache::Key;
 use crate::cache::key::Writing;
 use crate::config::{Part, QueryParts};
-use crate::proxy::attempt::cookie;
 use crate::proxy::exchange::Exchange;
 
 /// Fields of a trusted proxy in front of us that a backend makes addresses of.
 const OF_TRUSTED: [&str; 3] = ["x-forwarded-proto", "x-forwarded-host", "x-forwarded-port"];
 
-/// The value of a part of a request, if it has it.
-pub(super) fn part<'a>(head: &'a RequestHeader, part: &Part) -> Option<&'a [u8]> {
+/// Whether a request has this part, or something that a backend may take for it.
+pub(super) fn has(head: &RequestHeader, part: &Part) -> bool {
     match part {
-        Part::Header(name) => head.headers.get(name).map(|value| value.as_bytes()),
-        Part::Cookie(name) => cookie(head, name).map(str::as_bytes),
-        Part::Query(name) => pairs(head).find(|pair| name_of(pair) == name).map(str::as_bytes),
+        Part::Header(name) => head.headers.contains_key(name),
+        Part::Cookie(name) => doubt::cookies(&head.headers, name).next().is_some(),
+        Part::Query(name) => head.uri.query().is_some_and(|query| doubt::parameters(query, name).next().is_some()),
     }
 }
 
-fn pairs(head: &RequestHeader) -> impl Iterator<Item = &str> {
-    head.uri.query().into_iter().flat_map(|query| query.split('&'))
-}
-
-fn name_of(pair: &str) -> &str {
-    pair.split('=').next().unwrap_or_default()
+/// Writes the path, and what of the query tells requests apart.
+fn write_target(text: &mut Vec<u8>, target: &str, query: &QueryParts) {
+    let (path, whole) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
+    text.extend_from_slice(path.as_bytes());
+    let Some(whole) = whole else { return };
+    match query {
+        QueryParts::None => {}
+        QueryParts::All => {
+            text.push(b'?');
+            text.extend_from_slice(whole.as_bytes());
+        }
+        QueryParts::Only(names) => {
+            let mut before = b'?';
+            for part in names.iter().flat_map(|name| doubt::parameters(whole, name)) {
+                text.push(before);
+                text.extend_from_slice(part.as_bytes());
+                before = b'&';
+            }
+        }
+    }
 }
 
 impl Exchange {
@@ -39,7 +53,8 @@ impl Exchange {
         let plan = self.plan.as_ref()?;
         let parts = &plan.cache.as_ref()?.key;
         let method = if head.method == Method::HEAD { Method::GET.as_str() } else { head.method.as_str() };
-        let mut key = Writing::begin(method, |text| self.write_url(text, head, &parts.query));
+        let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
+        let mut key = Writing::begin(method, |text| self.write_url(text, head, target, &parts.query));
         key.part("route", Some(plan.name.as_bytes()));
         key.part("upstream", plan.upstream.as_ref().map(|upstream| upstream.name().as_bytes()));
         let port = self.connection.as_ref().and_then(|connection| connection.local_port);
@@ -53,7 +68,11 @@ impl Exchange {
             self.put_field(&mut key, head, name);
         }
         for name in &parts.cookies {
-            key.part(name, cookie(head, name).map(str::as_bytes));
+            key.part(name, None);
+            doubt::cookies(&head.headers, name).for_each(|pair| key.part(name, Some(pair)));
+        }
+        for (name, value) in doubt::lines(&head.headers) {
+            key.part(name.as_str(), Some(value.as_bytes()));
         }
         if let Some(body) = body {
             key.part("body", Some(&body.to_be_bytes()));
@@ -73,28 +92,9 @@ impl Exchange {
     }
 
     /// The address: scheme, host, port unless it is the usual one, path, and what of the query tells requests apart.
-    fn write_url(&self, text: &mut Vec<u8>, head: &RequestHeader, query: &QueryParts) {
+    pub(super) fn write_url(&self, text: &mut Vec<u8>, head: &RequestHeader, target: &str, query: &QueryParts) {
         self.write_origin(text, head);
-        text.extend_from_slice(head.uri.path().as_bytes());
-        match query {
-            QueryParts::None => {}
-            QueryParts::All => {
-                if let Some(query) = head.uri.query() {
-                    text.push(b'?');
-                    text.extend_from_slice(query.as_bytes());
-                }
-            }
-            QueryParts::Only(names) => {
-                let mut before = b'?';
-                for name in names {
-                    for pair in pairs(head).filter(|pair| name_of(pair) == name) {
-                        text.push(before);
-                        text.extend_from_slice(pair.as_bytes());
-                        before = b'&';
-                    }
-                }
-            }
-        }
+        write_target(text, target, query);
     }
 
     fn write_origin(&self, text: &mut Vec<u8>, head: &RequestHeader) {

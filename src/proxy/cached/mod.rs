@@ -6,6 +6,7 @@
 
 mod answer;
 mod body;
+mod doubt;
 mod hit;
 mod key;
 mod outcome;
@@ -111,10 +112,11 @@ impl Exchange {
     }
 
     /// Why this request has nothing to do with the store, if it has not.
-    fn bypasses(&self, session: &Session, caching: &Caching, body: Option<u128>) -> Option<Miss> {
+    fn bypasses(&self, session: &mut Session, caching: &Caching, body: Option<u128>) -> Option<Miss> {
+        // HTTP/2 announces no body: it just comes.
+        let has_body = announces_a_body(session.req_header()) || !session.as_downstream_mut().is_body_empty();
         let head = session.req_header();
         let stored_as = if head.method == Method::HEAD { &Method::GET } else { &head.method };
-        let has_body = announces_a_body(head);
         if !caching.methods.contains(stored_as)
             || (head.method == Method::HEAD && !caching.methods.contains(&head.method))
         {
@@ -128,7 +130,7 @@ impl Exchange {
         if rules::is_for_the_origin(&head.headers) {
             return Some(Miss::Precondition);
         }
-        caching.bypass.iter().any(|part| key::part(head, part).is_some()).then_some(Miss::Bypass)
+        caching.bypass.iter().any(|part| key::has(head, part)).then_some(Miss::Bypass)
     }
 
     /// The key of this request, and which of the answers to it, as far as that is known before a look at them.
@@ -171,6 +173,7 @@ impl Exchange {
 
     /// Which bytes of the body the client gets.
     pub(super) fn range(&self, session: &mut Session, head: &mut ResponseHeader) -> RangeType {
+        refresh::speak_as_before(session);
         let request = session.req_header();
         // RFC 9110, section 14.2: only GET has ranges.
         let has_range = request.method == Method::GET && request.headers.contains_key(RANGE);
@@ -218,6 +221,7 @@ impl super::Gateway {
             return Ok(());
         };
         if session.req_header().method == Method::POST {
+            body::ask_for_it(session).await?;
             let digest = body::digest(session, limit).await?;
             exchange.keep_digest(self.cache, digest);
         }

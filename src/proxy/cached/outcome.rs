@@ -119,13 +119,17 @@ impl Exchange {
         })
     }
 
-    /// What the access log says of the cache; also counts it.
-    pub(in crate::proxy) fn note_outcome(&self, session: &Session) -> Option<Cow<'static, str>> {
-        let outcome = self.outcome(session)?;
-        if let Some(cached) = &self.cached {
+    /// What the access log says of the cache.
+    pub(in crate::proxy) fn cache_word(&self, session: &Session) -> Option<Cow<'static, str>> {
+        self.outcome(session).map(Outcome::text)
+    }
+
+    /// Counts how a client was served, where its route has a cache.
+    pub(in crate::proxy) fn count_outcome(&self, session: &Session) {
+        if let Some((cached, outcome)) = self.cached.as_ref().filter(|_| !self.in_background).zip(self.outcome(session))
+        {
             cached.cache.counts.count(outcome.is_hit());
         }
-        Some(outcome.text())
     }
 
     /// Tells the client how the cache has served it, after what caches behind us have said.

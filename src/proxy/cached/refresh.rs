@@ -6,9 +6,11 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use http::{HeaderValue, Version};
 use pingora::protocols::http::ServerSession;
 use pingora::proxy::Session;
-use xxhash_rust::xxh3::xxh3_128_with_seed;
+use xxhash_rust::xxh3::Xxh3;
 
 use crate::cache::Key;
 use crate::proxy::Gateway;
@@ -47,13 +49,49 @@ impl Refreshes {
     }
 }
 
+/// A number for the head of a request. What Pingora writes anew for the background is left out: the version, the host in
+/// its place, and what speaks of a body.
 fn head_of(session: &ServerSession) -> u128 {
-    xxh3_128_with_seed(&session.to_h1_raw(), Key::seed())
+    let head = session.req_header();
+    let rewritten = [HOST, CONTENT_LENGTH, TRANSFER_ENCODING];
+    let host = head.headers.get(HOST).map(HeaderValue::as_bytes);
+    let host = head.uri.authority().map(|authority| authority.as_str().as_bytes()).or(host).unwrap_or_default();
+    let mut hash = Xxh3::with_seed(Key::seed());
+    let fields = head.headers.iter().filter(|(name, _)| !rewritten.contains(name));
+    let fields = fields.flat_map(|(name, value)| [name.as_str().as_bytes(), value.as_bytes()]);
+    let target = head.uri.path_and_query().map_or("", |target| target.as_str());
+    for part in [head.method.as_str().as_bytes(), target.as_bytes(), host].into_iter().chain(fields) {
+        hash.update(part);
+        hash.update(b"\n");
+    }
+    hash.digest128()
+}
+
+/// Pingora writes the head down for the background and reads it again, as one of HTTP/1 only.
+fn speak_http_1(session: &mut Session) {
+    let head = session.req_header_mut();
+    if head.version != Version::HTTP_2 {
+        return;
+    }
+    head.set_version(Version::HTTP_11);
+    if let Some(host) = head.uri.authority().and_then(|host| HeaderValue::from_str(host.as_str()).ok())
+        && !head.headers.contains_key(HOST)
+    {
+        // A host that cannot be written is refused when it is read again.
+        let _ = head.insert_header(HOST, host);
+    }
+}
+
+/// The client's own version again, once the background has its copy.
+pub(super) fn speak_as_before(session: &mut Session) {
+    if session.as_downstream().as_http2().is_some() {
+        session.req_header_mut().set_version(Version::HTTP_2);
+    }
 }
 
 impl Gateway {
     /// Whether what is stale is served while it is fetched anew: for the one who is to fetch it, in the background.
-    pub(in crate::proxy) fn refreshes(&self, session: &Session, exchange: &Exchange) -> bool {
+    pub(in crate::proxy) fn refreshes(&self, session: &mut Session, exchange: &Exchange) -> bool {
         // A body is not told to the background.
         if exchange.cached.as_ref().is_none_or(|cached| cached.body.is_some()) {
             return false;
@@ -61,6 +99,7 @@ impl Gateway {
         if !session.cache.is_cache_lock_writer() {
             return true;
         }
+        speak_http_1(session);
         let connection = exchange.connection.clone();
         connection.is_some_and(|connection| self.refreshes.add(head_of(session.as_downstream()), connection))
     }

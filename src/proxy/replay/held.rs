@@ -67,7 +67,9 @@ impl Exchange {
         account: &Arc<Account>,
     ) -> Result<()> {
         let goes_on = self.give_up_for_another(session, head);
-        if goes_on.is_err() && self.holds_back(session, head, account) { Ok(()) } else { goes_on }
+        // The cache would take what is held back for the answer.
+        let is_judged = session.cache.enabled() || session.cache.bypassing();
+        if goes_on.is_err() && !is_judged && self.holds_back(session, head, account) { Ok(()) } else { goes_on }
     }
 
     /// Has the body of the answer read that is given up, instead of going on at once; says whether that is done.

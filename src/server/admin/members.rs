@@ -60,13 +60,13 @@ pub(super) fn is_meant(path: &[u8]) -> bool {
     path.starts_with(b"/upstreams/")
 }
 
-/// How long the body of a request with this head is; or why it is not read.
+/// How long the body of a request with this head is; or why it is not read, or comes from where nobody may ask.
 pub(super) fn body_length(head: &[u8]) -> Result<usize, Reply> {
     let mut length = 0;
     for line in String::from_utf8_lossy(head).lines().skip(1) {
         let Some((name, value)) = line.split_once(':') else { continue };
         match name.trim().to_ascii_lowercase().as_str() {
-            "origin" => return Err(Reply::error("403 Forbidden", "a browser's page may not change members")),
+            "origin" => return Err(Reply::error("403 Forbidden", "a browser's page may not do this")),
             "host" if !is_here(value.trim()) => {
                 return Err(Reply::error("403 Forbidden", "the Host is not localhost or a loopback address"));
             }

@@ -1,5 +1,5 @@
-//! Are we alive, and ready, and who is with us? `/healthz`, `/readyz` and the registration of backends on an address of
-//! their own.
+//! Are we alive, and ready, and who is with us? `/healthz`, `/readyz`, the registration of backends and purges of the
+//! cache, on an address of their own.
 //!
 //! A few lines of HTTP/1.1 instead of the proxy: the answer must come even when the proxy is full, and nothing about
 //! it depends on the configuration. One request a connection, each with a bound in time and size, and a bounded number
@@ -7,6 +7,7 @@
 //! authentication.
 
 pub mod members;
+mod purge;
 
 use std::io;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use tokio::time::{sleep, timeout};
 
 use self::members::{Change, Reply};
 use super::listen::Listening;
+use crate::cache::Cache;
 
 /// Connections at a time: probes are few; the next ones wait to be accepted.
 const CONNECTIONS: usize = 64;
@@ -48,6 +50,8 @@ pub struct Asked {
     pub ready: Ready,
     /// At each request of a backend.
     pub members: Change,
+    /// What is purged.
+    pub cache: &'static Cache,
 }
 
 /// Answers on a listener until `shutdown` becomes true, or its sender is dropped.
@@ -83,9 +87,11 @@ pub async fn serve(listener: Listening, asked: Asked, mut shutdown: watch::Recei
 
 async fn converse(mut stream: impl AsyncRead + AsyncWrite + Unpin, asked: &Asked) -> io::Result<()> {
     let answer = match timeout(DEADLINE, read_head(&mut stream)).await {
-        Ok(Ok(Head::Whole(head))) if members::is_meant(path_of(&head)) => {
-            match timeout(DEADLINE, change(head, &mut stream, asked)).await {
-                Ok(reply) => reply?.into(),
+        Ok(Ok(Head::Whole(head))) if members::is_meant(path_of(&head)) || purge::is_meant(path_of(&head)) => {
+            match timeout(DEADLINE, read_body(head, &mut stream)).await {
+                Ok(Ok(Ok(request))) => change(&request, asked).await,
+                Ok(Ok(Err(reply))) => reply.into(),
+                Ok(Err(error)) => return Err(error),
                 Err(_) => Answer::new("408 Request Timeout", "too slow"),
             }
         }
@@ -117,45 +123,68 @@ async fn read_head(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Head> {
     Ok(if head.len() > HEAD { Head::TooLarge } else { Head::Whole(head) })
 }
 
-/// What a backend asks for, after its body has been read.
-async fn change(mut request: Vec<u8>, stream: &mut (impl AsyncRead + Unpin), asked: &Asked) -> io::Result<Reply> {
-    let end = request.windows(4).position(|window| window == b"\r\n\r\n").map_or(request.len(), |at| at + 4);
-    let length = match members::body_length(&request[..end]) {
+/// A request that changes something.
+struct Request {
+    bytes: Vec<u8>,
+    body: usize,
+}
+
+/// The request with its body; or why it is refused.
+async fn read_body(mut bytes: Vec<u8>, stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Result<Request, Reply>> {
+    let body = bytes.windows(4).position(|window| window == b"\r\n\r\n").map_or(bytes.len(), |at| at + 4);
+    let length = match members::body_length(&bytes[..body]) {
         Ok(length) => length,
-        Err(reply) => return Ok(reply),
+        Err(reply) => return Ok(Err(reply)),
     };
-    while request.len() < end + length {
-        if stream.read_buf(&mut request).await? == 0 {
-            return Ok(Reply::error("400 Bad Request", "the body broke off"));
+    while bytes.len() < body + length {
+        if stream.read_buf(&mut bytes).await? == 0 {
+            return Ok(Err(Reply::error("400 Bad Request", "the body broke off")));
         }
     }
-    let method = request.split(|&byte| byte == b' ').next().unwrap_or_default();
-    let body = request.get(end..end + length).unwrap_or_default();
-    Ok(members::read(method, path_of(&request), body).map_or_else(|reply| reply, |wish| (asked.members)(wish)))
+    bytes.truncate(body + length);
+    Ok(Ok(Request { bytes, body }))
+}
+
+/// Does what is asked for. A purge takes the time it takes.
+async fn change(Request { bytes, body }: &Request, asked: &Asked) -> Answer {
+    let (head, body) = bytes.split_at(*body);
+    let (method, path) = (head.split(|&byte| byte == b' ').next().unwrap_or_default(), path_of(head));
+    let (reply, allow) = if purge::is_meant(path) {
+        (purge::answer(asked.cache, method, target_of(head), body).await, purge::allowed(path))
+    } else {
+        let read = members::read(method, path, body);
+        (read.map_or_else(|reply| reply, |wish| (asked.members)(wish)), "PUT, DELETE")
+    };
+    let allow = Some(allow).filter(|_| reply.status.starts_with("405"));
+    Answer { allow, ..reply.into() }
+}
+
+fn target_of(head: &[u8]) -> &[u8] {
+    head.split(|&byte| byte == b' ').nth(1).unwrap_or_default()
 }
 
 /// The path of a request, without its query.
 fn path_of(head: &[u8]) -> &[u8] {
-    let target = head.split(|&byte| byte == b' ').nth(1).unwrap_or_default();
-    target.split(|&byte| byte == b'?').next().unwrap_or_default()
+    target_of(head).split(|&byte| byte == b'?').next().unwrap_or_default()
 }
 
 struct Answer {
     status: &'static str,
     kind: &'static str,
     body: String,
-    allow: bool,
+    /// The methods that are, where one is not.
+    allow: Option<&'static str>,
     head_only: bool,
 }
 
 impl Answer {
     fn new(status: &'static str, body: impl Into<String>) -> Self {
-        Self { status, kind: "text/plain; charset=utf-8", body: body.into(), allow: false, head_only: false }
+        Self { status, kind: "text/plain; charset=utf-8", body: body.into(), allow: None, head_only: false }
     }
 
     async fn send(self, mut stream: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<()> {
         let (status, kind, length) = (self.status, self.kind, self.body.len() + 1);
-        let allow = if self.allow { "Allow: GET, HEAD\r\n" } else { "" };
+        let allow = self.allow.map(|methods| format!("Allow: {methods}\r\n")).unwrap_or_default();
         let mut bytes = format!(
             "HTTP/1.1 {status}\r\n{allow}Content-Type: {kind}\r\nContent-Length: {length}\r\n\
              Cache-Control: no-store\r\nConnection: close\r\n\r\n",
@@ -190,13 +219,13 @@ fn answer(head: &[u8], ready: &Ready) -> Answer {
             Readiness::Ready => Answer::new("200 OK", "ready"),
             Readiness::NotReady(why) => Answer::new("503 Service Unavailable", format!("not ready: {why}")),
         },
-        _ => Answer::new("404 Not Found", "there are /healthz and /readyz"),
+        _ => Answer::new("404 Not Found", "there are /healthz, /readyz and /cache"),
     };
     match method {
         b"GET" => found,
         b"HEAD" => Answer { head_only: true, ..found },
         _ if found.status.starts_with("404") => found,
-        _ => Answer { allow: true, ..Answer::new("405 Method Not Allowed", "only GET and HEAD") },
+        _ => Answer { allow: Some("GET, HEAD"), ..Answer::new("405 Method Not Allowed", "only GET and HEAD") },
     }
 }
 

@@ -18,7 +18,8 @@ struct Admin {
 
 fn asked_for(ready: Ready) -> Asked {
     let members = Arc::new(|request| Reply::of("200 OK", &serde_json::json!(format!("{request:?}"))));
-    Asked { ready, members }
+    let cache = crate::cache::Cache::new(&crate::config::CacheStore::default(), || false);
+    Asked { ready, members, cache }
 }
 
 async fn admin() -> Admin {
@@ -161,4 +162,28 @@ async fn a_backend_is_answered_in_json_and_its_body_is_bounded() {
     let page = "DELETE /upstreams/app/backends/a:80 HTTP/1.1\r\nOrigin: http://a.b\r\n\r\n";
     assert_eq!(admin.status(page).await, "403");
     assert_eq!(admin.status("PUT /upstreams/app HTTP/1.1\r\n\r\n").await, "404");
+}
+
+#[tokio::test]
+async fn the_cache_is_purged_by_post_and_by_nobody_s_page() {
+    let admin = admin().await;
+    let answer = admin.ask("POST /cache/purge?all=true HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"), "{answer}");
+    assert!(answer.ends_with("\r\n\r\n{\"purged\":0}\n"), "{answer}");
+    let answer = admin.ask("GET /cache/purge?all=true HTTP/1.1\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 405 ") && answer.contains("\r\nAllow: POST\r\n"), "{answer}");
+    for (request, status) in [
+        ("POST /cache/purge HTTP/1.1\r\n\r\n", "400"),
+        ("POST /cache/purge?prefix= HTTP/1.1\r\n\r\n", "400"),
+        ("POST /cache/purge?all=true HTTP/1.1\r\nOrigin: http://a.b\r\n\r\n", "403"),
+        ("POST /cache/purge?all=true HTTP/1.1\r\nHost: a.b\r\n\r\n", "403"),
+        ("POST /cache HTTP/1.1\r\n\r\n", "405"),
+        ("GET /cache HTTP/1.1\r\nHost: a.b\r\n\r\n", "403"),
+        ("GET /cache/x HTTP/1.1\r\n\r\n", "404"),
+        ("GET /cached HTTP/1.1\r\n\r\n", "404"),
+    ] {
+        assert_eq!(admin.status(request).await, status, "{request}");
+    }
+    let answer = admin.ask("GET /cache HTTP/1.1\r\n\r\n").await;
+    assert!(answer.contains("\"hit_ratio\":null") && answer.contains("\"objects\":0"), "{answer}");
 }

@@ -8,6 +8,7 @@
 //! Since Pingora never sees a byte of the next request, pipelined requests wait here for their turn.
 
 mod chunks;
+mod date;
 mod facts;
 mod read;
 mod scan;
@@ -28,6 +29,7 @@ use crate::config::{ListenerLimits, ListenerTimeouts};
 use crate::proxy::Timer;
 use crate::server::connection::Connection;
 use chunks::Chunks;
+use date::Redating;
 use scan::{Bounds, Framing, Scan};
 
 /// How long we go on reading what nobody wants any more. Closing with unread bytes resets the connection, and the client
@@ -78,6 +80,8 @@ pub(super) struct Guard<S: IO + 'static> {
     at_end: bool,
     /// For the head of a request, or else for a write that makes no progress.
     timer: Timer,
+    /// While the head of a response is written whose date is another one.
+    redating: Option<Redating>,
 }
 
 /// What comes next from the client.
@@ -143,11 +147,13 @@ impl<S: IO + 'static> Guard<S> {
         // A connection is opened to say something. Only between two requests may there be silence.
         timer.set(rules.timeouts.header);
         let stage = Stage::Head(Scan::default());
-        Self { inner: Some(inner), connection, rules, stage, buffer: BytesMut::new(), at_end: false, timer }
+        let buffer = BytesMut::new();
+        Self { inner: Some(inner), connection, rules, stage, buffer, at_end: false, timer, redating: None }
     }
 
     /// The next request is expected. Whatever is left of the one before makes the connection useless.
     fn begin_head(&mut self) {
+        self.redating = None;
         self.stage = match std::mem::replace(&mut self.stage, Stage::Closed) {
             Stage::Between => {
                 self.timer.clear();

@@ -7,6 +7,7 @@ use std::task::{Context, Poll, ready};
 use pingora::protocols::IO;
 use tokio::io::AsyncWrite;
 
+use super::date::{Redating, is_final_head};
 use super::{Guard, LINGER_BYTES, Stage, below};
 use crate::answer::Refusal;
 
@@ -19,7 +20,8 @@ impl<S: IO + 'static> AsyncWrite for Guard<S> {
         if guard.keeps_back(bytes) {
             return Poll::Ready(Ok(bytes.len()));
         }
-        let written = guard.inner().poll_write(cx, bytes);
+        let written =
+            if guard.redates(bytes) { guard.poll_redated(cx, bytes) } else { guard.inner().poll_write(cx, bytes) };
         guard.watch(cx, written)
     }
 
@@ -33,7 +35,10 @@ impl<S: IO + 'static> AsyncWrite for Guard<S> {
         if first.is_some_and(|first| guard.keeps_back(first)) {
             return Poll::Ready(Ok(slices.iter().map(|slice| slice.len()).sum()));
         }
-        let written = guard.inner().poll_write_vectored(cx, slices);
+        let written = match first {
+            Some(first) if guard.redates(first) => guard.poll_redated(cx, first),
+            Some(_) | None => guard.inner().poll_write_vectored(cx, slices),
+        };
         guard.watch(cx, written)
     }
 
@@ -78,6 +83,23 @@ impl<S: IO + 'static> Guard<S> {
             Stage::Head(_) | Stage::Release(..) | Stage::Body(_) | Stage::Between | Stage::Tunnel | Stage::Broken => {}
         }
         false
+    }
+
+    /// Whether these bytes have to do with a date that is another one than what Pingora has written.
+    fn redates(&mut self, bytes: &[u8]) -> bool {
+        if self.redating.is_none() && self.connection.turn.has_date() && is_final_head(bytes) {
+            self.redating = self.connection.turn.take_date().and_then(|date| Redating::of(bytes, date));
+        }
+        self.redating.is_some()
+    }
+
+    fn poll_redated(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let Some(redating) = &mut self.redating else { return self.inner().poll_write(cx, bytes) };
+        let written = ready!(below(&mut self.inner).poll_write_vectored(cx, &redating.parts(bytes)))?;
+        if redating.advance(written) {
+            self.redating = None;
+        }
+        Poll::Ready(Ok(written))
     }
 
     /// Holds the deadline of a write: it need not end in time, but it must make progress.
