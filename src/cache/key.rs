@@ -2,14 +2,15 @@
 //!
 //! What is written is kept beside what is stored and compared when that is found, so that a collision, even one made on
 //! purpose, is a miss and never somebody else's answer. The hash has a seed of this process, so that nobody can make
-//! keys that fall on one another.
+//! keys that fall on one another. Where there is a tier on disk the seed is kept there, so that what tells answers apart
+//! is the same after a restart.
 
 use std::hash::{BuildHasher, RandomState};
-use std::sync::LazyLock;
+use std::sync::OnceLock;
 
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
-static SEED: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one("cache"));
+static SEED: OnceLock<u64> = OnceLock::new();
 
 /// Bytes of [`Key::encoded`] before its text.
 const URL_HASH: usize = 16;
@@ -59,7 +60,7 @@ impl Writing {
         let method_and_url = encoded.get(URL_HASH..url_end).unwrap_or_default();
         // The method is not part of an address: whoever changes what is there changes it for all of them.
         let url = Key::hash_url(method_and_url.splitn(2, |byte| *byte == b'\n').nth(1).unwrap_or_default());
-        let page = xxh3_128_with_seed(encoded.get(URL_HASH..).unwrap_or_default(), *SEED);
+        let page = xxh3_128_with_seed(encoded.get(URL_HASH..).unwrap_or_default(), Key::seed());
         if let Some(room) = encoded.get_mut(..URL_HASH) {
             room.copy_from_slice(&url.to_be_bytes());
         }
@@ -70,12 +71,17 @@ impl Writing {
 impl Key {
     /// The secret of this process that is in every hash.
     pub fn seed() -> u64 {
-        *SEED
+        *SEED.get_or_init(|| RandomState::new().hash_one("cache"))
+    }
+
+    /// Takes this for the secret; `false` if the process has one already. To be called before the first key is made.
+    pub fn set_seed(seed: u64) -> bool {
+        *SEED.get_or_init(|| seed) == seed
     }
 
     /// The hash of an address, as in [`Key::url`].
     pub fn hash_url(url: &[u8]) -> u128 {
-        xxh3_128_with_seed(url, *SEED)
+        xxh3_128_with_seed(url, Self::seed())
     }
 
     /// The key that these bytes of [`Key::encoded`] stand for; `None` if they stand for none.
@@ -87,6 +93,11 @@ impl Key {
     /// All of it in bytes, to be kept.
     pub fn into_encoded(self) -> Vec<u8> {
         self.encoded
+    }
+
+    /// Its text: the same in every process.
+    pub fn text(&self) -> &[u8] {
+        self.encoded.get(URL_HASH..).unwrap_or_default()
     }
 
     /// All of it in bytes.

@@ -7,10 +7,13 @@ use std::time::Duration;
 
 use pingora_cache::lock::CacheLock;
 use pingora_cache::predictor::Predictor;
+use tokio::time::timeout;
 
+use super::disk::{DiskError, DiskNumbers};
 use super::purge::Purge;
 use super::storage::Shelf;
 use super::store::Store;
+use super::tier::Tier;
 use crate::config::CacheStore;
 
 /// How long one request may fetch while others wait for it, whatever they themselves are willing to wait. After that
@@ -67,7 +70,30 @@ impl Cache {
         }))
     }
 
-    /// Takes over other settings; what there is too much goes.
+    /// Opens the tier on disk, if there is to be one, within the runtime that shall do its work. To be called before the
+    /// first request.
+    pub async fn open_disk(&self, config: &CacheStore) -> Result<(), DiskError> {
+        if let Some(disk) = &config.disk {
+            self.shelf.set_tier(Some(Tier::open(&disk.path, disk.size, config.max_object).await?));
+        }
+        Ok(())
+    }
+
+    /// Lets go of the tier on disk, and writes what waits to be written, for so long at most.
+    pub async fn close_disk(&self, most: Duration) {
+        if let Some(tier) = self.shelf.set_tier(None)
+            && timeout(most, tier.close()).await.is_err()
+        {
+            log::warn!("the cache on disk has not written all that waited when the grace period was over");
+        }
+    }
+
+    /// What the tier on disk has done and what it takes; `None` where there is none.
+    pub fn disk_numbers(&self) -> Option<DiskNumbers> {
+        self.shelf.tier().map(|tier| tier.numbers())
+    }
+
+    /// Takes over other settings, but for the tier on disk; what there is too much goes.
     pub fn resize(&self, config: &CacheStore) {
         self.max_object.store(config.max_object, Relaxed);
         self.shelf.store.set_size(config.size);
@@ -78,8 +104,13 @@ impl Cache {
         self.max_object.load(Relaxed)
     }
 
-    /// Obeys a purge, and says how many objects were there.
+    /// Obeys a purge, on disk first and then in memory, and says how many objects were in memory.
     pub async fn purge(&'static self, purge: &Purge) -> usize {
+        if let Some(tier) = self.shelf.tier()
+            && let Err(error) = tier.obey(purge).await
+        {
+            log::error!("{error}");
+        }
         let purge = purge.clone();
         // It looks at all there are: on a thread of its own, so that no request waits for it.
         let obeyed = tokio::task::spawn_blocking(move || self.store().obey(&purge)).await;

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use arc_swap::ArcSwapOption;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::header::CONTENT_LENGTH;
@@ -22,6 +23,7 @@ use pingora_cache::{CacheKey, CacheMeta};
 
 use super::key::Key;
 use super::store::{Facts, Filling, Object, Reading, Store};
+use super::tier::Tier;
 
 /// When Pingora believes everything was created.
 const CREATED: SystemTime = SystemTime::UNIX_EPOCH;
@@ -30,6 +32,8 @@ const CREATED: SystemTime = SystemTime::UNIX_EPOCH;
 pub struct Shelf {
     /// What is kept.
     pub store: Store,
+    /// A second tier, on disk, if there is one.
+    tier: ArcSwapOption<Tier>,
     /// Whether the answer that this task fetches is read by its client from the store while it is written there.
     streams: fn() -> bool,
     /// Between the head of an answer and the first reader of its body.
@@ -40,7 +44,25 @@ pub struct Shelf {
 impl Shelf {
     /// A shelf for a store; `streams` is asked in the task that fetches.
     pub fn new(store: Store, streams: fn() -> bool) -> Self {
-        Self { store, streams, begun: Mutex::default(), next: AtomicU64::new(0) }
+        Self { store, tier: ArcSwapOption::empty(), streams, begun: Mutex::default(), next: AtomicU64::new(0) }
+    }
+
+    /// Puts a tier below the store, or takes away the one that was there.
+    pub fn set_tier(&self, tier: Option<Arc<Tier>>) -> Option<Arc<Tier>> {
+        self.tier.swap(tier)
+    }
+
+    /// The tier below the store.
+    pub fn tier(&self) -> Option<Arc<Tier>> {
+        self.tier.load_full()
+    }
+
+    /// Forgets all that is stored for an address, on disk too.
+    pub fn invalidate(&self, url: &[u8]) {
+        match self.tier() {
+            Some(tier) => tier.invalidate(&self.store, url),
+            None => self.store.invalidate(Key::hash_url(url)),
+        };
     }
 
     fn begun(&self) -> MutexGuard<'_, HashMap<u64, Reading>> {
@@ -88,7 +110,14 @@ pub fn new_meta(head: pingora::http::ResponseHeader, facts: &Facts) -> CacheMeta
 #[async_trait]
 impl Storage for Shelf {
     async fn lookup(&'static self, key: &CacheKey, _: &SpanHandle) -> Result<Option<(CacheMeta, HitHandler)>> {
-        let found = own_key(key).and_then(|own| self.store.find(&own, variance_of(key)));
+        let Some(own) = own_key(key) else { return Ok(None) };
+        let variance = variance_of(key);
+        let mut found = self.store.find(&own, variance);
+        if found.is_none()
+            && let Some(tier) = self.tier()
+        {
+            found = tier.find(&self.store, own, variance).await;
+        }
         Ok(found.map(|object| (meta(&object), Box::new(Hit(Reading::new(object))) as HitHandler)))
     }
 
@@ -109,6 +138,8 @@ impl Storage for Shelf {
         let Some((key, mut facts)) = parts else { return Error::e_explain(ErrorType::InternalError, "no facts") };
         facts.variance = meta.variance().map(u128::from_be_bytes);
         let head = meta.response_header();
+        let below =
+            self.tier().map(|tier| Below { tier, store: &self.store, key: key.clone(), variance: facts.variance });
         let length = head.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
         let mut filling = self.store.begin(key, head, facts, length);
         let tag = self.next.fetch_add(1, Relaxed);
@@ -118,7 +149,7 @@ impl Storage for Shelf {
             filling.publish();
             self.begun().insert(tag, filling.read());
         }
-        Ok(Box::new(Miss { filling, tag: tag.to_be_bytes() }))
+        Ok(Box::new(Miss { filling, tag: tag.to_be_bytes(), below }))
     }
 
     /// Nobody asks: Pingora's eviction is not used, and a purge goes to the store.
@@ -132,7 +163,13 @@ impl Storage for Shelf {
         let variance = meta.variance().map(u128::from_be_bytes);
         let Some(old) = self.store.find(&key, variance) else { return Ok(false) };
         let facts = Facts { variance, vary: old.facts.vary.clone(), ..facts.clone() };
-        Ok(self.store.renew(&key, &old, meta.response_header(), facts))
+        let renewed = self.store.renew(&key, &old, meta.response_header(), facts);
+        if let (true, Some(tier)) = (renewed, self.tier())
+            && let Some(object) = self.store.find(&key, variance)
+        {
+            tier.copy_anew(&key, &object);
+        }
+        Ok(renewed)
     }
 
     fn support_streaming_partial_write(&self) -> bool {
@@ -186,6 +223,24 @@ impl HandleHit for Hit {
 struct Miss {
     filling: Option<Filling>,
     tag: [u8; 8],
+    below: Option<Below>,
+}
+
+/// Where a response is copied when it is complete.
+struct Below {
+    tier: Arc<Tier>,
+    store: &'static Store,
+    key: Key,
+    variance: Option<u128>,
+}
+
+impl Below {
+    fn copy(self) {
+        // Nothing is there if a purge has come meanwhile.
+        if let Some(object) = self.store.find(&self.key, self.variance) {
+            self.tier.copy(&self.key, &object);
+        }
+    }
 }
 
 #[async_trait]
@@ -200,8 +255,11 @@ impl HandleMiss for Miss {
     }
 
     async fn finish(mut self: Box<Self>) -> Result<MissFinishType> {
-        if let Some(filling) = self.filling.take() {
-            filling.finish();
+        if let Some(filling) = self.filling.take()
+            && filling.finish()
+            && let Some(below) = self.below.take()
+        {
+            below.copy();
         }
         Ok(MissFinishType::Created(0))
     }

@@ -30,7 +30,7 @@ use pingora::proxy::{HttpProxy, http_proxy};
 use pingora::server::configuration::ServerConf;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::cache::Cache;
 use crate::config::{Address, Config, Secret};
@@ -129,6 +129,7 @@ impl FrontDoor {
             trusted_proxies: config.server.trusted_proxies.clone().into(),
         };
         let fronts = fronts(&config, &addresses, &proxy, &shared)?;
+        cache.open_disk(&config.cache).await?;
         let inner = Arc::new(Inner {
             config: Mutex::new(config),
             own_secret,
@@ -203,9 +204,11 @@ impl FrontDoor {
         self.inner.closing.send_replace(true);
         // They give their addresses back: were they aborted, a socket file could stay.
         while self.accepting.join_next().await.is_some() {}
+        let asked = Instant::now();
         let finished = timeout(grace_period, self.inner.in_flight.none_left()).await.is_ok();
         // An exchange ends when its response has been handed over; HTTP/2 and TLS may still have bytes to send.
         let _ = timeout(LAST_BYTES, self.inner.connections_closed()).await;
+        self.inner.cache.close_disk(grace_period.saturating_sub(asked.elapsed()).max(LAST_BYTES)).await;
         self.inner.leaving.send_replace(true);
         self.tasks.shutdown().await;
         self.inner.access_log.flush();

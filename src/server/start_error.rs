@@ -8,6 +8,7 @@ use thiserror::Error;
 use super::listen::BindError;
 use super::tls::TlsError;
 use crate::backend::PeerTlsError;
+use crate::cache::disk::DiskError;
 
 /// Why a front door did not open.
 #[derive(Debug, Error)]
@@ -34,6 +35,9 @@ pub enum StartError {
     /// The sockets of a running front door stay as they are.
     #[error("a change of {0} needs a restart")]
     NeedsRestart(String),
+    /// The cache on disk cannot be opened.
+    #[error("cache.disk: {0}")]
+    CacheDisk(#[from] DiskError),
     /// The access log cannot be written.
     #[error("log.access: {0}")]
     AccessLog(io::Error),

@@ -18,14 +18,18 @@ pub struct Head {
     pub fields: Vec<(Bytes, Bytes)>,
     /// When the request was sent whose answer this is: a purge after this moment concerns it.
     pub stored_at: u64,
-    /// When it was last known to be current: received, or found unchanged.
-    pub updated_at: u64,
+    /// When its age was zero.
+    pub born: u64,
     /// Until when it is fresh.
     pub fresh_until: u64,
     /// For how long after that it may be served while it is fetched anew, in milliseconds.
     pub stale_while_revalidate: u64,
     /// For how long after that it may be served when no backend answers well, in milliseconds.
     pub stale_if_error: u64,
+    /// Whether that is only when there is no answer at all.
+    pub only_when_cut_off: bool,
+    /// Whether a client may ask for it though it is stale.
+    pub may_be_stale: bool,
     /// The names of the request's fields that chose it.
     pub vary: Vec<Bytes>,
     /// What those fields were, as a hash.
@@ -42,11 +46,12 @@ impl Head {
         let mut to = BytesMut::with_capacity(self.encoded_len());
         to.put_u8(VERSION);
         to.put_u16(self.status);
-        let moments = [self.stored_at, self.updated_at, self.fresh_until];
+        let moments = [self.stored_at, self.born, self.fresh_until];
         moments.into_iter().for_each(|moment| to.put_u64(moment));
         to.put_u64(self.stale_while_revalidate);
         to.put_u64(self.stale_if_error);
-        to.put_u8(u8::from(self.variance.is_some()));
+        let flags = [self.only_when_cut_off, self.may_be_stale, self.variance.is_some()];
+        flags.into_iter().for_each(|flag| to.put_u8(flag.into()));
         to.put_slice(self.variance.as_ref().map_or(&[], |hash| &hash[..]));
         put(&mut to, &self.url)?;
         put_list(&mut to, &self.vary)?;
@@ -68,10 +73,12 @@ impl Head {
         let head = Self {
             status: from.u16()?,
             stored_at: from.u64()?,
-            updated_at: from.u64()?,
+            born: from.u64()?,
             fresh_until: from.u64()?,
             stale_while_revalidate: from.u64()?,
             stale_if_error: from.u64()?,
+            only_when_cut_off: from.flag()?,
+            may_be_stale: from.flag()?,
             variance: from.variance()?,
             url: from.bytes()?,
             vary: from.list()?,
@@ -85,7 +92,7 @@ impl Head {
     fn encoded_len(&self) -> usize {
         let list = |list: &[Bytes]| 4 + list.iter().map(|one| 4 + one.len()).sum::<usize>();
         let fields = self.fields.iter().map(|(name, value)| 8 + name.len() + value.len()).sum::<usize>();
-        let fixed = 1 + 2 + 5 * 8 + 1 + self.variance.map_or(0, |hash| hash.len());
+        let fixed = 1 + 2 + 5 * 8 + 3 + self.variance.map_or(0, |hash| hash.len());
         fixed + 4 + self.url.len() + list(&self.vary) + list(&self.tags) + 4 + fields
     }
 }
@@ -147,9 +154,13 @@ impl Reader {
     }
 
     fn variance(&mut self) -> Option<Option<[u8; 16]>> {
+        if self.flag()? { Some(Some(self.array()?)) } else { Some(None) }
+    }
+
+    fn flag(&mut self) -> Option<bool> {
         match self.u8()? {
-            0 => Some(None),
-            1 => Some(Some(self.array()?)),
+            0 => Some(false),
+            1 => Some(true),
             2..=u8::MAX => None,
         }
     }
@@ -174,9 +185,10 @@ mod tests {
             tags in vec(some_bytes(), 0..4),
             variance in any::<Option<[u8; 16]>>(),
             url in some_bytes(),
+            (only_when_cut_off, may_be_stale) in any::<(bool, bool)>(),
         ) -> Head {
-            let [stored_at, updated_at, fresh_until, stale_while_revalidate, stale_if_error] = moments;
-            Head { status, fields, stored_at, updated_at, fresh_until, stale_while_revalidate, stale_if_error, vary, variance, url, tags }
+            let [stored_at, born, fresh_until, stale_while_revalidate, stale_if_error] = moments;
+            Head { status, fields, stored_at, born, fresh_until, stale_while_revalidate, stale_if_error, only_when_cut_off, may_be_stale, vary, variance, url, tags }
         }
     }
 

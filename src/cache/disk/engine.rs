@@ -17,6 +17,7 @@ use foyer::{
 };
 
 use super::folder::Layout;
+use super::pieces::Pieces;
 
 /// The store on disk.
 pub(super) type Engine = HybridCache<u128, Entry>;
@@ -31,14 +32,14 @@ const PAGE: usize = 4096;
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) head: Bytes,
-    pub(super) body: Bytes,
+    pub(super) body: Pieces,
     /// None in one that was read.
     _room: Option<Room>,
 }
 
 impl Entry {
     /// One that waits to be written; `None` if as much waits as may.
-    pub(super) fn new(key: u128, head: Bytes, body: Bytes, waiting: &Arc<Waiting>) -> Option<Self> {
+    pub(super) fn new(key: u128, head: Bytes, body: Pieces, waiting: &Arc<Waiting>) -> Option<Self> {
         let room = waiting.claim(key, &head, &body)?;
         Some(Self { head, body, _room: Some(room) })
     }
@@ -52,8 +53,9 @@ pub(super) fn space(head: usize, body: usize) -> usize {
 impl Code for Entry {
     fn encode(&self, writer: &mut impl Write) -> foyer::Result<()> {
         let head = u32::try_from(self.head.len()).map_err(|_| odd("a head beyond 4 GiB"))?;
-        let parts = [&head.to_be_bytes(), &self.head[..], &self.body];
-        parts.into_iter().try_for_each(|part| writer.write_all(part)).map_err(Error::io_error)
+        let front = [&head.to_be_bytes(), &self.head[..]];
+        let body = self.body.iter().map(|piece| &piece[..]);
+        front.into_iter().chain(body).try_for_each(|part| writer.write_all(part)).map_err(Error::io_error)
     }
 
     fn decode(reader: &mut impl Read) -> foyer::Result<Self> {
@@ -62,7 +64,7 @@ impl Code for Entry {
         let mut bytes = Bytes::from(bytes);
         let head = bytes.try_get_u32().map_err(|_| odd("no length"))?;
         let head = usize::try_from(head).ok().filter(|head| *head <= bytes.len()).ok_or_else(|| odd("a short head"))?;
-        Ok(Self { head: bytes.split_to(head), body: bytes, _room: None })
+        Ok(Self { head: bytes.split_to(head), body: bytes.into(), _room: None })
     }
 
     fn estimated_size(&self) -> usize {
@@ -88,7 +90,7 @@ struct Queue {
     /// The turn of the last one that came.
     turn: u64,
     /// The latest that waits of each key.
-    latest: HashMap<u128, (u64, Bytes, Bytes)>,
+    latest: HashMap<u128, (u64, Bytes, Pieces)>,
 }
 
 impl Waiting {
@@ -97,10 +99,15 @@ impl Waiting {
     }
 
     /// The head and the body of the latest with this key, if it waits.
-    pub(super) fn get(&self, key: u128) -> Option<(Bytes, Bytes)> {
+    pub(super) fn get(&self, key: u128) -> Option<(Bytes, Pieces)> {
         let queue = self.queue();
         let (_, head, body) = queue.latest.get(&key)?;
         Some((head.clone(), body.clone()))
+    }
+
+    /// Whether one with this key waits.
+    pub(super) fn has(&self, key: u128) -> bool {
+        self.queue().latest.contains_key(&key)
     }
 
     /// From now on nothing that waits is the latest with this key.
@@ -108,7 +115,7 @@ impl Waiting {
         self.queue().latest.remove(&key);
     }
 
-    fn claim(self: &Arc<Self>, key: u128, head: &Bytes, body: &Bytes) -> Option<Room> {
+    fn claim(self: &Arc<Self>, key: u128, head: &Bytes, body: &Pieces) -> Option<Room> {
         let bytes = space(head.len(), body.len());
         let mut queue = self.queue();
         if queue.bytes + bytes > self.most {

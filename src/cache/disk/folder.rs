@@ -4,13 +4,15 @@
 //! lock      locked while a process uses the folder
 //! layout    how the objects are laid out; the folder begins anew if that is not what is asked for
 //! purges    the journal of purges
+//! addresses of which there may be objects; there after an end in order only
+//! secret    what the keys of the objects are made with; for its owner's eyes only, as is the folder if it is made here
 //! objects/  files of one size, all of them there from the start
 //! ```
 //! Nothing else in it is ever touched.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock, statvfs};
@@ -74,7 +76,7 @@ impl Folder {
     /// Makes the folder if there is none, and locks it.
     pub(super) fn take(path: &Path) -> Result<Self, DiskError> {
         let refused = |source| DiskError::Folder { path: path.to_owned(), source };
-        fs::create_dir_all(path).map_err(refused)?;
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(refused)?;
         let lock = File::options().create(true).truncate(false).write(true).open(path.join("lock")).map_err(refused)?;
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
@@ -102,9 +104,30 @@ impl Folder {
         Ok(kept)
     }
 
+    /// The secret of the folder. Without it nothing that is left would be found, so it is only made anew if it is lost.
+    pub(super) fn secret(&self) -> io::Result<u64> {
+        let path = self.path.join("secret");
+        let kept = match fs::read(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
+            other => <[u8; 8]>::try_from(other?).ok(),
+        };
+        if let Some(secret) = kept {
+            return Ok(u64::from_be_bytes(secret));
+        }
+        let mut secret = [0; 8];
+        aws_lc_rs::rand::fill(&mut secret).map_err(|_| io::Error::other("no random bytes"))?;
+        write_whole(&path, &secret)?;
+        Ok(u64::from_be_bytes(secret))
+    }
+
     /// The journal of purges.
     pub(super) fn purges(&self) -> PathBuf {
         self.path.join("purges")
+    }
+
+    /// The addresses that there may be objects of.
+    pub(super) fn addresses(&self) -> PathBuf {
+        self.path.join("addresses")
     }
 
     /// Where the engine has its files.
@@ -171,14 +194,14 @@ impl Folder {
 /// Replaces a file as a whole: after a crash it is the old one or the new one.
 pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let new = path.with_extension("new");
-    let mut file = File::create(&new)?;
+    let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
     file.write_all(bytes)?;
     file.sync_all()?;
     fs::rename(&new, path)?;
     path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
 }
 
-fn unless_missing(result: io::Result<()>) -> io::Result<()> {
+pub(super) fn unless_missing(result: io::Result<()>) -> io::Result<()> {
     match result {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         other => other,

@@ -12,10 +12,12 @@
 //! - A change of `size` begins anew; so does a folder whose layout cannot be read. A folder that another process uses
 //!   is refused: two writers would overwrite each other's objects.
 
+mod addresses;
 pub mod encode;
 mod engine;
 mod folder;
 mod ledger;
+mod pieces;
 pub mod purges;
 #[cfg(test)]
 mod tests;
@@ -32,6 +34,7 @@ use thiserror::Error;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use self::addresses::Addresses;
 use self::encode::Head;
 use self::engine::{Engine, Entry, Waiting};
 use self::folder::{Folder, Layout};
@@ -39,6 +42,7 @@ use self::ledger::Ledger;
 use self::purges::{MOST_AGE, Purge, Verdict, What};
 
 pub use self::folder::LEAST;
+pub use self::pieces::Pieces;
 
 /// The most objects that are read at once, and the most that the largest of them may have together: beyond that the disk
 /// is busy, and asking a backend is quicker. While one is read it is in memory twice.
@@ -100,7 +104,7 @@ pub struct Found {
     /// The head of the response.
     pub head: Head,
     /// Its body.
-    pub body: Bytes,
+    pub body: Pieces,
     /// Whether a soft purge lets it be served as a stale response only.
     pub stale: bool,
 }
@@ -138,11 +142,13 @@ pub struct Disk {
     engine: Engine,
     waiting: Arc<Waiting>,
     ledger: Arc<Ledger>,
+    addresses: Arc<Addresses>,
     layout: Layout,
     reads: Semaphore,
     counts: Counts,
     /// Held until the end.
     _folder: Folder,
+    secret: u64,
 }
 
 #[derive(Debug, Default)]
@@ -167,30 +173,58 @@ impl Disk {
             move || {
                 let folder = Folder::take(&path)?;
                 let kept = folder.prepare(layout)?;
-                Ok((folder, kept))
+                let secret = folder.secret().map_err(|source| DiskError::Folder { path, source })?;
+                Ok((folder, kept, secret))
             }
         };
-        let (folder, kept) = tokio::task::spawn_blocking(prepare).await.map_err(|error| broken(&error))??;
+        let (folder, kept, secret) = tokio::task::spawn_blocking(prepare).await.map_err(|error| broken(&error))??;
         let objects = folder.objects();
         let engine = tokio::spawn(async move { engine::open(&objects, layout).await }).await;
         let engine = engine.map_err(|error| broken(&error))?.map_err(|error| broken(&error))?;
         let ledger = Ledger::open(&folder.purges(), kept, now());
-        let ledger = ledger.map_err(|source| DiskError::Folder { path: path.to_owned(), source })?;
+        let refused = |source| DiskError::Folder { path: path.to_owned(), source };
+        let ledger = ledger.map_err(refused)?;
+        let taken = (layout.block * layout.blocks) as u64;
+        let addresses = Addresses::open(folder.addresses(), secret, taken, kept).map_err(refused)?;
         let (waiting, counts) = (Waiting::new(layout.buffer), Counts::default());
         let reads = Semaphore::new((MOST_READ / layout.buffer).clamp(1, MOST_READS));
-        Ok(Self { engine, waiting, ledger, layout, reads, counts, _folder: folder })
+        Ok(Self { engine, waiting, ledger, addresses, layout, reads, counts, _folder: folder, secret })
     }
 
     /// Stores a response under this key, in place of what was there. Never waits: when as much waits to be written as
     /// may, or this is too large, it is dropped, and what was there with it: that is not the latest any more.
-    pub fn put(&self, key: u128, head: &Head, body: Bytes) {
+    pub fn put(&self, key: u128, head: &Head, body: impl Into<Pieces>) {
+        let body = body.into();
         let encoded = head.encode().filter(|head| engine::space(head.len(), body.len()) <= self.layout.most());
         let Some(encoded) = encoded else { return self.refuse(key, &self.counts.too_large) };
         let Some(entry) = Entry::new(key, encoded, body, &self.waiting) else {
             return self.refuse(key, &self.counts.dropped);
         };
+        self.addresses.add(&head.url, self.written());
         drop(self.engine.storage_writer(key).force().insert(entry));
         add(&self.counts.stored);
+    }
+
+    /// What is kept in the folder for as long as its objects are, and known to nobody else.
+    pub fn secret(&self) -> u64 {
+        self.secret
+    }
+
+    /// Whether there may be something with this key, as far as that is known without reading. What there is not counts
+    /// as a lookup.
+    pub fn may_have(&self, key: u128) -> bool {
+        let may = self.waiting.has(key) || self.engine.storage().may_contains(&key);
+        if !may {
+            add(&self.counts.misses);
+        }
+        may
+    }
+
+    /// Whether what was found is still what the purges leave of it.
+    pub fn still(&self, key: u128, found: &Found) -> bool {
+        let Head { url, tags, stored_at, .. } = &found.head;
+        let as_found = if found.stale { Verdict::Stale } else { Verdict::Untouched };
+        self.ledger.verdict(key, url, tags, *stored_at) == as_found
     }
 
     /// The response with this key.
@@ -212,6 +246,17 @@ impl Disk {
         self.ledger.add_for_good(purge).await.then_some(()).ok_or(DiskError::NotWritten)
     }
 
+    /// Whether something may be stored for an address.
+    pub fn may_have_of(&self, url: &[u8]) -> bool {
+        self.addresses.may_have(url)
+    }
+
+    /// Forgets at once what was stored for an address until now, and writes that down soon: after a failure of power
+    /// within seconds it may come back.
+    pub fn invalidate(&self, url: &[u8]) {
+        self.ledger.add(Purge { what: What::Url(url.to_vec()), at: now(), soft: false });
+    }
+
     /// Forgets everything. The room is used again by and by.
     pub fn clear(&self) {
         self.ledger.add(Purge { what: What::Everything, at: now(), soft: false });
@@ -221,7 +266,6 @@ impl Disk {
     pub fn numbers(&self) -> DiskNumbers {
         let Counts { hits, misses, refused, busy, stored, dropped, too_large } = &self.counts;
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        let statistics = self.engine.statistics();
         DiskNumbers {
             size: (self.layout.block * self.layout.blocks) as u64,
             buffers: 3 * self.layout.buffer as u64,
@@ -232,8 +276,8 @@ impl Disk {
             stored: read(stored),
             dropped: read(dropped),
             too_large: read(too_large),
-            written: statistics.disk_write_bytes() as u64,
-            read: statistics.disk_read_bytes() as u64,
+            written: self.written(),
+            read: self.engine.statistics().disk_read_bytes() as u64,
         }
     }
 
@@ -245,6 +289,14 @@ impl Disk {
             Err(_) => log::warn!("the cache on disk did not write what waited within {} s", MOST_CLOSING.as_secs()),
         }
         self.ledger.close().await;
+        let (addresses, written) = (self.addresses.clone(), self.written());
+        if !matches!(tokio::task::spawn_blocking(move || addresses.close(written)).await, Ok(Ok(()))) {
+            log::warn!("the cache on disk could not write down what it has");
+        }
+    }
+
+    fn written(&self) -> u64 {
+        self.engine.statistics().disk_write_bytes() as u64
     }
 
     fn refuse(&self, key: u128, why: &AtomicU64) {
@@ -253,7 +305,7 @@ impl Disk {
     }
 
     /// Lets go of what has this key, until the next restart at least.
-    fn forget(&self, key: u128) {
+    pub fn forget(&self, key: u128) {
         self.waiting.forget(key);
         self.engine.storage().delete(&key);
     }
@@ -271,7 +323,7 @@ impl Disk {
         found
     }
 
-    async fn load(&self, key: u128) -> Option<(Bytes, Bytes)> {
+    async fn load(&self, key: u128) -> Option<(Bytes, Pieces)> {
         let Ok(_permit) = self.reads.try_acquire() else {
             add(&self.counts.busy);
             return None;
@@ -288,7 +340,7 @@ impl Disk {
         }
     }
 
-    fn judge(&self, key: u128, (head, body): (Bytes, Bytes)) -> Option<Found> {
+    fn judge(&self, key: u128, (head, body): (Bytes, Pieces)) -> Option<Found> {
         let head = Head::decode(head)?;
         let now = now();
         if head.stored_at > now || head.stored_at.saturating_add(MOST_AGE) <= now {
@@ -309,8 +361,12 @@ fn add(count: &AtomicU64) {
     count.fetch_add(1, Ordering::Relaxed);
 }
 
-/// Milliseconds since the Unix epoch.
 fn now() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    milliseconds(SystemTime::now())
+}
+
+/// A moment in milliseconds since the Unix epoch.
+pub fn milliseconds(moment: SystemTime) -> u64 {
+    let since = moment.duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

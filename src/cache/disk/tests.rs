@@ -16,10 +16,12 @@ fn head(url: &str) -> Head {
         status: 200,
         fields: vec![("Content-Type".into(), "text/plain".into())],
         stored_at: now() - 1000,
-        updated_at: now(),
+        born: now(),
         fresh_until: now() + 60_000,
         stale_while_revalidate: 0,
         stale_if_error: 0,
+        only_when_cut_off: false,
+        may_be_stale: true,
         vary: vec![],
         variance: None,
         url: Bytes::copy_from_slice(url.as_bytes()),
@@ -60,7 +62,7 @@ async fn found(disk: &Disk, keys: std::ops::Range<u128>, length: usize) -> usize
     let mut count = 0;
     for key in keys {
         if let Some(found) = disk.get(key).await {
-            assert_eq!(found.body, body(key, length));
+            assert_eq!(found.body, body(key, length).into());
             count += 1;
         }
     }
@@ -78,11 +80,11 @@ async fn what_is_stored_is_found_at_once_and_after_a_restart() {
     let stored = head("https://a/1");
     disk.put(1, &stored, body(1, 5000));
     disk.put(2, &stored, Bytes::new());
-    let expected = Found { head: stored.clone(), body: body(1, 5000), stale: false };
+    let expected = Found { head: stored.clone(), body: body(1, 5000).into(), stale: false };
     assert_eq!(disk.get(1).await, Some(expected.clone()), "before or after it is written");
     let disk = restart(disk, folder.path()).await;
     assert_eq!(disk.get(1).await, Some(expected));
-    assert_eq!(disk.get(2).await.unwrap().body, Bytes::new());
+    assert_eq!(disk.get(2).await.unwrap().body, Bytes::new().into());
     assert_eq!(disk.get(3).await, None);
     let numbers = disk.numbers();
     assert_eq!((numbers.hits, numbers.misses, numbers.refused), (2, 1, 0));
@@ -271,7 +273,7 @@ async fn what_the_writer_has_no_room_for_is_dropped_and_counted() {
     assert_eq!(disk.numbers().too_large, 1);
     assert_eq!(disk.get(0).await.map(|found| found.body.len()), None, "what it replaces is not the latest any more");
     let waits = disk.waiting.clone();
-    let held = Entry::new(9, Bytes::new(), body(1, disk.layout.buffer - 8192), &waits).unwrap();
+    let held = Entry::new(9, Bytes::new(), body(1, disk.layout.buffer - 8192).into(), &waits).unwrap();
     disk.put(2, &head("https://a/"), body(2, 20_000));
     assert_eq!((disk.numbers().dropped, disk.get(2).await), (1, None));
     drop(held);

@@ -3,6 +3,7 @@
 //! They lie in segments of one size, so that a position tells its segment. The last one grows until it is full; readers
 //! of it get copies, readers of full segments get clones of `Bytes`, and a body that is complete is read without a lock.
 
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
@@ -19,11 +20,14 @@ pub(super) struct Body {
     growing: Mutex<Growing>,
     whole: OnceLock<Whole>,
     grown: Notify,
+    /// When the backend was asked for what is on disk of it; 0 is never. Here, because what is learned later of an object
+    /// changes its head, and not its body.
+    pub(super) copied_at: AtomicU64,
 }
 
 #[derive(Debug)]
 struct Whole {
-    segments: Box<[Bytes]>,
+    segments: Arc<[Bytes]>,
     len: u64,
 }
 
@@ -44,7 +48,12 @@ impl Growing {
 impl Body {
     pub(super) fn new(charge: Charge) -> Arc<Self> {
         let growing = Growing { full: Vec::new(), last: Vec::new(), broken: false, charge };
-        Arc::new(Self { growing: Mutex::new(growing), whole: OnceLock::new(), grown: Notify::new() })
+        Arc::new(Self {
+            growing: Mutex::new(growing),
+            whole: OnceLock::new(),
+            grown: Notify::new(),
+            copied_at: AtomicU64::new(0),
+        })
     }
 
     fn growing(&self) -> MutexGuard<'_, Growing> {
@@ -63,6 +72,11 @@ impl Body {
             [one] => Some(one.clone()),
             [_, _, ..] => None,
         }
+    }
+
+    /// All of it in segments, if it is complete.
+    pub(super) fn pieces(&self) -> Option<Arc<[Bytes]>> {
+        self.whole.get().map(|whole| whole.segments.clone())
     }
 
     /// What is there at a position; empty at the end. `None` where more is to come.

@@ -1,6 +1,7 @@
 //! What is kept of a response? Its head, what is known of its freshness, and its body.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
@@ -82,6 +83,21 @@ impl Object {
     /// Its body, if it is complete and in one piece: a clone, no copy.
     pub fn body_in_one_piece(&self) -> Option<Bytes> {
         self.body.in_one_piece()
+    }
+
+    /// Its body in pieces, if it is complete: clones, no copies.
+    pub fn pieces(&self) -> Option<Arc<[Bytes]>> {
+        self.body.pieces()
+    }
+
+    /// When the backend was asked for what is on disk of it, in milliseconds since the Unix epoch; 0 is never.
+    pub fn copied_at(&self) -> u64 {
+        self.body.copied_at.load(Relaxed)
+    }
+
+    /// Notes that a copy on disk is from this moment.
+    pub fn note_copy(&self, asked_at: u64) {
+        self.body.copied_at.store(asked_at, Relaxed);
     }
 
     /// The length of its body, once that is complete.

@@ -13,7 +13,6 @@ use pingora_cache::{CacheMeta, NoCacheReason, RespCacheable};
 use super::doubt;
 use super::outcome::Miss;
 use crate::answer::httpdate;
-use crate::cache::Key;
 use crate::cache::rules::{self, Cookies, Lifetime, Target, Terms, Vary};
 use crate::cache::storage::new_meta;
 use crate::cache::store::Facts;
@@ -80,7 +79,7 @@ impl Exchange {
         for path in rules::invalidated(&request.method, head.status, &target, &head.headers) {
             let mut url = Vec::new();
             self.write_url(&mut url, request, &path, query);
-            cached.cache.store().invalidate(Key::hash_url(&url));
+            cached.cache.shelf.invalidate(&url);
         }
     }
 
