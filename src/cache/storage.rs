@@ -90,9 +90,16 @@ fn variance_of(key: &CacheKey) -> Option<u128> {
     key.variance_bin().map(u128::from_be_bytes)
 }
 
-/// An object as Pingora wants it.
-pub fn meta(object: &Object) -> CacheMeta {
-    new_meta(object.head.clone(), &object.facts)
+/// An object as Pingora wants it. It goes along, so that what is learned of it later is noted at no other.
+pub fn meta(object: &Arc<Object>) -> CacheMeta {
+    let mut meta = new_meta(object.head.clone(), &object.facts);
+    meta.extensions_mut().insert(object.clone());
+    meta
+}
+
+/// The object that Pingora was told of.
+pub fn object_of(meta: &CacheMeta) -> Option<&Arc<Object>> {
+    meta.extensions().get::<Arc<Object>>()
 }
 
 /// What Pingora is told of a response that may be stored. The facts go along, for [`Storage::get_miss_handler`].
@@ -161,7 +168,7 @@ impl Storage for Shelf {
         let facts = meta.extensions().get::<Facts>();
         let Some((key, facts)) = own_key(key).zip(facts) else { return Ok(false) };
         let variance = meta.variance().map(u128::from_be_bytes);
-        let Some(old) = self.store.find(&key, variance) else { return Ok(false) };
+        let Some(old) = object_of(meta).cloned() else { return Ok(false) };
         let facts = Facts { variance, vary: old.facts.vary.clone(), ..facts.clone() };
         let renewed = self.store.renew(&key, &old, meta.response_header(), facts);
         if let (true, Some(tier)) = (renewed, self.tier())

@@ -150,13 +150,13 @@ impl ProxyHttp for Gateway {
 
     async fn cache_hit_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         meta: &CacheMeta,
         hit: &mut HitHandler,
         _is_fresh: bool,
         exchange: &mut Self::CTX,
     ) -> Result<Option<ForcedFreshness>> {
-        Ok(exchange.weigh(meta, &**hit))
+        Ok(exchange.weigh(session, meta, &**hit))
     }
 
     fn cache_vary_filter(

@@ -166,6 +166,9 @@ async fn write(session: &mut Session, mut head: ResponseHeader, body: Bytes) -> 
 /// Tells the client what its route exposes of the inside.
 pub(super) fn expose(session: &Session, head: &mut ResponseHeader, exchange: &Exchange) -> Result<()> {
     let Some(plan) = &exchange.plan else { return Ok(()) };
+    if plan.cache.is_some() {
+        exchange.tell_age(session, head)?;
+    }
     if plan.expose.cache {
         exchange.expose_cache(session, head)?;
     }

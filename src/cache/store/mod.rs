@@ -105,7 +105,7 @@ impl Store {
         Some(Filling {
             store: self,
             key,
-            object: Arc::new(Object { head, facts, body, charge }),
+            object: Arc::new(Object { head, facts, answered_at: SystemTime::now(), body, charge }),
             writer,
             is_found: false,
         })
@@ -141,7 +141,7 @@ impl Store {
     fn revised(&self, key: usize, old: &Object, head: ResponseHeader, facts: Facts) -> Option<Arc<Object>> {
         let mut charge = Charge::none(&self.budget);
         let paid = self.pay(&mut charge, Object::cost(&head, &facts, key));
-        paid.then(|| Arc::new(Object { head, facts, body: old.body.clone(), charge }))
+        paid.then(|| Arc::new(Object { head, facts, answered_at: SystemTime::now(), body: old.body.clone(), charge }))
     }
 
     /// Forgets just this object.

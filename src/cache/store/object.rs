@@ -60,6 +60,8 @@ pub struct Object {
     pub head: ResponseHeader,
     /// What else is known of it.
     pub facts: Facts,
+    /// When the backend gave it, or said that it still holds.
+    pub answered_at: SystemTime,
     pub(super) body: Arc<Body>,
     /// Given back when nobody holds the object any more.
     pub(super) charge: Charge,

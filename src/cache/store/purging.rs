@@ -53,7 +53,15 @@ impl Store {
         facts.expire(now);
         let mut charge = Charge::none(&self.budget);
         let paid = charge.resize(Object::cost(&old.head, &facts, key));
-        paid.then(|| Arc::new(Object { head: old.head.clone(), facts, body: old.body.clone(), charge }))
+        paid.then(|| {
+            Arc::new(Object {
+                head: old.head.clone(),
+                facts,
+                answered_at: old.answered_at,
+                body: old.body.clone(),
+                charge,
+            })
+        })
     }
 
     /// Makes an object that nobody else has stale if a soft purge means it; `false` if it may not be stored.

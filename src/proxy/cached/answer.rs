@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, DATE, VARY};
+use http::header::{AGE, AUTHORIZATION, CONTENT_LENGTH, DATE, VARY};
 use http::{HeaderMap, HeaderName, Method, StatusCode};
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
@@ -13,8 +13,9 @@ use pingora_cache::{CacheMeta, NoCacheReason, RespCacheable};
 use super::doubt;
 use super::outcome::Miss;
 use crate::answer::httpdate;
+use crate::cache::key::url_of;
 use crate::cache::rules::{self, Cookies, Lifetime, Target, Terms, Vary};
-use crate::cache::storage::new_meta;
+use crate::cache::storage::{new_meta, object_of, own_key};
 use crate::cache::store::Facts;
 use crate::proxy::connection;
 use crate::proxy::exchange::Exchange;
@@ -45,15 +46,16 @@ impl Exchange {
         }
         self.invalidate(session, head);
         let Some(cached) = &mut self.cached else { return Ok(()) };
-        (cached.status, cached.read) = (Some(head.status.as_u16()), 0);
-        if !session.cache.enabled() {
+        cached.status = Some(head.status.as_u16());
+        cached.read = announced_length(head).is_none().then_some(0);
+        if !session.cache.enabled() && !session.cache.bypassing() {
             return Ok(());
         }
         // RFC 9110, section 6.6.1: whoever stores an answer without a date says when it came.
         if !head.headers.contains_key(DATE) {
             head.insert_header(DATE, httpdate(SystemTime::now()))?;
         }
-        if head.status == StatusCode::NOT_MODIFIED {
+        if head.status == StatusCode::NOT_MODIFIED && session.cache.enabled() {
             cached.revalidated = Some(head.headers.clone());
         }
         if head.status.is_server_error() && !cached.only_when_cut_off && session.cache.can_serve_stale_error() {
@@ -90,16 +92,12 @@ impl Exchange {
         let is_renewed = news.is_some();
         let head = match (news, stored) {
             (Some(news), Some(stored)) => {
-                let mut head = stored.response_header_copy();
-                let mut fields = head.headers.clone();
-                // What speaks of another version says nothing of this one (RFC 9111, section 4.3.4).
-                if rules::confirms(&news, &fields) {
-                    rules::merge(&mut fields, &news, self.cookies());
-                    // It is found by the old one.
-                    keep_field(&mut fields, &stored.response_header().headers, VARY);
+                // The body comes from the store: the backend owes nothing more.
+                self.response_ended()?;
+                if !rules::confirms(&news, stored.headers()) {
+                    return Ok(as_it_was(stored));
                 }
-                replace_fields(&mut head, &fields)?;
-                head
+                self.renewed(stored, &news)?
             }
             (_, _) => head.clone(),
         };
@@ -111,10 +109,32 @@ impl Exchange {
             }
             Err((miss, lasting)) => {
                 self.note_miss(miss);
-                let reason = if lasting { NoCacheReason::OriginNotCache } else { NoCacheReason::Custom(miss.label()) };
-                Ok(RespCacheable::Uncacheable(reason))
+                if is_renewed {
+                    self.forget(session);
+                }
+                Ok(RespCacheable::Uncacheable(reason(miss, lasting, &head)))
             }
         }
+    }
+
+    /// What the backend says is not to be stored any more is forgotten, in both tiers.
+    fn forget(&self, session: &Session) {
+        let key = session.cache.maybe_cache_key().and_then(own_key);
+        if let Some((cached, key)) = self.cached.as_ref().zip(key) {
+            cached.cache.shelf.invalidate(url_of(key.encoded()));
+        }
+    }
+
+    /// What is stored, brought up to date by a 304.
+    fn renewed(&self, stored: &CacheMeta, news: &HeaderMap) -> Result<ResponseHeader> {
+        let mut head = stored.response_header_copy();
+        let mut fields = head.headers.clone();
+        rules::merge(&mut fields, news, self.cookies());
+        // It is found by the old one; and how old the news are counts.
+        keep_field(&mut fields, stored.headers(), VARY);
+        keep_field(&mut fields, news, AGE);
+        replace_fields(&mut head, &fields)?;
+        Ok(head)
     }
 
     pub(super) fn cookies(&self) -> Cookies {
@@ -144,10 +164,13 @@ impl Exchange {
         };
         let lifetime = rules::judge(&terms, head.status, &head.headers);
         let lifetime = lifetime.map_err(|why| (Miss::NotStored(why), why.is_lasting()))?;
-        if announced_length(head).is_some_and(|length| length > cached.cache.max_object()) {
-            return Err((Miss::TooLarge, true));
+        // Whose last answer was too large and said so only by going on is believed when it announces less.
+        let was_too_large = session.cache.predicted_uncacheable_reason() == Some(NoCacheReason::ResponseTooLarge);
+        match announced_length(head) {
+            Some(length) if length > cached.cache.max_object() => Err((Miss::TooLarge, true)),
+            None if was_too_large => Err((Miss::TooLarge, true)),
+            Some(_) | None => Ok(lifetime),
         }
-        Ok(lifetime)
     }
 
     fn keep(&mut self, head: ResponseHeader, lifetime: &Lifetime, may_stream: bool) -> Result<CacheMeta> {
@@ -196,8 +219,9 @@ impl Exchange {
     /// Part of the answer has been read: one of unknown length may turn out to be too large.
     pub(in crate::proxy) fn watch_the_size(&mut self, session: &mut Session, bytes: usize) {
         let Some(cached) = self.cached.as_mut().filter(|_| session.cache.enabled()) else { return };
-        cached.read += bytes as u64;
-        if cached.read > cached.cache.max_object() {
+        let Some(read) = &mut cached.read else { return };
+        *read += bytes as u64;
+        if *read > cached.cache.max_object() {
             cached.miss = Some(Miss::TooLarge);
             session.cache.response_became_uncacheable(NoCacheReason::ResponseTooLarge);
             session.cache.disable(NoCacheReason::ResponseTooLarge);
@@ -208,6 +232,31 @@ impl Exchange {
         if let Some(cached) = &mut self.cached {
             cached.miss = Some(miss);
         }
+    }
+}
+
+/// What another version's 304 leaves: the stored response, neither newer nor fresher (RFC 9111, section 4.3.4).
+fn as_it_was(stored: &CacheMeta) -> RespCacheable {
+    match object_of(stored) {
+        Some(object) => {
+            let mut meta = new_meta(object.head.clone(), &object.facts);
+            meta.extensions_mut().insert(object.facts.clone());
+            RespCacheable::Cacheable(meta)
+        }
+        None => RespCacheable::Uncacheable(NoCacheReason::InternalError),
+    }
+}
+
+/// What Pingora does about an answer that is not stored. Who waited for it shall try in its turn where it was the request
+/// that forbade it, and go its own way where it was the answer. The key is remembered for the next ones only where all
+/// answers to it are likely to be of that kind.
+fn reason(miss: Miss, lasting: bool, head: &ResponseHeader) -> NoCacheReason {
+    if miss.is_of_the_request() {
+        NoCacheReason::Deferred
+    } else if lasting && !matches!(Vary::of(&head.headers), Vary::Fields(_)) {
+        NoCacheReason::OriginNotCache
+    } else {
+        NoCacheReason::Custom(miss.label())
     }
 }
 

@@ -64,6 +64,10 @@ impl Exchange {
         session: &mut Session,
         cache: &'static crate::cache::Cache,
     ) -> Result<Option<(Arc<Object>, Box<ResponseHeader>)>> {
+        // Most routes cache nothing, and shall not pay for it.
+        if self.caching().is_none() {
+            return Ok(None);
+        }
         let Some(plan) = self.plan.clone() else { return Ok(None) };
         let Some(caching) = plan.cache.as_deref() else { return Ok(None) };
         let request = session.req_header();

@@ -58,8 +58,8 @@ pub(super) struct Cached {
     body: Option<u128>,
     /// The status of the backend's last answer.
     status: Option<u16>,
-    /// Bytes of its body so far.
-    read: u64,
+    /// Bytes of its body so far, where nothing was announced; `None` where it was.
+    read: Option<u64>,
 }
 
 impl Cached {
@@ -76,7 +76,7 @@ impl Cached {
             only_when_cut_off: false,
             body,
             status: None,
-            read: 0,
+            read: None,
         }
     }
 
@@ -93,6 +93,9 @@ impl Exchange {
 
     /// Switches the cache on for a request that may be answered from it, or may be stored.
     pub(super) fn begin_caching(&mut self, session: &mut Session, cache: &'static Cache) {
+        if self.caching().is_none() {
+            return;
+        }
         let Some(plan) = self.plan.clone() else { return };
         let Some(caching) = plan.cache.as_deref() else { return };
         // A look for a hit has worked it all out, unless there was none.
@@ -147,10 +150,22 @@ impl Exchange {
     }
 
     /// What a stored response is to this request.
-    pub(super) fn weigh(&mut self, meta: &CacheMeta, hit: &(dyn HandleHit + Sync + Send)) -> Option<ForcedFreshness> {
+    pub(super) fn weigh(
+        &mut self,
+        session: &Session,
+        meta: &CacheMeta,
+        hit: &(dyn HandleHit + Sync + Send),
+    ) -> Option<ForcedFreshness> {
+        let arrived = SystemTime::now().checked_sub(self.began.elapsed());
         let (cached, hit) = (self.cached.as_mut()?, hit.as_any().downcast_ref::<Hit>()?);
         let facts = &hit.object().facts;
         cached.only_when_cut_off = facts.only_when_cut_off;
+        // The backend has answered another request since this one came, which waited for that: it need not ask again (RFC
+        // 9111, section 4).
+        let waited = session.cache.lock_duration().is_some();
+        if waited && arrived.is_some_and(|arrived| hit.object().answered_at >= arrived) {
+            return Some(ForcedFreshness::ForceFresh);
+        }
         let lifetime = meta.fresh_until().duration_since(facts.born).unwrap_or_default();
         match cached.asked.verdict(meta.age(), lifetime, facts.may_be_stale) {
             Use::AsStored => None,

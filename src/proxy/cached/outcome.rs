@@ -5,6 +5,7 @@ use std::fmt::Write;
 use std::time::SystemTime;
 
 use http::HeaderName;
+use http::header::AGE;
 use pingora::Result;
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
@@ -45,6 +46,16 @@ impl Miss {
             Self::Disguise => "disguise",
             Self::TooLarge => "too_large",
             Self::NotStored(why) => why.label(),
+        }
+    }
+
+    /// Whether it is because of what this one request says.
+    pub(super) fn is_of_the_request(self) -> bool {
+        match self {
+            Self::Disguise | Self::NotStored(NotStored::RequestNoStore | NotStored::Authorization) => true,
+            Self::Method | Self::Body | Self::Precondition | Self::Bypass | Self::TooLarge | Self::NotStored(_) => {
+                false
+            }
         }
     }
 
@@ -130,6 +141,19 @@ impl Exchange {
         {
             cached.cache.counts.count(outcome.is_hit());
         }
+    }
+
+    /// Tells the client how old an answer is that came from the store after all: it may have been old when the backend
+    /// said that it still holds. Pingora says it of hits alone.
+    pub(in crate::proxy) fn tell_age(&self, session: &Session, head: &mut ResponseHeader) -> Result<()> {
+        if session.cache.phase() != CachePhase::Revalidated {
+            return Ok(());
+        }
+        let age = session.cache.maybe_cache_meta().map_or(0, |meta| meta.age().as_secs());
+        if age > 0 {
+            head.insert_header(AGE, age)?;
+        }
+        Ok(())
     }
 
     /// Tells the client how the cache has served it, after what caches behind us have said.
