@@ -437,3 +437,16 @@ async fn requests_that_bypass_are_neither_answered_nor_stored() {
     expected.push("miss");
     assert_eq!(words(&lb, 7).await, expected);
 }
+
+#[tokio::test]
+async fn what_nobody_has_given_a_lifetime_is_not_served_stale_to_whoever_takes_that() {
+    let backend = backend(&[("ETag", "\"1\""), ("Last-Modified", THEN)], "x");
+    let lb = caching(&backend, "{ stale_if_error: 1h }").await;
+    for _ in 0..2 {
+        assert_eq!(get(&lb, "/", "Cache-Control: max-stale\r\n").await.status, 200);
+    }
+    assert_eq!(backend.requests(), 2);
+    assert_eq!(words(&lb, 2).await, ["miss:no_freshness"; 2]);
+    backend.stop().await;
+    assert_eq!(get(&lb, "/", "").await.status, 502);
+}

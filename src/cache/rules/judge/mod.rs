@@ -150,16 +150,19 @@ fn lifetime(
     (said, source): (&Directives, Source),
 ) -> Result<Lifetime, NotStored> {
     let times = Times { asked_at: terms.asked_at, answered_at: terms.answered_at };
+    let known = |lifetime| Freshness { lifetime, guessed: false };
     let freshness = match freshness::said(said, source, fields, &times) {
-        Some(lifetime) => Freshness { lifetime, guessed: false },
+        Some(lifetime) => Some(known(lifetime)),
         None if freshness::is_assumable(status, said) => {
             let assumed = freshness::assumed(terms.caching, terms.method, fields, &times);
-            assumed.unwrap_or(Freshness { lifetime: Duration::ZERO, guessed: false })
+            // To be revalidated each time is a lifetime too, if somebody says it.
+            assumed.or_else(|| (said.no_cache == Reach::Whole).then(|| known(Duration::ZERO)))
         }
-        // A failure will have passed by the next time; a redirect without a lifetime will not have one then.
-        None if status.is_server_error() => return Err(NotStored::Status),
-        None => return Err(NotStored::NoFreshness),
+        None => None,
     };
+    // A failure will have passed by the next time; what has no lifetime now will not have one then.
+    let none = if status.is_server_error() { NotStored::Status } else { NotStored::NoFreshness };
+    let freshness = freshness.ok_or(none)?;
     let (may_be_stale, as_told) = (said.may_be_stale(), said.may_be_stale_as_told());
     let stale = |said: Option<Duration>, told: Option<Duration>| {
         said.filter(|_| as_told).or(told.filter(|_| may_be_stale)).unwrap_or_default().min(LONGEST)
