@@ -120,7 +120,6 @@ impl NotStored {
 fn obstacle(terms: &Terms<'_>, status: StatusCode, fields: &HeaderMap, said: &Directives) -> Option<NotStored> {
     let understood = said.must_understand && UNDERSTOOD.contains(&status.as_u16());
     let sets_cookie = fields.contains_key(SET_COOKIE) && !said.withheld().any(|name| *name == SET_COOKIE);
-    let shared = said.public || said.must_revalidate || said.s_maxage.is_some();
     let reasons = [
         (!is_stored(terms), NotStored::Method),
         (status == StatusCode::PARTIAL_CONTENT, NotStored::Partial),
@@ -131,7 +130,7 @@ fn obstacle(terms: &Terms<'_>, status: StatusCode, fields: &HeaderMap, said: &Di
         (said.no_store && !understood, NotStored::NoStore),
         (said.private == Reach::Whole, NotStored::Private),
         // RFC 9111, section 3.5
-        (terms.authorized && !shared, NotStored::Authorization),
+        (terms.authorized && !said.shared, NotStored::Authorization),
         (sets_cookie && !terms.caching.store_set_cookie, NotStored::SetCookie),
         (Vary::of(fields) == Vary::Star, NotStored::Vary),
     ];

@@ -144,6 +144,11 @@ fn what_needs_authorization_is_shared_only_if_it_says_so_as_rfc_9111_section_3_5
         ("max-age=60, public", Ok(())),
         ("max-age=60, must-revalidate", Ok(())),
         ("s-maxage=60", Ok(())),
+        ("s-maxage=\"60\"", Ok(())),
+        ("max-age=60, s-maxage=x", Err(N::Authorization)),
+        ("max-age=60, s-maxage", Err(N::Authorization)),
+        ("s-maxage=60; foo", Err(N::Authorization)),
+        ("max-age=60, foo=\"a, public, must-revalidate", Err(N::Authorization)),
         ("public, no-store", Err(N::NoStore)),
     ] {
         let (caching, fields) = (caching(), head(&[("cache-control", line), DATE]));
