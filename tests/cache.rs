@@ -450,3 +450,16 @@ async fn what_nobody_has_given_a_lifetime_is_not_served_stale_to_whoever_takes_t
     backend.stop().await;
     assert_eq!(get(&lb, "/", "").await.status, 502);
 }
+
+#[tokio::test]
+async fn the_lifetime_that_the_operator_gives_is_not_for_errors() {
+    for (status, asks, word) in [(200, 1, "miss"), (301, 1, "miss"), (404, 2, "miss:no_freshness")] {
+        let backend = backend_saying([response(status, &[("ETag", "\"1\"")], "x")]);
+        let lb = caching(&backend, "{ ttl: 10m }").await;
+        for _ in 0..2 {
+            assert_eq!(get(&lb, "/", "").await.status, status);
+        }
+        assert_eq!(backend.requests(), asks, "{status}");
+        assert_eq!(words(&lb, 2).await[0], word, "{status}");
+    }
+}

@@ -153,7 +153,9 @@ fn lifetime(
     let freshness = match freshness::said(said, source, fields, &times) {
         Some(lifetime) => Some(known(lifetime)),
         None if freshness::is_assumable(status, said) => {
-            let assumed = freshness::assumed(terms.caching, terms.method, fields, &times);
+            let guess = || freshness::guessed(terms.method, fields, &times);
+            let guessed = terms.caching.heuristic.then(guess).flatten();
+            let assumed = guessed.or_else(|| freshness::given(terms.caching, status));
             // To be revalidated each time is a lifetime too, if somebody says it.
             assumed.or_else(|| (said.no_cache == Reach::Whole).then(|| known(Duration::ZERO)))
         }

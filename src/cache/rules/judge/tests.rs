@@ -248,8 +248,17 @@ fn a_lifetime_is_assumed_for_statuses_that_are_cacheable_by_themselves_as_rfc_91
     let told = Caching { ttl: Some(Duration::from_secs(7)), ..caching() };
     for status in [200, 203, 204, 300, 301, 308, 404, 405, 410, 414, 501] {
         assert_eq!(assumed(&guessing, &Method::GET, status, ""), Ok((100, true)), "{status}");
+    }
+    for status in [200, 203, 301, 308] {
         assert_eq!(assumed(&told, &Method::GET, status, ""), Ok((7, false)), "{status}");
     }
+    for status in [204, 300, 404, 405, 410, 414] {
+        for line in ["", "public"] {
+            assert_eq!(assumed(&told, &Method::GET, status, line), Err(N::NoFreshness), "{status} {line}");
+        }
+        assert_eq!(assumed(&told, &Method::GET, status, "max-age=5"), Ok((5, false)), "{status}");
+    }
+    assert_eq!(assumed(&told, &Method::GET, 501, ""), Err(N::Status));
     for status in [201, 202, 302, 303, 307, 400, 401, 403, 421, 500, 502, 503, 504, 599] {
         let expected = if status < 500 { N::NoFreshness } else { N::Status };
         assert_eq!(assumed(&guessing, &Method::GET, status, ""), Err(expected), "{status}");
