@@ -463,3 +463,15 @@ async fn the_lifetime_that_the_operator_gives_is_not_for_errors() {
         assert_eq!(words(&lb, 2).await[0], word, "{status}");
     }
 }
+
+#[tokio::test]
+async fn what_depends_on_a_field_that_is_written_here_is_not_stored() {
+    for name in ["X-Forwarded-For", "Forwarded", "X-Request-Id", "Via"] {
+        let backend = backend(&[("Cache-Control", "max-age=60"), ("Vary", name)], "x");
+        let lb = caching(&backend, "{}").await;
+        get(&lb, "/", "").await;
+        get(&lb, "/", "").await;
+        assert_eq!(backend.requests(), 2, "{name}");
+        assert_eq!(words(&lb, 2).await, ["miss:vary"; 2], "{name}");
+    }
+}
