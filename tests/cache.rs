@@ -475,3 +475,14 @@ async fn what_depends_on_a_field_that_is_written_here_is_not_stored() {
         assert_eq!(words(&lb, 2).await, ["miss:vary"; 2], "{name}");
     }
 }
+
+#[tokio::test]
+async fn what_never_has_a_body_is_stored_without_a_length() {
+    let backend = Backend::writing("HTTP/1.1 204 No Content\r\nCache-Control: max-age=60\r\n\r\n");
+    let lb = caching(&backend, "{}").await;
+    for _ in 0..2 {
+        let got = get(&lb, "/", "").await;
+        assert_eq!((got.status, got.field("content-length"), got.field("transfer-encoding")), (204, None, None));
+    }
+    assert_eq!(words(&lb, 2).await, ["miss", "hit"]);
+}
