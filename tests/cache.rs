@@ -437,3 +437,52 @@ async fn requests_that_bypass_are_neither_answered_nor_stored() {
     expected.push("miss");
     assert_eq!(words(&lb, 7).await, expected);
 }
+
+#[tokio::test]
+async fn what_nobody_has_given_a_lifetime_is_not_served_stale_to_whoever_takes_that() {
+    let backend = backend(&[("ETag", "\"1\""), ("Last-Modified", THEN)], "x");
+    let lb = caching(&backend, "{ stale_if_error: 1h }").await;
+    for _ in 0..2 {
+        assert_eq!(get(&lb, "/", "Cache-Control: max-stale\r\n").await.status, 200);
+    }
+    assert_eq!(backend.requests(), 2);
+    assert_eq!(words(&lb, 2).await, ["miss:no_freshness"; 2]);
+    backend.stop().await;
+    assert_eq!(get(&lb, "/", "").await.status, 502);
+}
+
+#[tokio::test]
+async fn the_lifetime_that_the_operator_gives_is_not_for_errors() {
+    for (status, asks, word) in [(200, 1, "miss"), (301, 1, "miss"), (404, 2, "miss:no_freshness")] {
+        let backend = backend_saying([response(status, &[("ETag", "\"1\"")], "x")]);
+        let lb = caching(&backend, "{ ttl: 10m }").await;
+        for _ in 0..2 {
+            assert_eq!(get(&lb, "/", "").await.status, status);
+        }
+        assert_eq!(backend.requests(), asks, "{status}");
+        assert_eq!(words(&lb, 2).await[0], word, "{status}");
+    }
+}
+
+#[tokio::test]
+async fn what_depends_on_a_field_that_is_written_here_is_not_stored() {
+    for name in ["X-Forwarded-For", "Forwarded", "X-Request-Id", "Via"] {
+        let backend = backend(&[("Cache-Control", "max-age=60"), ("Vary", name)], "x");
+        let lb = caching(&backend, "{}").await;
+        get(&lb, "/", "").await;
+        get(&lb, "/", "").await;
+        assert_eq!(backend.requests(), 2, "{name}");
+        assert_eq!(words(&lb, 2).await, ["miss:vary"; 2], "{name}");
+    }
+}
+
+#[tokio::test]
+async fn what_never_has_a_body_is_stored_without_a_length() {
+    let backend = Backend::writing("HTTP/1.1 204 No Content\r\nCache-Control: max-age=60\r\n\r\n");
+    let lb = caching(&backend, "{}").await;
+    for _ in 0..2 {
+        let got = get(&lb, "/", "").await;
+        assert_eq!((got.status, got.field("content-length"), got.field("transfer-encoding")), (204, None, None));
+    }
+    assert_eq!(words(&lb, 2).await, ["miss", "hit"]);
+}

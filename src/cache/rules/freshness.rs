@@ -18,6 +18,10 @@ const MOST_GUESSED: Duration = Duration::from_secs(86_400);
 /// 308 is one of them.
 const CACHEABLE_BY_ITSELF: &[u16] = &[200, 203, 204, 300, 301, 308, 404, 405, 410, 414, 501];
 
+/// Statuses that the operator's `ttl` is for: what is there, and what has moved for good. Errors are not: one that has
+/// passed would be told for as long as a page.
+const GIVEN_A_LIFETIME: &[u16] = &[200, 203, 301, 308];
+
 /// A lifetime and where it comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Freshness {
@@ -35,13 +39,17 @@ pub(super) fn said(directives: &Directives, source: Source, fields: &HeaderMap, 
     directives.s_maxage.or(directives.max_age).or_else(expires).map(|lifetime| lifetime.min(LONGEST))
 }
 
-/// How long it may be taken for fresh where the origin does not say; `None` where this is not for us to decide.
-pub(super) fn assumed(caching: &Caching, method: &Method, fields: &HeaderMap, times: &Times) -> Option<Freshness> {
+/// How long it may be taken for fresh where the origin says no more than when it was changed last.
+pub(super) fn guessed(method: &Method, fields: &HeaderMap, times: &Times) -> Option<Freshness> {
     // What a POST has answered is reused only as long as somebody says (RFC 9110, section 9.3.3).
-    let may_guess = caching.heuristic && *method == Method::GET;
-    let guessed = may_guess.then(|| guess(fields, times)).flatten();
-    let guessed = guessed.map(|lifetime| Freshness { lifetime, guessed: true });
-    guessed.or_else(|| caching.ttl.map(|ttl| Freshness { lifetime: ttl.min(LONGEST), guessed: false }))
+    let guess = (*method == Method::GET).then(|| guess(fields, times)).flatten();
+    guess.map(|lifetime| Freshness { lifetime, guessed: true })
+}
+
+/// How long the operator takes it for fresh where the origin does not say.
+pub(super) fn given(caching: &Caching, status: StatusCode) -> Option<Freshness> {
+    let ttl = caching.ttl.filter(|_| GIVEN_A_LIFETIME.contains(&status.as_u16()));
+    ttl.map(|ttl| Freshness { lifetime: ttl.min(LONGEST), guessed: false })
 }
 
 /// Whether a lifetime may be assumed (RFC 9111, section 4.2.2).

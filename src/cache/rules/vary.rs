@@ -11,6 +11,10 @@ use super::list::{Quotes, members, split};
 /// More than any site needs; each is looked up and hashed on every hit.
 const MOST_NAMES: usize = 16;
 
+/// Fields that each request reaches the backend with as we write them: who asked us, by which way, under which number.
+/// What depends on them depends on more than the client has sent. The rest of what is forwarded says what the key says.
+const WRITTEN_HERE: &[&str] = &["forwarded", "via", "x-forwarded-for", "x-request-id"];
+
 /// Fields in which a comma separates nothing, so that the white space around it may mean something.
 const NO_LISTS: &[HeaderName] = &[AUTHORIZATION, COOKIE, HOST, PROXY_AUTHORIZATION, REFERER, USER_AGENT];
 
@@ -21,7 +25,7 @@ pub enum Vary {
     Nothing,
     /// These fields, each once and in order.
     Fields(Vec<HeaderName>),
-    /// What no cache can know: `*`, a name that is none, or more names than we look at.
+    /// What no cache can know: `*`, a name that is none, a field that is not the client's, or more names than we look at.
     Star,
 }
 
@@ -31,7 +35,7 @@ impl Vary {
         let mut names = Vec::new();
         for name in members(fields, &VARY, Quotes::Plain) {
             match HeaderName::from_bytes(name) {
-                Ok(name) if name.as_str() != "*" => names.push(name),
+                Ok(name) if name.as_str() != "*" && !WRITTEN_HERE.contains(&name.as_str()) => names.push(name),
                 Ok(_) | Err(_) => return Self::Star,
             }
         }
@@ -210,6 +214,15 @@ mod tests {
         assert_ne!(number(&[("a", "1")]), number(&[("b", "1")]));
         assert_ne!(number(&[("a", "1"), ("b", "")]), number(&[("a", ""), ("b", "1")]));
         assert_eq!(number(&[("b", "2"), ("a", "1"), ("c", "3")]), number(&[("a", "1"), ("b", "2")]));
+    }
+
+    #[test]
+    fn what_we_write_ourselves_tells_no_requests_apart() {
+        for name in WRITTEN_HERE {
+            let spelled = format!("accept, {}", name.to_uppercase());
+            assert_eq!(Vary::of(&head(&[("vary", &spelled)])), Vary::Star, "{name}");
+        }
+        assert_ne!(Vary::of(&head(&[("vary", "x-forwarded-proto")])), Vary::Star, "it is in the key");
     }
 
     #[test]

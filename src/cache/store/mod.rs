@@ -17,8 +17,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use http::HeaderName;
 use http::header::CONTENT_LENGTH;
+use http::{HeaderName, StatusCode};
 use pingora::http::ResponseHeader;
 
 use self::body::{Body, Reader, Writer};
@@ -267,8 +267,10 @@ impl Filling {
             return !store.is_purged(&key, &object);
         }
         if let Some((length, object)) = object.length().zip(Arc::get_mut(&mut object)) {
-            // Now that it is known: clients may resume, and it need not be chunked.
-            let _ = object.head.insert_header(CONTENT_LENGTH, length);
+            // Now that it is known: clients may resume, and it need not be chunked. Never with 204 (RFC 9110, section 8.6).
+            if object.head.status != StatusCode::NO_CONTENT {
+                let _ = object.head.insert_header(CONTENT_LENGTH, length);
+            }
             object.charge.resize(Object::cost(&object.head, &object.facts, key.encoded().len()));
         }
         store.put(&key, object)

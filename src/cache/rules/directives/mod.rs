@@ -27,8 +27,10 @@ pub struct Directives {
     pub must_revalidate: bool,
     /// The same, for shared caches.
     pub proxy_revalidate: bool,
-    /// It may be stored though the request had Authorization, or though its status is not one that is cacheable by itself.
+    /// It may be stored though its status is not one that is cacheable by itself.
     pub public: bool,
+    /// It may be stored though the request had Authorization (RFC 9111, section 3.5).
+    pub shared: bool,
     /// What of it must not be used without revalidation.
     pub no_cache: Reach,
     /// What of it is for one user only.
@@ -117,14 +119,18 @@ impl Directives {
     pub(super) fn take(&mut self, word: &Word<'_>) {
         let is = |name: &str| word.name.eq_ignore_ascii_case(name.as_bytes());
         match word.name.len() {
-            6 if is("public") => self.public = true,
+            6 if is("public") => (self.public, self.shared) = (true, true),
             7 if is("max-age") => least(&mut self.max_age, word.seconds()),
             7 if is("private") => self.private.widen(&word.argument),
-            8 if is("s-maxage") => least(&mut self.s_maxage, word.seconds()),
+            8 if is("s-maxage") => {
+                // One that cannot be read makes stale, and allows nothing.
+                self.shared |= word.number().is_some();
+                least(&mut self.s_maxage, word.seconds());
+            }
             8 if is("no-store") => self.no_store = true,
             8 if is("no-cache") => self.no_cache.widen(&word.argument),
             14 if is("stale-if-error") => least(&mut self.stale_if_error, word.seconds()),
-            15 if is("must-revalidate") => self.must_revalidate = true,
+            15 if is("must-revalidate") => (self.must_revalidate, self.shared) = (true, true),
             15 if is("must-understand") => self.must_understand = true,
             16 if is("proxy-revalidate") => self.proxy_revalidate = true,
             22 if is("stale-while-revalidate") => least(&mut self.stale_while_revalidate, word.seconds()),
@@ -132,10 +138,13 @@ impl Directives {
         }
     }
 
-    /// Something could not be read, so that the lifetime may be another one than was meant: none.
+    /// Something could not be read, so that the times may be other ones than were meant, and what allows something may be
+    /// part of what forbids it: no time at all, not the operator's either, and nothing is allowed.
     fn distrust(&mut self) {
         self.max_age = Some(Duration::ZERO);
         self.s_maxage = self.s_maxage.map(|_| Duration::ZERO);
+        (self.stale_while_revalidate, self.stale_if_error) = (Some(Duration::ZERO), Some(Duration::ZERO));
+        (self.public, self.shared) = (false, false);
     }
 }
 

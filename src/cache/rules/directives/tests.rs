@@ -32,6 +32,7 @@ fn the_directives_of_rfc_9111_section_5_2_2_are_read() {
             must_revalidate: true,
             proxy_revalidate: true,
             public: true,
+            shared: true,
             no_cache: Reach::Whole,
             private: Reach::Whole,
             max_age: Some(seconds(1)),
@@ -142,6 +143,17 @@ fn a_forgotten_comma_hides_no_ban_and_makes_stale() {
     check_max_age(&["max-age=60; public"], Some(0));
     check_max_age(&["public max-age=60"], Some(0));
     check_max_age(&["max-age=60;"], Some(60));
+}
+
+#[test]
+fn what_is_badly_written_is_not_served_stale_and_allows_nothing() {
+    for line in
+        ["max-age=60; stale-while-revalidate=5, stale-if-error=5", "max-age=60, foo=\"a", "public must-revalidate"]
+    {
+        let directives = of(&[line]);
+        let stale = (directives.stale_while_revalidate, directives.stale_if_error);
+        assert_eq!(stale, (Some(Duration::ZERO), Some(Duration::ZERO)), "{line}");
+    }
 }
 
 #[test]

@@ -120,7 +120,6 @@ impl NotStored {
 fn obstacle(terms: &Terms<'_>, status: StatusCode, fields: &HeaderMap, said: &Directives) -> Option<NotStored> {
     let understood = said.must_understand && UNDERSTOOD.contains(&status.as_u16());
     let sets_cookie = fields.contains_key(SET_COOKIE) && !said.withheld().any(|name| *name == SET_COOKIE);
-    let shared = said.public || said.must_revalidate || said.s_maxage.is_some();
     let reasons = [
         (!is_stored(terms), NotStored::Method),
         (status == StatusCode::PARTIAL_CONTENT, NotStored::Partial),
@@ -131,7 +130,7 @@ fn obstacle(terms: &Terms<'_>, status: StatusCode, fields: &HeaderMap, said: &Di
         (said.no_store && !understood, NotStored::NoStore),
         (said.private == Reach::Whole, NotStored::Private),
         // RFC 9111, section 3.5
-        (terms.authorized && !shared, NotStored::Authorization),
+        (terms.authorized && !said.shared, NotStored::Authorization),
         (sets_cookie && !terms.caching.store_set_cookie, NotStored::SetCookie),
         (Vary::of(fields) == Vary::Star, NotStored::Vary),
     ];
@@ -150,16 +149,21 @@ fn lifetime(
     (said, source): (&Directives, Source),
 ) -> Result<Lifetime, NotStored> {
     let times = Times { asked_at: terms.asked_at, answered_at: terms.answered_at };
+    let known = |lifetime| Freshness { lifetime, guessed: false };
     let freshness = match freshness::said(said, source, fields, &times) {
-        Some(lifetime) => Freshness { lifetime, guessed: false },
+        Some(lifetime) => Some(known(lifetime)),
         None if freshness::is_assumable(status, said) => {
-            let assumed = freshness::assumed(terms.caching, terms.method, fields, &times);
-            assumed.unwrap_or(Freshness { lifetime: Duration::ZERO, guessed: false })
+            let guess = || freshness::guessed(terms.method, fields, &times);
+            let guessed = terms.caching.heuristic.then(guess).flatten();
+            let assumed = guessed.or_else(|| freshness::given(terms.caching, status));
+            // To be revalidated each time is a lifetime too, if somebody says it.
+            assumed.or_else(|| (said.no_cache == Reach::Whole).then(|| known(Duration::ZERO)))
         }
-        // A failure will have passed by the next time; a redirect without a lifetime will not have one then.
-        None if status.is_server_error() => return Err(NotStored::Status),
-        None => return Err(NotStored::NoFreshness),
+        None => None,
     };
+    // A failure will have passed by the next time; what has no lifetime now will not have one then.
+    let none = if status.is_server_error() { NotStored::Status } else { NotStored::NoFreshness };
+    let freshness = freshness.ok_or(none)?;
     let (may_be_stale, as_told) = (said.may_be_stale(), said.may_be_stale_as_told());
     let stale = |said: Option<Duration>, told: Option<Duration>| {
         said.filter(|_| as_told).or(told.filter(|_| may_be_stale)).unwrap_or_default().min(LONGEST)

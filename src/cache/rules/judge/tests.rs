@@ -108,7 +108,7 @@ fn the_targeted_field_stands_above_both_as_rfc_9213_section_2_2_says() {
 #[test]
 fn pragma_and_surrogate_control_say_nothing_in_a_response() {
     check(&[("cache-control", "max-age=60"), ("pragma", "no-cache")], Ok((0, 60)));
-    check(&[("pragma", "no-cache"), TAG], Ok((0, 0)));
+    check(&[("pragma", "no-cache"), TAG], Err(N::NoFreshness));
     check(&[("surrogate-control", "max-age=60")], Err(N::NoFreshness));
 }
 
@@ -144,6 +144,11 @@ fn what_needs_authorization_is_shared_only_if_it_says_so_as_rfc_9111_section_3_5
         ("max-age=60, public", Ok(())),
         ("max-age=60, must-revalidate", Ok(())),
         ("s-maxage=60", Ok(())),
+        ("s-maxage=\"60\"", Ok(())),
+        ("max-age=60, s-maxage=x", Err(N::Authorization)),
+        ("max-age=60, s-maxage", Err(N::Authorization)),
+        ("s-maxage=60; foo", Err(N::Authorization)),
+        ("max-age=60, foo=\"a, public, must-revalidate", Err(N::Authorization)),
         ("public, no-store", Err(N::NoStore)),
     ] {
         let (caching, fields) = (caching(), head(&[("cache-control", line), DATE]));
@@ -198,10 +203,23 @@ fn a_star_in_vary_never_matches_as_rfc_9111_section_4_1_says() {
 }
 
 #[test]
-fn without_a_lifetime_it_is_stored_only_to_be_revalidated() {
+fn what_nobody_has_given_a_lifetime_is_not_stored_though_it_could_be_revalidated() {
     check(&[], Err(N::NoFreshness));
-    check(&[TAG], Ok((0, 0)));
-    check(&[("last-modified", "Sun, 06 Nov 1994 08:49:07 GMT"), DATE], Ok((0, 0)));
+    check(&[TAG], Err(N::NoFreshness));
+    check(&[("last-modified", "Sun, 06 Nov 1994 08:49:07 GMT"), DATE], Err(N::NoFreshness));
+    for line in ["public", "must-revalidate", "stale-if-error=60", "stale-while-revalidate=60", "no-cache=\"x\""] {
+        check_cc(line, Err(N::NoFreshness));
+    }
+    let told = Some(Duration::from_secs(9));
+    let told = Caching { stale_while_revalidate: told, stale_if_error: told, ..caching() };
+    assert_eq!(verdict(&told, 200, &[TAG]), Err(N::NoFreshness));
+}
+
+#[test]
+fn a_lifetime_of_nothing_is_stored_only_to_be_revalidated() {
+    check(&[("cache-control", "max-age=0"), TAG], Ok((0, 0)));
+    check(&[("expires", "0"), DATE, TAG], Ok((0, 0)));
+    assert_eq!(verdict(&caching(), 500, &[("cache-control", "no-cache"), TAG]), Err(N::Status));
     check(&[("cache-control", "max-age=0")], Err(N::NoFreshness));
     check(&[("cache-control", "no-cache")], Err(N::NoFreshness));
     check(&[("cache-control", "no-cache"), TAG], Ok((0, 0)));
@@ -230,8 +248,17 @@ fn a_lifetime_is_assumed_for_statuses_that_are_cacheable_by_themselves_as_rfc_91
     let told = Caching { ttl: Some(Duration::from_secs(7)), ..caching() };
     for status in [200, 203, 204, 300, 301, 308, 404, 405, 410, 414, 501] {
         assert_eq!(assumed(&guessing, &Method::GET, status, ""), Ok((100, true)), "{status}");
+    }
+    for status in [200, 203, 301, 308] {
         assert_eq!(assumed(&told, &Method::GET, status, ""), Ok((7, false)), "{status}");
     }
+    for status in [204, 300, 404, 405, 410, 414] {
+        for line in ["", "public"] {
+            assert_eq!(assumed(&told, &Method::GET, status, line), Err(N::NoFreshness), "{status} {line}");
+        }
+        assert_eq!(assumed(&told, &Method::GET, status, "max-age=5"), Ok((5, false)), "{status}");
+    }
+    assert_eq!(assumed(&told, &Method::GET, 501, ""), Err(N::Status));
     for status in [201, 202, 302, 303, 307, 400, 401, 403, 421, 500, 502, 503, 504, 599] {
         let expected = if status < 500 { N::NoFreshness } else { N::Status };
         assert_eq!(assumed(&guessing, &Method::GET, status, ""), Err(expected), "{status}");
