@@ -2,8 +2,8 @@
 //!
 //! What is written is kept beside what is stored and compared when that is found, so that a collision, even one made on
 //! purpose, is a miss and never somebody else's answer. The hash has a seed of this process, so that nobody can make
-//! keys that fall on one another. Where there is a tier on disk the seed is kept there, so that what tells answers apart
-//! is the same after a restart.
+//! keys that fall on one another. What `Vary` names, and a request's body, go in as such a hash of 128 bits alone.
+//! Where there is a tier on disk the seed is kept there, so that what tells answers apart is the same after a restart.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::OnceLock;
