@@ -628,3 +628,22 @@ async fn a_slow_first_client_slows_nobody_else() {
     assert_eq!(backend.requests(), 1);
     slow.read_exactly(LENGTH).await;
 }
+
+#[tokio::test]
+async fn what_is_stale_is_fetched_anew_whatever_fields_speak_of_a_body() {
+    for (lines, after) in [
+        ("Content-Type: text/plain\r\nX-Forwarded-For: 10.0.0.1\r\nAccept: */*\r\n", ""),
+        ("Accept: */*\r\nContent-Length: 0\r\nX-Forwarded-For: 10.0.0.1\r\n", "Accept-Language: de\r\n"),
+        ("Content-Encoding: identity\r\nAccept: */*\r\nX-One: 1\r\n", "X-Two: 2\r\n"),
+    ] {
+        let backend = backend_saying([stale("old"), fresh("new")]);
+        let lb = caching(&backend, "{}").await;
+        let lines = format!("{lines}{after}");
+        get(&lb, "/", "").await;
+        assert_eq!(get(&lb, "/", &lines).await.text(), "old", "{lines}");
+        backend.until_requests(2).await;
+        lb.until_idle().await;
+        assert_eq!(get(&lb, "/", "").await.text(), "new", "{lines}");
+        assert_eq!(words(&lb, 3).await, ["miss", "stale", "hit"], "{lines}");
+    }
+}

@@ -114,7 +114,7 @@ impl ProxyHttp for Gateway {
     fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
 
     async fn early_request_filter(&self, session: &mut Session, exchange: &mut Self::CTX) -> Result<()> {
-        self.adopt(session, exchange);
+        self.adopt(session, exchange)?;
         exchange.set_limits(session);
         exchange.meet(session.req_header());
         Ok(())
