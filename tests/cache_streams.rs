@@ -647,3 +647,14 @@ async fn what_is_stale_is_fetched_anew_whatever_fields_speak_of_a_body() {
         assert_eq!(words(&lb, 3).await, ["miss", "stale", "hit"], "{lines}");
     }
 }
+
+#[tokio::test]
+async fn what_is_stored_of_a_post_is_not_made_a_condition_of_the_next() {
+    let old = response(200, &[("Cache-Control", "max-age=5"), ("Age", "10"), ("ETag", "\"1\"")], "x");
+    let backend = backend_saying([old.clone(), old]);
+    let lb = caching(&backend, "{ methods: [GET, POST], key: { body: 16B } }").await;
+    for _ in 0..2 {
+        assert_eq!(ask(&lb, "POST", "/", "", "one").await.status, 200);
+    }
+    assert!(!backend.received()[1].text().to_lowercase().contains("if-none-match"));
+}

@@ -7,8 +7,11 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, TRANSFER_ENCODING};
-use http::{HeaderName, HeaderValue, Version};
+use http::header::{
+    CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, IF_MODIFIED_SINCE, IF_NONE_MATCH, TRANSFER_ENCODING,
+};
+use http::{HeaderName, HeaderValue, Method, Version};
+use pingora::http::RequestHeader;
 use pingora::protocols::http::ServerSession;
 use pingora::proxy::Session;
 use pingora::{Error, ErrorType, Result};
@@ -123,6 +126,15 @@ fn speak_http_1(session: &mut Session) {
 pub(super) fn speak_as_before(session: &mut Session) {
     if session.as_downstream().as_http2().is_some() {
         session.req_header_mut().set_version(Version::HTTP_2);
+    }
+}
+
+/// Takes away the conditions that Pingora makes of what is stored, where they would make a request fail: to any method
+/// but GET and HEAD a match means 412 (RFC 9110, section 13.1.2).
+pub(in crate::proxy) fn ask_without_conditions(session: &Session, head: &mut RequestHeader) {
+    if head.method == Method::POST && session.cache.enabled() {
+        head.remove_header(&IF_NONE_MATCH);
+        head.remove_header(&IF_MODIFIED_SINCE);
     }
 }
 
