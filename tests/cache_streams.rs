@@ -658,3 +658,18 @@ async fn what_is_stored_of_a_post_is_not_made_a_condition_of_the_next() {
     }
     assert!(!backend.received()[1].text().to_lowercase().contains("if-none-match"));
 }
+
+#[tokio::test]
+async fn what_was_not_storable_once_may_be_stored_later_where_requests_are_hedged_too() {
+    let says = || backend_saying([response(200, &[("Cache-Control", "no-store")], "x"), fresh("x")]);
+    let (one, two) = (says(), says());
+    let lb = Lb::with_backends([&one, &two])
+        .yaml_route("cache: {}")
+        .yaml_route("retry: { hedge: { after: 5s } }")
+        .start()
+        .await;
+    for _ in 0..6 {
+        get(&lb, "/", "").await;
+    }
+    assert_eq!(words(&lb, 6).await[5], "hit");
+}
