@@ -576,3 +576,48 @@ async fn names_and_values_of_eight_bits_are_told_apart() {
     client.request(with(b"\xe9"), &[]).await.unwrap();
     assert_eq!(client.request(with(b"\xea"), &[]).await.unwrap().body, "honest");
 }
+
+#[tokio::test]
+async fn a_body_in_the_key_is_told_from_the_same_bytes_of_another_kind() {
+    for name in ["Content-Type", "Content-Encoding", "Content-Language"] {
+        let backend = backend_saying([fresh(EVIL), fresh("honest")]);
+        let lb = caching(&backend, "{ methods: [GET, POST], key: { body: 1KiB } }").await;
+        ask(&lb, "POST", "/", &format!("{name}: evil\r\n"), "a=1").await;
+        assert_eq!(ask(&lb, "POST", "/", &format!("{name}: good\r\n"), "a=1").await.text(), "honest", "{name}");
+    }
+}
+
+#[tokio::test]
+async fn every_line_that_a_trusted_proxy_passes_on_tells_requests_apart() {
+    for (evil, good) in [
+        ("X-Forwarded-Host: a\r\nX-Forwarded-Host: evil\r\n", "X-Forwarded-Host: a\r\n"),
+        ("Forwarded: for=10.0.0.1;host=evil\r\n", "Forwarded: for=10.0.0.1;host=a\r\n"),
+        ("Forwarded: for=10.0.0.1;proto=https\r\n", "Forwarded: for=10.0.0.1;proto=http\r\n"),
+        ("Forwarded: for=\"a;host=b,\";host=evil\r\n", "Forwarded: for=\"a;host=b,\"\r\n"),
+    ] {
+        let backend = backend_saying([fresh(EVIL), fresh("honest")]);
+        let lb = Lb::with_backends([&backend])
+            .yaml_route("cache: {}")
+            .yaml_section("server: { trusted_proxies: [127.0.0.0/8] }")
+            .start()
+            .await;
+        get(&lb, "/", evil).await;
+        assert_eq!(get(&lb, "/", good).await.text(), "honest", "{evil}");
+        let asked = backend.requests();
+        get(&lb, "/", &good.replace("10.0.0.1", "10.0.0.2")).await;
+        assert_eq!(backend.requests(), asked, "whom it is for tells nothing apart");
+    }
+}
+
+#[tokio::test]
+async fn chosen_parameters_in_another_order_are_another_request() {
+    let backend = backend_saying([fresh(EVIL), fresh("honest")]);
+    let lb = caching(&backend, "{ key: { query: [a, b] } }").await;
+    get(&lb, "/?a=1&b%5B=2&b=3&x=1", "").await;
+    get(&lb, "/?b=3&a=1", "").await;
+    let asked = backend.requests();
+    get(&lb, "/?a=1&b=3", "").await;
+    assert_eq!(backend.requests(), asked + 1);
+    get(&lb, "/?x=2&a=1&y&b=3", "").await;
+    assert_eq!(backend.requests(), asked + 1);
+}

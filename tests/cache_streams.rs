@@ -628,3 +628,48 @@ async fn a_slow_first_client_slows_nobody_else() {
     assert_eq!(backend.requests(), 1);
     slow.read_exactly(LENGTH).await;
 }
+
+#[tokio::test]
+async fn what_is_stale_is_fetched_anew_whatever_fields_speak_of_a_body() {
+    for (lines, after) in [
+        ("Content-Type: text/plain\r\nX-Forwarded-For: 10.0.0.1\r\nAccept: */*\r\n", ""),
+        ("Accept: */*\r\nContent-Length: 0\r\nX-Forwarded-For: 10.0.0.1\r\n", "Accept-Language: de\r\n"),
+        ("Content-Encoding: identity\r\nAccept: */*\r\nX-One: 1\r\n", "X-Two: 2\r\n"),
+    ] {
+        let backend = backend_saying([stale("old"), fresh("new")]);
+        let lb = caching(&backend, "{}").await;
+        let lines = format!("{lines}{after}");
+        get(&lb, "/", "").await;
+        assert_eq!(get(&lb, "/", &lines).await.text(), "old", "{lines}");
+        backend.until_requests(2).await;
+        lb.until_idle().await;
+        assert_eq!(get(&lb, "/", "").await.text(), "new", "{lines}");
+        assert_eq!(words(&lb, 3).await, ["miss", "stale", "hit"], "{lines}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_stored_of_a_post_is_not_made_a_condition_of_the_next() {
+    let old = response(200, &[("Cache-Control", "max-age=5"), ("Age", "10"), ("ETag", "\"1\"")], "x");
+    let backend = backend_saying([old.clone(), old]);
+    let lb = caching(&backend, "{ methods: [GET, POST], key: { body: 16B } }").await;
+    for _ in 0..2 {
+        assert_eq!(ask(&lb, "POST", "/", "", "one").await.status, 200);
+    }
+    assert!(!backend.received()[1].text().to_lowercase().contains("if-none-match"));
+}
+
+#[tokio::test]
+async fn what_was_not_storable_once_may_be_stored_later_where_requests_are_hedged_too() {
+    let says = || backend_saying([response(200, &[("Cache-Control", "no-store")], "x"), fresh("x")]);
+    let (one, two) = (says(), says());
+    let lb = Lb::with_backends([&one, &two])
+        .yaml_route("cache: {}")
+        .yaml_route("retry: { hedge: { after: 5s } }")
+        .start()
+        .await;
+    for _ in 0..6 {
+        get(&lb, "/", "").await;
+    }
+    assert_eq!(words(&lb, 6).await[5], "hit");
+}

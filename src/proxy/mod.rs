@@ -114,7 +114,7 @@ impl ProxyHttp for Gateway {
     fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
 
     async fn early_request_filter(&self, session: &mut Session, exchange: &mut Self::CTX) -> Result<()> {
-        self.adopt(session, exchange);
+        self.adopt(session, exchange)?;
         exchange.set_limits(session);
         exchange.meet(session.req_header());
         Ok(())
@@ -193,7 +193,8 @@ impl ProxyHttp for Gateway {
             return Ok(false);
         }
         // What fills the store must come by the way on which it is stored.
-        let answered = !session.cache.enabled() && self.hedge(session, exchange).await?;
+        let stores = session.cache.enabled() || session.cache.bypassing();
+        let answered = !stores && self.hedge(session, exchange).await?;
         Ok(!answered)
     }
 
@@ -234,6 +235,7 @@ impl ProxyHttp for Gateway {
         exchange: &mut Self::CTX,
     ) -> Result<()> {
         exchange.note_asking();
+        cached::ask_without_conditions(session, head);
         let connection = exchange.connection.as_deref();
         forward::request(head, session.req_header(), (&exchange.request, exchange.sender), connection);
         exchange.edit(head)

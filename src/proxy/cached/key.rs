@@ -3,7 +3,7 @@
 //! Whatever of a request reaches the backend in a field that we vouch for is part of the key; so is the route, because
 //! another one may lead elsewhere.
 
-use http::header::HOST;
+use http::header::{CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_TYPE, FORWARDED, HOST};
 use http::{HeaderName, Method};
 use pingora::http::RequestHeader;
 
@@ -14,7 +14,14 @@ use crate::config::{Part, QueryParts};
 use crate::proxy::exchange::Exchange;
 
 /// Fields of a trusted proxy in front of us that a backend makes addresses of.
-const OF_TRUSTED: [&str; 3] = ["x-forwarded-proto", "x-forwarded-host", "x-forwarded-port"];
+const OF_TRUSTED: [HeaderName; 3] = [
+    HeaderName::from_static("x-forwarded-proto"),
+    HeaderName::from_static("x-forwarded-host"),
+    HeaderName::from_static("x-forwarded-port"),
+];
+
+/// What says how the bytes of a body are to be read.
+const OF_A_BODY: [HeaderName; 3] = [CONTENT_TYPE, CONTENT_ENCODING, CONTENT_LANGUAGE];
 
 /// Whether a request has this part, or something that a backend may take for it.
 pub(super) fn has(head: &RequestHeader, part: &Part) -> bool {
@@ -38,12 +45,29 @@ fn write_target(text: &mut Vec<u8>, target: &str, query: &QueryParts) {
         }
         QueryParts::Only(names) => {
             let mut before = b'?';
-            for part in names.iter().flat_map(|name| doubt::parameters(whole, name)) {
+            // In their own order: to a backend the first or the last of two may count.
+            let is_named = |part: &&str| names.iter().any(|name| doubt::parameters(part, name).next().is_some());
+            for part in whole.split('&').filter(is_named) {
                 text.push(before);
                 text.extend_from_slice(part.as_bytes());
                 before = b'&';
             }
         }
+    }
+}
+
+/// Adds a line of `Forwarded` (RFC 7239) without its `for` and `by`. A line that is not written as everybody writes it,
+/// where it ends or with quotes in it, counts whole: others may read it otherwise.
+fn put_forwarded(key: &mut Writing, line: &[u8]) {
+    let is_of_a_sender = |pair: &&[u8]| {
+        let name = pair.split(|byte| *byte == b'=').next().unwrap_or_default().trim_ascii();
+        name.eq_ignore_ascii_case(b"for") || name.eq_ignore_ascii_case(b"by")
+    };
+    let plain = !line.iter().any(|byte| matches!(byte, b'\\' | b'"'));
+    for element in line.split(|byte| *byte == b',') {
+        key.part("forwarded", None);
+        let pairs = element.split(|byte| *byte == b';').filter(|pair| !plain || !is_of_a_sender(pair));
+        pairs.for_each(|pair| key.part("forwarded", Some(pair)));
     }
 }
 
@@ -60,9 +84,11 @@ impl Exchange {
         let port = self.connection.as_ref().and_then(|connection| connection.local_port);
         key.part("port", port.map(u16::to_be_bytes).as_ref().map(|port| &port[..]));
         if self.sender.trusted {
-            for name in OF_TRUSTED {
-                key.part(name, head.headers.get(name).map(|value| value.as_bytes()));
+            for name in &OF_TRUSTED {
+                self.put_field(&mut key, head, name);
             }
+            // What is said of who asks and who passes it on tells nothing apart.
+            head.headers.get_all(FORWARDED).iter().for_each(|line| put_forwarded(&mut key, line.as_bytes()));
         }
         for name in &parts.headers {
             self.put_field(&mut key, head, name);
@@ -76,6 +102,10 @@ impl Exchange {
         }
         if let Some(body) = body {
             key.part("body", Some(&body.to_be_bytes()));
+            // The same bytes of another kind are another body.
+            for name in &OF_A_BODY {
+                self.put_field(&mut key, head, name);
+            }
         }
         Some(key.end())
     }
@@ -109,7 +139,7 @@ impl Exchange {
     /// The scheme that the backend is told of.
     pub(super) fn scheme(&self, head: &RequestHeader) -> &'static str {
         let tls = self.connection.as_ref().is_some_and(|connection| connection.tls.is_some());
-        let told = head.headers.get(OF_TRUSTED[0]).filter(|_| self.sender.trusted);
+        let told = head.headers.get(&OF_TRUSTED[0]).filter(|_| self.sender.trusted);
         let https = told.map_or(tls, |told| told.as_bytes().eq_ignore_ascii_case(b"https"));
         if https { "https" } else { "http" }
     }

@@ -31,7 +31,7 @@ use crate::cache::storage::{self, Hit};
 use crate::cache::{Cache, Key};
 use crate::config::Caching;
 
-pub(super) use self::refresh::Refreshes;
+pub(super) use self::refresh::{Refreshes, ask_without_conditions};
 
 /// As many as Pingora takes: more than any client that resumes a download asks for.
 const RANGES_MAX: Option<usize> = Some(200);

@@ -5,11 +5,16 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
-use http::{HeaderValue, Version};
+use http::header::{
+    CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, IF_MODIFIED_SINCE, IF_NONE_MATCH, TRANSFER_ENCODING,
+};
+use http::{HeaderName, HeaderValue, Method, Version};
+use pingora::http::RequestHeader;
 use pingora::protocols::http::ServerSession;
 use pingora::proxy::Session;
+use pingora::{Error, ErrorType, Result};
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::cache::Key;
@@ -21,46 +26,81 @@ use crate::proxy::watch::Watch;
 /// Refreshes that wait to begin; they begin within moments.
 const WAITING_MAX: usize = 4096;
 
+/// How long one may wait: whatever has not begun by then never will.
+const WAITING_FOR: Duration = Duration::from_secs(10);
+
+/// What Pingora writes anew for the background: the host in its place, and what speaks of a body.
+const REWRITTEN: [HeaderName; 5] = [HOST, CONTENT_LENGTH, CONTENT_TYPE, CONTENT_ENCODING, TRANSFER_ENCODING];
+
 /// The connections of the requests that refreshes are made for, by the head of the request.
 #[derive(Default)]
-pub(in crate::proxy) struct Refreshes(Mutex<HashMap<u128, Vec<Arc<Connection>>>>);
+pub(in crate::proxy) struct Refreshes(Mutex<Waiting<Arc<Connection>>>);
 
 impl Refreshes {
-    fn waiting(&self) -> MutexGuard<'_, HashMap<u128, Vec<Arc<Connection>>>> {
+    fn waiting(&self) -> MutexGuard<'_, Waiting<Arc<Connection>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn add(&self, head: u128, connection: Arc<Connection>) -> bool {
-        let mut waiting = self.waiting();
-        let room = waiting.len() < WAITING_MAX;
-        if room {
-            waiting.entry(head).or_default().push(connection);
-        }
-        room
-    }
-
-    fn take(&self, head: u128) -> Option<Arc<Connection>> {
-        let mut waiting = self.waiting();
-        let connection = waiting.get_mut(&head)?.pop();
-        if waiting.get(&head).is_some_and(Vec::is_empty) {
-            waiting.remove(&head);
-        }
-        connection
     }
 }
 
-/// A number for the head of a request. What Pingora writes anew for the background is left out: the version, the host in
-/// its place, and what speaks of a body.
+struct Waiting<T> {
+    by_head: HashMap<u128, Vec<(T, Instant)>>,
+    count: usize,
+}
+
+impl<T> Default for Waiting<T> {
+    fn default() -> Self {
+        Self { by_head: HashMap::new(), count: 0 }
+    }
+}
+
+impl<T> Waiting<T> {
+    fn add(&mut self, head: u128, one: T, now: Instant) -> bool {
+        if self.count >= WAITING_MAX {
+            self.expire(now);
+        }
+        let has_room = self.count < WAITING_MAX;
+        if has_room {
+            self.by_head.entry(head).or_default().push((one, now));
+            self.count += 1;
+        }
+        has_room
+    }
+
+    fn take(&mut self, head: u128) -> Option<T> {
+        let same = self.by_head.get_mut(&head)?;
+        let taken = same.pop();
+        if same.is_empty() {
+            self.by_head.remove(&head);
+        }
+        self.count -= usize::from(taken.is_some());
+        taken.map(|(one, _)| one)
+    }
+
+    fn expire(&mut self, now: Instant) {
+        self.by_head.retain(|_, same| {
+            same.retain(|(_, since)| now.duration_since(*since) < WAITING_FOR);
+            !same.is_empty()
+        });
+        self.count = self.by_head.values().map(Vec::len).sum();
+    }
+}
+
+/// A number for the head of a request, without what Pingora writes anew for the background. It takes fields out by
+/// putting the last one in their place, so the order of the fields does not count.
 fn head_of(session: &ServerSession) -> u128 {
     let head = session.req_header();
-    let rewritten = [HOST, CONTENT_LENGTH, TRANSFER_ENCODING];
     let host = head.headers.get(HOST).map(HeaderValue::as_bytes);
     let host = head.uri.authority().map(|authority| authority.as_str().as_bytes()).or(host).unwrap_or_default();
-    let mut hash = Xxh3::with_seed(Key::seed());
-    let fields = head.headers.iter().filter(|(name, _)| !rewritten.contains(name));
-    let fields = fields.flat_map(|(name, value)| [name.as_str().as_bytes(), value.as_bytes()]);
     let target = head.uri.path_and_query().map_or("", |target| target.as_str());
-    for part in [head.method.as_str().as_bytes(), target.as_bytes(), host].into_iter().chain(fields) {
+    let fields = head.headers.iter().filter(|(name, _)| !REWRITTEN.contains(name));
+    let fields = fields.map(|(name, value)| hash_of(&[name.as_str().as_bytes(), value.as_bytes()]));
+    let start = hash_of(&[head.method.as_str().as_bytes(), target.as_bytes(), host]);
+    fields.fold(start, u128::wrapping_add)
+}
+
+fn hash_of(parts: &[&[u8]]) -> u128 {
+    let mut hash = Xxh3::with_seed(Key::seed());
+    for part in parts {
         hash.update(part);
         hash.update(b"\n");
     }
@@ -89,6 +129,15 @@ pub(super) fn speak_as_before(session: &mut Session) {
     }
 }
 
+/// Takes away the conditions that Pingora makes of what is stored, where they would make a request fail: to any method
+/// but GET and HEAD a match means 412 (RFC 9110, section 13.1.2).
+pub(in crate::proxy) fn ask_without_conditions(session: &Session, head: &mut RequestHeader) {
+    if head.method == Method::POST && session.cache.enabled() {
+        head.remove_header(&IF_NONE_MATCH);
+        head.remove_header(&IF_MODIFIED_SINCE);
+    }
+}
+
 impl Gateway {
     /// Whether what is stale is served while it is fetched anew: for the one who is to fetch it, in the background.
     pub(in crate::proxy) fn refreshes(&self, session: &mut Session, exchange: &Exchange) -> bool {
@@ -99,27 +148,51 @@ impl Gateway {
         if !session.cache.is_cache_lock_writer() {
             return true;
         }
-        speak_http_1(session);
-        let connection = exchange.connection.clone();
-        connection.is_some_and(|connection| self.refreshes.add(head_of(session.as_downstream()), connection))
+        let Some(connection) = exchange.connection.clone() else { return false };
+        let head = head_of(session.as_downstream());
+        let is_added = self.refreshes.waiting().add(head, connection, Instant::now());
+        if is_added {
+            speak_http_1(session);
+        }
+        is_added
     }
 
-    /// Gives a request in the background the connection of the one that it was made for.
-    pub(in crate::proxy) fn adopt(&self, session: &Session, exchange: &mut Exchange) {
+    /// Gives a request in the background the connection of the one that it was made for. Without one nobody knows which
+    /// route it belongs to and whom it may trust, so it ends.
+    pub(in crate::proxy) fn adopt(&self, session: &Session, exchange: &mut Exchange) -> Result<()> {
         if !session.as_downstream().is_subrequest() {
-            return;
+            return Ok(());
         }
-        if let Some(connection) = self.refreshes.take(head_of(session.as_downstream())) {
-            exchange.go_on_in_the_background(connection);
-        }
+        exchange.in_background = true;
+        let connection = self.refreshes.waiting().take(head_of(session.as_downstream()));
+        let Some(connection) = connection else {
+            return Error::e_explain(ErrorType::InternalError, "a refresh without a connection");
+        };
+        exchange.go_on_in_the_background(connection);
+        Ok(())
     }
 }
 
 impl Exchange {
     fn go_on_in_the_background(&mut self, connection: Arc<Connection>) {
-        self.in_background = true;
         self._in_flight = Some(connection.begin_background());
         self.watch = Watch::in_background(&connection);
         self.connection = Some(connection);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn so_many_wait_and_no_more_until_they_are_taken_or_too_old() {
+        let (mut waiting, start) = (Waiting::default(), Instant::now());
+        assert!((0..WAITING_MAX).all(|_| waiting.add(1, (), start)));
+        assert!(!waiting.add(1, (), start) && !waiting.add(2, (), start));
+        assert_eq!(waiting.take(1), Some(()));
+        assert!(waiting.add(2, (), start) && !waiting.add(3, (), start));
+        assert!(waiting.add(3, (), start + WAITING_FOR));
+        assert_eq!((waiting.count, waiting.by_head.len(), waiting.take(1), waiting.take(3)), (1, 1, None, Some(())));
     }
 }
