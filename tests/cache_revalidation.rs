@@ -5,7 +5,7 @@ mod support;
 
 use bytes::Bytes;
 use support::backend::response;
-use support::cached::{backend_saying, caching, crowd, get, words};
+use support::cached::{ask, backend_saying, caching, crowd, get, words};
 use support::{Act, Backend, Lb, Script};
 
 const CROWD: usize = 20;
@@ -120,4 +120,65 @@ async fn a_client_that_forbids_storing_does_not_switch_off_waiting_for_the_other
         assert_eq!(client.read_response().await.text(), "body");
     }
     assert_eq!(backend.requests(), 2, "one of those who waited fetches for all of them");
+}
+
+#[tokio::test]
+async fn an_answer_from_before_a_change_is_not_stored_after_it() {
+    let old = vec![Act::ReadBody, Act::Hold, Act::Write(tagged("old", "max-age=60"))];
+    let done = vec![Act::ReadBody, Act::Write(response(200, &[], "done"))];
+    let new = vec![Act::ReadBody, Act::Write(tagged("new", "max-age=60"))];
+    let backend = Backend::scripted(Script::each([old, done, new]));
+    let lb = caching(&backend, "{}").await;
+    let mut slow = crowd(&lb, 1, GET).await.remove(0);
+    backend.until_requests(1).await;
+    assert_eq!(ask(&lb, "PUT", "/", "", "x").await.text(), "done");
+    backend.release_all();
+    assert_eq!(slow.read_response().await.text(), "old");
+    assert_eq!(get(&lb, "/", "").await.text(), "new");
+}
+
+#[tokio::test]
+async fn a_change_by_way_of_another_route_counts_too() {
+    let backend =
+        backend_saying([tagged("old", "max-age=60"), response(200, &[], "done"), tagged("new", "max-age=60")]);
+    let lb = Lb::yaml(format!(
+        "upstreams:\n  app:\n    backends: [\"{}\"]\n    health_check: none\nroutes:\n  - match: {{ methods: [GET] }}\n    \
+         upstream: app\n    cache: {{ key: {{ query: none }} }}\n  - upstream: app\n",
+        backend.url()
+    ));
+    let lb = lb.start().await;
+    assert_eq!(get(&lb, "/?a", "").await.text(), "old");
+    assert_eq!(ask(&lb, "POST", "/?b", "", "x").await.text(), "done");
+    assert_eq!(get(&lb, "/?c", "").await.text(), "new");
+}
+
+#[tokio::test]
+async fn cache_status_tells_why_the_backend_was_asked() {
+    let fresh = || tagged("x", "max-age=60");
+    let stale = || response(200, &[("Cache-Control", "max-age=1"), ("Age", "5"), ("ETag", "\"1\"")], "x");
+    for (stored, lines, expected) in [
+        (fresh(), "", "portcullis; hit; ttl="),
+        (fresh(), "Cache-Control: no-cache\r\n", "portcullis; fwd=request; fwd-status=200; stored; ttl="),
+        (stale(), "", "portcullis; fwd=stale; fwd-status=200; stored; ttl="),
+        (stale(), "Cache-Control: max-age=100\r\n", "portcullis; fwd=stale; fwd-status=200; stored; ttl="),
+        (
+            response(200, &[("Cache-Control", "private")], "x"),
+            "",
+            "portcullis; fwd=uri-miss; fwd-status=200; stored; ttl=",
+        ),
+    ] {
+        let backend = backend_saying([stored, fresh()]);
+        let lb = caching(&backend, "{}").await;
+        get(&lb, "/", "").await;
+        let answer = get(&lb, "/", lines).await;
+        assert!(answer.field("cache-status").unwrap().starts_with(expected), "{answer:?} {expected}");
+    }
+    let backend = backend_saying([response(200, &[("Cache-Control", "no-store")], "x")]);
+    let lb = caching(&backend, "{}").await;
+    assert_eq!(
+        get(&lb, "/", "").await.field("cache-status"),
+        Some("portcullis; fwd=uri-miss; fwd-status=200; detail=no_store")
+    );
+    let answer = ask(&lb, "POST", "/", "", "x").await;
+    assert_eq!(answer.field("cache-status"), Some("portcullis; fwd=method; fwd-status=200; detail=method"));
 }

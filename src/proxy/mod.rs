@@ -153,9 +153,10 @@ impl ProxyHttp for Gateway {
         session: &mut Session,
         meta: &CacheMeta,
         hit: &mut HitHandler,
-        _is_fresh: bool,
+        is_fresh: bool,
         exchange: &mut Self::CTX,
     ) -> Result<Option<ForcedFreshness>> {
+        exchange.note_freshness(is_fresh);
         Ok(exchange.weigh(session, meta, &**hit))
     }
 
@@ -260,7 +261,7 @@ impl ProxyHttp for Gateway {
         inspect::response(head, session.as_downstream().is_upgrade_req())?;
         exchange.answered(head);
         exchange.pass_on(session, head, &self.kept)?;
-        exchange.learn_for_the_store(session, head)
+        exchange.learn_for_the_store(session, head, self.cache)
     }
 
     fn response_cache_filter(

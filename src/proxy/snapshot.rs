@@ -34,6 +34,8 @@ pub struct Snapshot {
     pub trusted_proxies: Vec<IpNet>,
     /// What may be kept of all requests' bodies together, in bytes.
     pub retry_buffers: u64,
+    /// How the routes that cache write queries into their keys, each way once.
+    pub stored_queries: Vec<config::QueryParts>,
 }
 
 /// What a route leads to, worked out once.
@@ -91,9 +93,20 @@ impl Snapshot {
             listeners: listeners.collect(),
             trusted_proxies: config.server.trusted_proxies.clone(),
             retry_buffers: config.server.retry_buffers,
+            stored_queries: stored_queries(config),
             upstreams,
         }
     }
+}
+
+fn stored_queries(config: &Config) -> Vec<config::QueryParts> {
+    let mut queries = Vec::new();
+    for caching in config.routes.iter().filter_map(|route| route.cache.as_ref()) {
+        if !queries.contains(&caching.key.query) {
+            queries.push(caching.key.query.clone());
+        }
+    }
+    queries
 }
 
 /// Nothing is sticky without a secret; whoever starts us sees to it that there is one.

@@ -6,6 +6,7 @@
 
 mod body;
 mod budget;
+mod changed;
 mod object;
 mod purging;
 mod recency;
@@ -119,6 +120,9 @@ impl Store {
                 return false;
             }
             let mut shard = self.shard(key.url);
+            if shard.changed.outdates(key.url, object.facts.asked_at) {
+                return false;
+            }
             // A purge is counted before it searches the shards: what it does not know of knows of it.
             if self.recent.count() == purges {
                 let gone = shard.put(key, object, self.stored.fetch_add(1, Relaxed));
@@ -149,10 +153,12 @@ impl Store {
         self.shard(key.url).take_out(key, object)
     }
 
-    /// Forgets all that is stored for an address, whatever else its keys say. Returns how many objects went.
+    /// Forgets all that is stored for an address, whatever else its keys say, and what is on its way there. Returns how
+    /// many objects went.
     pub fn invalidate(&self, url: u128) -> usize {
         let gone: Vec<_> = {
             let mut shard = self.shard(url);
+            shard.changed.note(url, SystemTime::now());
             let pages = shard.pages_of(url);
             pages.into_iter().flat_map(|page| shard.sift(page, &|_, _| Sifted::Goes)).collect()
         };

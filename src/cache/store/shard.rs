@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use http::HeaderName;
 
+use super::changed::Changed;
 use super::object::Object;
 use super::recency::{Recency, Slot};
 use crate::cache::key::Key;
@@ -61,6 +62,7 @@ pub(super) struct Shard {
     /// The pages of an address that has more than one, or one under a key that says more than the address.
     of_url: Map<Vec<u128>>,
     recency: Recency<Used>,
+    pub(super) changed: Changed,
 }
 
 /// An object in the order of use, and when that was last.
@@ -72,7 +74,7 @@ struct Used {
 
 impl Shard {
     pub(super) fn new() -> Self {
-        Self { pages: Map::default(), of_url: Map::default(), recency: Recency::new() }
+        Self { pages: Map::default(), of_url: Map::default(), recency: Recency::new(), changed: Changed::default() }
     }
 
     fn page(&self, key: &Key) -> Option<&Page> {

@@ -13,6 +13,7 @@ use pingora_cache::{CacheMeta, NoCacheReason, RespCacheable};
 use super::doubt;
 use super::outcome::Miss;
 use crate::answer::httpdate;
+use crate::cache::Cache;
 use crate::cache::key::url_of;
 use crate::cache::rules::{self, Cookies, Lifetime, Target, Terms, Vary};
 use crate::cache::storage::{new_meta, object_of, own_key};
@@ -39,12 +40,16 @@ impl Exchange {
     }
 
     /// The head of the final answer is there. An error says that it is given up for what is stored.
-    pub(in crate::proxy) fn learn_for_the_store(&mut self, session: &Session, head: &mut ResponseHeader) -> Result<()> {
-        let interim = head.status.is_informational();
-        if self.cached.is_none() || interim {
+    pub(in crate::proxy) fn learn_for_the_store(
+        &mut self,
+        session: &Session,
+        head: &mut ResponseHeader,
+        cache: &'static Cache,
+    ) -> Result<()> {
+        if head.status.is_informational() {
             return Ok(());
         }
-        self.invalidate(session, head);
+        self.invalidate(session, head, cache);
         let Some(cached) = &mut self.cached else { return Ok(()) };
         cached.status = Some(head.status.as_u16());
         cached.read = announced_length(head).is_none().then_some(0);
@@ -66,22 +71,25 @@ impl Exchange {
         Ok(())
     }
 
-    /// Forgets what an unsafe method has changed (RFC 9111, section 4.4).
-    fn invalidate(&self, session: &Session, head: &ResponseHeader) {
-        let Some(cached) = &self.cached else { return };
-        let request = session.req_header();
+    /// Forgets what an unsafe method has changed (RFC 9111, section 4.4), whichever route has stored it.
+    fn invalidate(&self, session: &Session, head: &ResponseHeader, cache: &'static Cache) {
+        let (request, queries) = (session.req_header(), &self.snapshot.stored_queries);
         let safe = matches!(request.method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE);
         // An API that is asked by POST changes nothing by it.
-        let caching = self.caching().filter(|caching| !safe && !caching.methods.contains(&request.method));
-        let Some(query) = caching.map(|caching| &caching.key.query) else { return };
+        let asks = || self.caching().is_some_and(|caching| caching.methods.contains(&request.method));
+        if safe || queries.is_empty() || asks() {
+            return;
+        }
         let scheme = self.scheme(request);
         let authority = self.authority(request, scheme);
         let path = request.uri.path_and_query().map_or("/", |path| path.as_str());
         let target = Target { scheme, authority: &authority, path };
         for path in rules::invalidated(&request.method, head.status, &target, &head.headers) {
-            let mut url = Vec::new();
-            self.write_url(&mut url, request, &path, query);
-            cached.cache.shelf.invalidate(&url);
+            for query in queries {
+                let mut url = Vec::new();
+                self.write_url(&mut url, request, &path, query);
+                cache.shelf.invalidate(&url);
+            }
         }
     }
 

@@ -52,6 +52,8 @@ pub(super) struct Cached {
     revalidated: Option<HeaderMap>,
     /// An answer is given up because what is stored, though stale, is better.
     prefers_stale: bool,
+    /// What is stored was fresh when it was found.
+    was_fresh: bool,
     /// What is stored may be served stale only if no backend gives any answer.
     only_when_cut_off: bool,
     /// The digest of the request's body, where that is part of the key.
@@ -73,6 +75,7 @@ impl Cached {
             asked_at: SystemTime::UNIX_EPOCH,
             revalidated: None,
             prefers_stale: false,
+            was_fresh: false,
             only_when_cut_off: false,
             body,
             status: None,
@@ -80,9 +83,9 @@ impl Cached {
         }
     }
 
-    /// Whether it is the request that wants another answer than what is stored.
+    /// Whether it is the request that wants another answer than what is stored, and fresh.
     fn is_asked_for_anew(&self) -> bool {
-        self.asked.no_cache || self.asked.max_age.is_some() || self.asked.min_fresh.is_some()
+        self.was_fresh && (self.asked.no_cache || self.asked.max_age.is_some() || self.asked.min_fresh.is_some())
     }
 }
 
@@ -147,6 +150,13 @@ impl Exchange {
         let vary = cached.cache.store().vary(&key).filter(|names| !names.is_empty());
         let variance = vary.map(|names| rules::variance(&names, &head.headers, Key::seed()));
         Ok(storage::cache_key(key, variance))
+    }
+
+    /// Notes whether what was found is fresh, whatever the request makes of it.
+    pub(super) fn note_freshness(&mut self, is_fresh: bool) {
+        if let Some(cached) = &mut self.cached {
+            cached.was_fresh = is_fresh;
+        }
     }
 
     /// What a stored response is to this request.
