@@ -156,9 +156,13 @@ impl Store {
     /// Forgets all that is stored for an address, whatever else its keys say, and what is on its way there. Returns how
     /// many objects went.
     pub fn invalidate(&self, url: u128) -> usize {
+        self.shard(url).changed.note(url, SystemTime::now());
+        self.forget_all_of(url)
+    }
+
+    fn forget_all_of(&self, url: u128) -> usize {
         let gone: Vec<_> = {
             let mut shard = self.shard(url);
-            shard.changed.note(url, SystemTime::now());
             let pages = shard.pages_of(url);
             pages.into_iter().flat_map(|page| shard.sift(page, &|_, _| Sifted::Goes)).collect()
         };

@@ -16,7 +16,7 @@ impl Store {
         self.recent.add(purge);
         match &purge.what {
             What::Url(urls) if !purge.soft => {
-                urls.iter().map(|url| self.invalidate(Key::hash_url(url.as_bytes()))).sum()
+                urls.iter().map(|url| self.forget_all_of(Key::hash_url(url.as_bytes()))).sum()
             }
             What::Everything | What::Url(_) | What::Prefix(_) | What::Host(_) | What::Tag(_) => {
                 self.purge(purge.depth(), |url, tags| purge.matches(url, tags))
