@@ -151,13 +151,12 @@ impl ProxyHttp for Gateway {
     async fn cache_hit_filter(
         &self,
         session: &mut Session,
-        meta: &CacheMeta,
+        _meta: &CacheMeta,
         hit: &mut HitHandler,
         is_fresh: bool,
         exchange: &mut Self::CTX,
     ) -> Result<Option<ForcedFreshness>> {
-        exchange.note_freshness(is_fresh);
-        Ok(exchange.weigh(session, meta, &**hit))
+        Ok(exchange.weigh(session, &**hit, is_fresh))
     }
 
     fn cache_vary_filter(

@@ -33,8 +33,8 @@ pub fn invalidated(method: &Method, status: StatusCode, target: &Target<'_>, fie
     paths
 }
 
-/// A method that we do not know may change something.
-fn is_safe(method: &Method) -> bool {
+/// Whether a method changes nothing (RFC 9110, section 9.2.1). One that we do not know may change something.
+pub fn is_safe(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE)
 }
 

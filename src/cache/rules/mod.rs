@@ -21,7 +21,7 @@ pub use asked::{Asked, Use};
 pub use conditional::{if_range_holds, is_for_the_origin, not_modified};
 pub use directives::{Directives, Reach};
 pub use fields::{Cookies, confirms, merge, strip};
-pub use invalidated::{Target, invalidated};
+pub use invalidated::{Target, invalidated, is_safe};
 pub use judge::{Lifetime, NotStored, Terms, judge};
 pub use vary::{Vary, variance};
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use http::header::{AGE, AUTHORIZATION, CONTENT_LENGTH, DATE, VARY};
+use http::header::{AGE, AUTHORIZATION, DATE, VARY};
 use http::{HeaderMap, HeaderName, Method, StatusCode};
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
@@ -18,6 +18,7 @@ use crate::cache::key::url_of;
 use crate::cache::rules::{self, Cookies, Lifetime, Target, Terms, Vary};
 use crate::cache::storage::{new_meta, object_of, own_key};
 use crate::cache::store::Facts;
+use crate::filter::announced_length;
 use crate::proxy::connection;
 use crate::proxy::exchange::Exchange;
 
@@ -52,7 +53,7 @@ impl Exchange {
         self.invalidate(session, head, cache);
         let Some(cached) = &mut self.cached else { return Ok(()) };
         cached.status = Some(head.status.as_u16());
-        cached.read = announced_length(head).is_none().then_some(0);
+        cached.read = announced_length(&head.headers).is_none().then_some(0);
         if !session.cache.enabled() && !session.cache.bypassing() {
             return Ok(());
         }
@@ -74,10 +75,9 @@ impl Exchange {
     /// Forgets what an unsafe method has changed (RFC 9111, section 4.4), whichever route has stored it.
     fn invalidate(&self, session: &Session, head: &ResponseHeader, cache: &'static Cache) {
         let (request, queries) = (session.req_header(), &self.snapshot.stored_queries);
-        let safe = matches!(request.method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE);
         // An API that is asked by POST changes nothing by it.
         let asks = || self.caching().is_some_and(|caching| caching.methods.contains(&request.method));
-        if safe || queries.is_empty() || asks() {
+        if rules::is_safe(&request.method) || queries.is_empty() || asks() {
             return;
         }
         let scheme = self.scheme(request);
@@ -174,7 +174,7 @@ impl Exchange {
         let lifetime = lifetime.map_err(|why| (Miss::NotStored(why), why.is_lasting()))?;
         // Whose last answer was too large and said so only by going on is believed when it announces less.
         let was_too_large = session.cache.predicted_uncacheable_reason() == Some(NoCacheReason::ResponseTooLarge);
-        match announced_length(head) {
+        match announced_length(&head.headers) {
             Some(length) if length > cached.cache.max_object() => Err((Miss::TooLarge, true)),
             None if was_too_large => Err((Miss::TooLarge, true)),
             Some(_) | None => Ok(lifetime),
@@ -210,7 +210,7 @@ impl Exchange {
         replace_fields(&mut kept, &fields)?;
         // Its own client reads from the store too, unless something is withheld from all others.
         let withheld = |name: &HeaderName| !fields.contains_key(name) && !is_of_this_hop(name);
-        let streams = may_stream && announced_length(&head).is_some() && !head.headers.keys().any(withheld);
+        let streams = may_stream && announced_length(&head.headers).is_some() && !head.headers.keys().any(withheld);
         connection::stream_from_the_store(streams);
         let mut meta = new_meta(kept, &facts);
         meta.extensions_mut().insert(facts);
@@ -266,10 +266,6 @@ fn reason(miss: Miss, lasting: bool, head: &ResponseHeader) -> NoCacheReason {
     } else {
         NoCacheReason::Custom(miss.label())
     }
-}
-
-fn announced_length(head: &ResponseHeader) -> Option<u64> {
-    head.headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 /// Fields that no client gets anyway, or gets anew.

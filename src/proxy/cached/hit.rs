@@ -15,9 +15,9 @@ use pingora::protocols::http::conditional_filter::to_304;
 use pingora::proxy::{ProxyHttp, Session};
 
 use super::Cached;
-use crate::cache::Key;
 use crate::cache::rules::{self, Asked, Use};
 use crate::cache::store::{Object, Reading};
+use crate::cache::{Cache, Key, Store};
 use crate::proxy::Gateway;
 use crate::proxy::exchange::Exchange;
 
@@ -62,17 +62,12 @@ impl Exchange {
     fn fresh_hit(
         &mut self,
         session: &mut Session,
-        cache: &'static crate::cache::Cache,
+        cache: &'static Cache,
     ) -> Result<Option<(Arc<Object>, Box<ResponseHeader>)>> {
-        // Most routes cache nothing, and shall not pay for it.
-        if self.caching().is_none() {
-            return Ok(None);
-        }
-        let Some(plan) = self.plan.clone() else { return Ok(None) };
-        let Some(caching) = plan.cache.as_deref() else { return Ok(None) };
+        let Some(caching) = self.caching().cloned() else { return Ok(None) };
         let request = session.req_header();
         let is_plain = matches!(request.method, Method::GET | Method::HEAD) && !request.headers.contains_key(RANGE);
-        if !is_plain || session.as_downstream().is_subrequest() || self.bypasses(session, caching, None).is_some() {
+        if !is_plain || session.as_downstream().is_subrequest() || self.bypasses(session, &caching, None).is_some() {
             return Ok(None);
         }
         let request = session.req_header();
@@ -81,7 +76,9 @@ impl Exchange {
         let now = SystemTime::now();
         let found = find(cache.store(), &key, request);
         cached.key = Some(key);
-        let fresh = found.filter(|object| object.length().is_some() && cached.takes(object, now));
+        let fresh = found.filter(|object| {
+            object.length().is_some() && object.is_fresh(now) && cached.verdict(object, now) == Use::AsStored
+        });
         let served = match fresh {
             Some(object) => {
                 cached.served_until = Some(object.facts.fresh_until);
@@ -96,17 +93,8 @@ impl Exchange {
     }
 }
 
-impl Cached {
-    fn takes(&self, object: &Object, now: SystemTime) -> bool {
-        let facts = &object.facts;
-        let lifetime = facts.fresh_until.duration_since(facts.born).unwrap_or_default();
-        let verdict = || self.asked.verdict(object.age(now), lifetime, facts.may_be_stale);
-        object.is_fresh(now) && verdict() == Use::AsStored
-    }
-}
-
 /// What is stored under a key for this request.
-fn find(store: &crate::cache::Store, key: &Key, request: &RequestHeader) -> Option<Arc<Object>> {
+fn find(store: &Store, key: &Key, request: &RequestHeader) -> Option<Arc<Object>> {
     let last = store.find(key, None)?;
     if last.facts.vary.is_empty() {
         return Some(last);

@@ -12,6 +12,7 @@ mod key;
 mod outcome;
 mod refresh;
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use http::header::{CONTENT_LENGTH, RANGE};
@@ -20,7 +21,7 @@ use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::proxy::{RangeType, Session, range_header_filter};
 use pingora::{Error, ErrorSource, ErrorType, Result};
 use pingora_cache::storage::HandleHit;
-use pingora_cache::{CacheKey, CacheMeta, CacheOptionOverrides, ForcedFreshness};
+use pingora_cache::{CacheKey, CacheOptionOverrides, ForcedFreshness};
 
 use self::outcome::Miss;
 use super::exchange::Exchange;
@@ -28,6 +29,7 @@ use super::record;
 use crate::answer::Ended;
 use crate::cache::rules::{self, Asked, Use, Vary};
 use crate::cache::storage::{self, Hit};
+use crate::cache::store::Object;
 use crate::cache::{Cache, Key};
 use crate::config::Caching;
 
@@ -83,6 +85,13 @@ impl Cached {
         }
     }
 
+    /// What the request makes of a stored response.
+    fn verdict(&self, object: &Object, now: SystemTime) -> Use {
+        let facts = &object.facts;
+        let lifetime = facts.fresh_until.duration_since(facts.born).unwrap_or_default();
+        self.asked.verdict(object.age(now), lifetime, facts.may_be_stale)
+    }
+
     /// Whether it is the request that wants another answer than what is stored, and fresh.
     fn is_asked_for_anew(&self) -> bool {
         self.was_fresh && (self.asked.no_cache || self.asked.max_age.is_some() || self.asked.min_fresh.is_some())
@@ -90,21 +99,17 @@ impl Cached {
 }
 
 impl Exchange {
-    fn caching(&self) -> Option<&Caching> {
-        self.plan.as_ref()?.cache.as_deref()
+    fn caching(&self) -> Option<&Arc<Caching>> {
+        self.plan.as_ref()?.cache.as_ref()
     }
 
     /// Switches the cache on for a request that may be answered from it, or may be stored.
     pub(super) fn begin_caching(&mut self, session: &mut Session, cache: &'static Cache) {
-        if self.caching().is_none() {
-            return;
-        }
-        let Some(plan) = self.plan.clone() else { return };
-        let Some(caching) = plan.cache.as_deref() else { return };
+        let Some(caching) = self.caching().cloned() else { return };
         // A look for a hit has worked it all out, unless there was none.
         if self.cached.as_ref().is_none_or(|cached| cached.key.is_none()) {
             let body = self.cached.as_ref().and_then(|cached| cached.body);
-            let miss = self.bypasses(session, caching, body);
+            let miss = self.bypasses(session, &caching, body);
             let asked = miss.map_or_else(|| Asked::of(&session.req_header().headers), |_| Asked::default());
             self.cached = Some(Box::new(Cached { asked, miss, ..Cached::new(cache, body) }));
             if miss.is_some() {
@@ -152,32 +157,25 @@ impl Exchange {
         Ok(storage::cache_key(key, variance))
     }
 
-    /// Notes whether what was found is fresh, whatever the request makes of it.
-    pub(super) fn note_freshness(&mut self, is_fresh: bool) {
-        if let Some(cached) = &mut self.cached {
-            cached.was_fresh = is_fresh;
-        }
-    }
-
     /// What a stored response is to this request.
     pub(super) fn weigh(
         &mut self,
         session: &Session,
-        meta: &CacheMeta,
         hit: &(dyn HandleHit + Sync + Send),
+        is_fresh: bool,
     ) -> Option<ForcedFreshness> {
-        let arrived = SystemTime::now().checked_sub(self.began.elapsed());
+        let now = SystemTime::now();
+        let arrived = now.checked_sub(self.began.elapsed());
         let (cached, hit) = (self.cached.as_mut()?, hit.as_any().downcast_ref::<Hit>()?);
-        let facts = &hit.object().facts;
-        cached.only_when_cut_off = facts.only_when_cut_off;
+        let object = hit.object();
+        (cached.was_fresh, cached.only_when_cut_off) = (is_fresh, object.facts.only_when_cut_off);
         // The backend has answered another request since this one came, which waited for that: it need not ask again (RFC
         // 9111, section 4).
         let waited = session.cache.lock_duration().is_some();
-        if waited && arrived.is_some_and(|arrived| hit.object().answered_at >= arrived) {
+        if waited && arrived.is_some_and(|arrived| object.answered_at >= arrived) {
             return Some(ForcedFreshness::ForceFresh);
         }
-        let lifetime = meta.fresh_until().duration_since(facts.born).unwrap_or_default();
-        match cached.asked.verdict(meta.age(), lifetime, facts.may_be_stale) {
+        match cached.verdict(object, now) {
             Use::AsStored => None,
             Use::Revalidate => Some(ForcedFreshness::ForceExpired),
             Use::FreshEnough => Some(ForcedFreshness::ForceFresh),
