@@ -8,6 +8,7 @@ pub mod backend;
 pub mod balance;
 pub mod cache;
 pub mod cli;
+pub mod compress;
 pub mod config;
 pub mod demo;
 pub mod filter;

@@ -6,6 +6,7 @@
 mod cache;
 pub mod certificate;
 mod check;
+mod compress;
 pub mod diff;
 mod discover;
 mod expand;
@@ -33,6 +34,7 @@ use ipnet::IpNet;
 
 pub use cache::{CacheDisk, CacheStore, Caching, KeyParts, Part, QueryParts};
 pub use check::{Checked, known_keys, parse, schema};
+pub use compress::{Coding, Compress, Levels, MediaRange};
 pub use discover::{Discover, ListUrl};
 pub use limits::{Adaptive, Limits, Queue, Quota};
 pub use listener::{

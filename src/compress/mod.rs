@@ -1,0 +1,1 @@
+//! Shall it be smaller? Which coding a client can read best, which answers are worth it, and the codings themselves.
