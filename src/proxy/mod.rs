@@ -14,6 +14,7 @@ pub mod connection;
 mod date;
 mod exchange;
 mod forward;
+mod gateway;
 mod hedge;
 mod inspect;
 mod lesson;
@@ -28,78 +29,31 @@ mod timer;
 mod watch;
 
 use std::ops::ControlFlow;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::StatusCode;
-use pingora::connectors::ConnectorOptions;
-use pingora::connectors::http::Connector;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::protocols::Digest;
 use pingora::proxy::{FailToProxy, ProxyHttp, RangeType, Session};
-use pingora::server::configuration::ServerConf;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, Result};
 use pingora_cache::key::HashBinary;
 use pingora_cache::{CacheKey, CacheMeta, ForcedFreshness, HitHandler, RespCacheable};
-use tokio::sync::watch::Receiver;
 
 use crate::answer::{Ended, Refusal};
-use crate::cache::{Cache, rules};
+use crate::cache::rules;
 use crate::filter::Answer;
-use crate::observe::access_log::AccessLog;
-use crate::retry::Account;
 
-use self::cached::Refreshes;
 pub(crate) use self::connection::streams_from_the_store;
 pub(crate) use self::date::DATE_LENGTH;
 pub use self::exchange::Exchange;
+pub use self::gateway::Gateway;
 pub use self::snapshot::{ListenerPlan, Plan, Snapshot, Upstreams};
 pub(crate) use self::timer::Timer;
 pub use self::watch::watched;
-
-/// The proxy's logic, shared by all listeners.
-pub struct Gateway {
-    /// What requests consult; swapped by a reload.
-    pub snapshot: Arc<ArcSwap<Snapshot>>,
-    /// Where each request leaves a line.
-    pub access_log: AccessLog,
-    /// Turns true when no connection shall be used again.
-    pub closing: Receiver<bool>,
-    /// What is kept of requests' bodies, so that they can be sent again.
-    kept: Arc<Account>,
-    /// Makes the connections of requests that are hedged.
-    connector: Arc<Connector>,
-    /// What is answered without a backend.
-    cache: &'static Cache,
-    /// Who fetches anew what is served stale.
-    refreshes: Refreshes,
-}
-
-impl Gateway {
-    /// A gateway whose own connections are made as those of Pingora are with `conf`.
-    pub fn new(
-        snapshot: Arc<ArcSwap<Snapshot>>,
-        access_log: AccessLog,
-        closing: Receiver<bool>,
-        conf: &ServerConf,
-        cache: &'static Cache,
-    ) -> Self {
-        let connector = Arc::new(Connector::new(Some(ConnectorOptions::from_server_conf(conf))));
-        Self { snapshot, access_log, closing, kept: Arc::default(), connector, cache, refreshes: Refreshes::default() }
-    }
-
-    /// Says `Connection: close` where a client would otherwise send its next request to nobody (RFC 9112, section 9.6).
-    fn close_if_leaving(&self, session: &mut Session, exchange: &Exchange) {
-        if *self.closing.borrow() {
-            exchange.end_connection(session);
-        }
-    }
-}
 
 #[async_trait]
 impl ProxyHttp for Gateway {

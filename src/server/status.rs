@@ -54,7 +54,7 @@ impl Inner {
         tables.extend(
             self.gone().upstreams.iter().map(|upstream| leavers(upstream)).filter(|table| !table.rows.is_empty()),
         );
-        Report { tables, refused, cache: self.cache_line() }
+        Report { tables, refused, cache: self.cache_line(), codings: Vec::new() }
     }
 
     /// The cache, if a route has one: who has none need not read of it.

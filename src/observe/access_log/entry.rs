@@ -66,6 +66,8 @@ pub struct Entry {
     pub tls: Option<&'static str>,
     /// How the cache served it, where its route has one: `hit`, `miss`, or `miss:` with the reason why it was not stored.
     pub cache: Option<Cow<'static, str>>,
+    /// What became of the body's coding; none where it left as it came.
+    pub encoding: Option<Encoding>,
     /// How it ended: `ok`, or the label of a refusal.
     pub reason: &'static str,
 }
@@ -84,6 +86,35 @@ pub struct Attempt {
     /// Why it was not followed by a retry, where the failure or the status asks for one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub no_retry: Option<&'static str>,
+}
+
+/// What became of the coding of an answer's body.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Encoding {
+    /// The coding that it left with, as in `zstd`; `identity` where it was decoded.
+    pub coding: &'static str,
+    /// The coding that it came with; none where it came without.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decoded: Option<&'static str>,
+    /// Bytes as they came from the backend, or the store.
+    pub before: u64,
+    /// Bytes in the place of these.
+    pub after: u64,
+    /// `after` by `before`, to a thousandth; none where nothing came.
+    #[serde(serialize_with = "thousandths")]
+    pub ratio: Option<f64>,
+    /// The time that it took; 0 where it was stored like that.
+    #[serde(rename = "ms", serialize_with = "millis")]
+    pub took: Duration,
+}
+
+impl Encoding {
+    /// What became of so many bytes; `decoded` where they came in the coding.
+    pub fn new(coding: &'static str, decoded: bool, (before, after): (u64, u64), took: Duration) -> Self {
+        let (coding, decoded) = if decoded { ("identity", Some(coding)) } else { (coding, None) };
+        let ratio = (before > 0).then(|| after as f64 / before as f64);
+        Self { coding, decoded, before, after, ratio, took }
+    }
 }
 
 impl Entry {
@@ -117,6 +148,7 @@ impl Default for Entry {
             protocol: "HTTP/1.1",
             tls: None,
             cache: None,
+            encoding: None,
             reason: "ok",
         }
     }
@@ -147,6 +179,10 @@ fn time<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Err
 
 fn millis<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64(duration.as_micros() as f64 / 1000.0)
+}
+
+fn thousandths<S: Serializer>(ratio: &Option<f64>, serializer: S) -> Result<S::Ok, S::Error> {
+    ratio.map(|ratio| (ratio * 1000.0).round() / 1000.0).serialize(serializer)
 }
 
 fn maybe_millis<S: Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {

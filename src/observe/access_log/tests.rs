@@ -66,6 +66,7 @@ fn a_line_has_the_documented_fields_in_the_documented_order() {
         protocol: "HTTP/2",
         tls: Some("TLSv1.3"),
         cache: Some("miss:no_store".into()),
+        encoding: Some(Encoding::new("zstd", false, (3000, 1000), Duration::from_micros(250))),
         reason: "ok",
     };
     let expected = concat!(
@@ -73,9 +74,17 @@ fn a_line_has_the_documented_fields_in_the_documented_order() {
         r#""path":"/a","route":"api","upstream":"app","backend":"b:2","#,
         r#""attempts":[{"backend":"b:1","outcome":"connect_refused","ms":0.25},{"backend":"b:2","outcome":"ok","ms":3.0,"no_retry":"not_idempotent"}],"#,
         r#""status":200,"bytes_in":1,"bytes_out":2,"total_ms":4.0,"first_byte_ms":3.5,"connect_ms":null,"#,
-        r#""protocol":"HTTP/2","tls":"TLSv1.3","cache":"miss:no_store","reason":"ok"}"#,
+        r#""protocol":"HTTP/2","tls":"TLSv1.3","cache":"miss:no_store","#,
+        r#""encoding":{"coding":"zstd","before":3000,"after":1000,"ratio":0.333,"ms":0.25},"reason":"ok"}"#,
     );
     assert_eq!(full.to_string(), expected);
+}
+
+#[test]
+fn an_answer_that_was_decoded_tells_what_it_came_in() {
+    let decoded = Encoding::new("gzip", true, (0, 0), Duration::ZERO);
+    let expected = r#"{"coding":"identity","decoded":"gzip","before":0,"after":0,"ratio":null,"ms":0.0}"#;
+    assert_eq!(serde_json::to_string(&decoded).unwrap(), expected);
 }
 
 #[test]

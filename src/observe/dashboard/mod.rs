@@ -3,6 +3,7 @@
 //! This file has the data, and the loop that prints when a state changes or a time has passed. How a table looks is
 //! in `render`, which is pure. Nothing here is on a request's way.
 
+mod lines;
 mod rates;
 mod render;
 
@@ -19,6 +20,7 @@ use crate::config;
 
 use self::rates::Rates;
 
+pub use self::lines::{CacheLine, CodingLine};
 pub use self::render::render;
 
 /// Changes within this time are printed together: when a whole rack goes, one table tells it.
@@ -42,21 +44,8 @@ pub struct Report {
     pub refused: Totals,
     /// The cache, where a route has one.
     pub cache: Option<CacheLine>,
-}
-
-/// The cache at one moment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct CacheLine {
-    /// What was answered from it. In a print, since the print before.
-    pub hits: u64,
-    /// What it was asked for and a backend answered. In a print, since the print before.
-    pub misses: u64,
-    /// What is stored.
-    pub objects: usize,
-    /// The bytes that this takes.
-    pub bytes: u64,
-    /// The most that it may take.
-    pub size: u64,
+    /// What was made smaller, or decoded, by its coding; empty where no route does so. In a print, since the print before.
+    pub codings: Vec<CodingLine>,
 }
 
 /// An upstream's backends at one moment.
@@ -137,15 +126,6 @@ impl Row {
     }
 }
 
-impl CacheLine {
-    /// Leaves hits and misses since those that are given, and returns all there have been.
-    fn count_from(&mut self, (hits, misses): (u64, u64)) -> (u64, u64) {
-        let all = (self.hits, self.misses);
-        (self.hits, self.misses) = (self.hits - hits, self.misses - misses);
-        all
-    }
-}
-
 /// Writes the reports to the log when `changes` says that a state changed, and at the configured interval, until the
 /// sender of `changes` is dropped.
 pub async fn run(when: config::Dashboard, report: impl Fn() -> Report, changes: watch::Receiver<u64>) {
@@ -163,7 +143,7 @@ async fn watch_reports(
     print: impl Fn(&Report),
 ) {
     let mut rates = Rates::default();
-    let (mut told, mut told_of_cache) = (Totals::new(), (0, 0));
+    let (mut told, mut told_of_cache, mut told_of_codings) = (Totals::new(), (0, 0), Vec::new());
     rates.fill(&mut report().tables, Instant::now());
     let mut sampling = interval(SAMPLE_EVERY);
     let mut print_at = every.map(|every| Instant::now() + every);
@@ -192,6 +172,7 @@ async fn watch_reports(
             if let Some(cache) = &mut sample.cache {
                 told_of_cache = cache.count_from(told_of_cache);
             }
+            told_of_codings = CodingLine::count_from(&mut sample.codings, &told_of_codings);
             print(&sample);
             print_at = every.map(|every| Instant::now() + every);
         }

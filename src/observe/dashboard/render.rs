@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::backend::State;
 
-use super::{CacheLine, Report, Row, Table};
+use super::{CacheLine, CodingLine, Report, Row, Table};
 
 /// Rows of one table; what matters most in a longer one still fits a screen.
 const MOST_ROWS: usize = 20;
@@ -49,6 +49,12 @@ pub fn render(report: &Report, width: Option<usize>, color: bool) -> String {
     if let Some(cache) = &report.cache {
         line(&mut text, &clip(&cache_line(cache), width));
     }
+    for (heading, decoded) in [("compressed", false), ("decoded", true)] {
+        let codings: Vec<_> = report.codings.iter().filter(|line| line.decoded == decoded).map(coding_words).collect();
+        if !codings.is_empty() {
+            line(&mut text, &clip(&format!("{heading} since the last table: {}", codings.join("; ")), width));
+        }
+    }
     if !report.refused.is_empty() {
         let counts: Vec<_> = report.refused.iter().map(|(label, count)| format!("{label} {count}")).collect();
         line(&mut text, &clip(&format!("refused since the last table: {}", counts.join(", ")), width));
@@ -66,6 +72,14 @@ fn cache_line(cache: &CacheLine) -> String {
     let (objects, used, size) = (cache.objects, mebibytes(cache.bytes), mebibytes(cache.size));
     let objects = format!("{objects} object{}", plural(objects as u64));
     format!("cache: {share} since the last table, {objects}, {used} of {size} MiB")
+}
+
+/// `zstd 120 answers, 12.4 to 2.1 MiB (17 %) in 130ms`
+fn coding_words(line: &CodingLine) -> String {
+    let CodingLine { coding, answers, before, after, .. } = *line;
+    let share = (100 * after).checked_div(before).unwrap_or(100);
+    let (sizes, took) = (format!("{} to {} MiB", mebibytes(before), mebibytes(after)), latency(line.took));
+    format!("{coding} {answers} answer{}, {sizes} ({share} %) in {took}", plural(answers))
 }
 
 fn plural(count: u64) -> &'static str {

@@ -78,6 +78,32 @@ fn hits_are_counted_from_the_last_table() {
 }
 
 #[test]
+fn codings_are_told_by_what_they_saved_since_the_last_table() {
+    let coding = |coding, decoded, answers, kib: u64, after| CodingLine {
+        coding,
+        decoded,
+        answers,
+        before: kib << 10,
+        after,
+        took: Duration::from_millis(answers),
+    };
+    let earlier = vec![coding("zstd", false, 20, 1024, 100), coding("gzip", false, 3, 3, 1)];
+    let mut report = table(vec![row("a", State::Healthy)]);
+    report.codings = vec![
+        coding("zstd", false, 140, 5 * 1024, (1 << 20) + 100),
+        coding("gzip", false, 3, 3, 1),
+        coding("gzip", true, 1, 1024, 4 << 20),
+    ];
+    let all = report.codings.clone();
+    assert_eq!(CodingLine::count_from(&mut report.codings, &earlier), all);
+    let text = render(&report, None, false);
+    let last: Vec<_> = text.lines().rev().take(2).collect();
+    assert_eq!(last[1], "compressed since the last table: zstd 120 answers, 4 to 1 MiB (25 %) in 120ms", "{text}");
+    assert_eq!(last[0], "decoded since the last table: gzip 1 answer, 1 to 4 MiB (400 %) in 1.0ms", "{text}");
+    assert!(render(&report, Some(30), false).lines().all(|line| line.chars().count() <= 30));
+}
+
+#[test]
 fn limits_and_those_who_wait_are_shown_where_there_are_any() {
     let mut report =
         table(vec![Row { in_flight: 7, most: Some(8), ..row("a", State::Healthy) }, row("b", State::Healthy)]);
