@@ -1,7 +1,7 @@
 //! What is in a body? Bytes that one writes and many read, also while they are being written.
 //!
-//! They lie in segments of one size, so that a position tells its segment. The last one grows until it is full; readers
-//! of it get copies, readers of full segments get clones of `Bytes`, and a body that is complete is read without a lock.
+//! They lie in segments, of which the last one grows until it is full; readers of it get copies, readers of full segments
+//! get clones of `Bytes`, and a body that is complete is read without a lock.
 
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -10,9 +10,8 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 
 use super::budget::Charge;
-
-/// Bytes in a segment: enough for a system call to be worth its price, and few to hold for one that grows.
-const SEGMENT: usize = 64 << 10;
+use super::coded::Codings;
+use super::segments::{SEGMENT, Segments};
 
 /// A body, or what there is of it so far.
 #[derive(Debug)]
@@ -23,6 +22,8 @@ pub(super) struct Body {
     /// When the backend was asked for what is on disk of it; 0 is never. Here, because what is learned later of an object
     /// changes its head, and not its body.
     pub(super) copied_at: AtomicU64,
+    /// What it is in codings, once anybody asked. A box, because most bodies are never coded.
+    pub(super) codings: OnceLock<Box<Codings>>,
 }
 
 #[derive(Debug)]
@@ -33,26 +34,20 @@ struct Whole {
 
 #[derive(Debug)]
 struct Growing {
-    full: Vec<Bytes>,
-    last: Vec<u8>,
+    segments: Segments,
     broken: bool,
     charge: Charge,
 }
 
-impl Growing {
-    fn len(&self) -> u64 {
-        (self.full.len() * SEGMENT + self.last.len()) as u64
-    }
-}
-
 impl Body {
     pub(super) fn new(charge: Charge) -> Arc<Self> {
-        let growing = Growing { full: Vec::new(), last: Vec::new(), broken: false, charge };
+        let growing = Growing { segments: Segments::default(), broken: false, charge };
         Arc::new(Self {
             growing: Mutex::new(growing),
             whole: OnceLock::new(),
             grown: Notify::new(),
             copied_at: AtomicU64::new(0),
+            codings: OnceLock::new(),
         })
     }
 
@@ -91,12 +86,12 @@ impl Body {
         if growing.broken {
             return Err(Broken);
         }
-        if let Some(full) = growing.full.get(segment) {
+        if let Some(full) = growing.segments.full(segment) {
             return Ok(Some(part(full)));
         }
-        let last = growing.last.get(offset..growing.last.len().min(offset.saturating_add(most)));
-        let there = last.filter(|_| segment == growing.full.len()).filter(|last| !last.is_empty());
-        Ok(there.map(Bytes::copy_from_slice))
+        let last = growing.segments.last(segment);
+        let there = last.and_then(|last| last.get(offset..last.len().min(offset.saturating_add(most))));
+        Ok(there.filter(|there| !there.is_empty()).map(Bytes::copy_from_slice))
     }
 }
 
@@ -119,28 +114,17 @@ impl Writer {
 
     /// Adds bytes. `pay` is asked to make the charge so large before memory is taken; `false` if it could not, or if
     /// there are more bytes than were announced.
-    pub(super) fn write(&mut self, mut data: &[u8], pay: impl Fn(&mut Charge, u64) -> bool) -> bool {
+    pub(super) fn write(&mut self, data: &[u8], pay: impl Fn(&mut Charge, u64) -> bool) -> bool {
         {
             let growing = &mut *self.body.growing();
-            let len = growing.len() + data.len() as u64;
+            let len = growing.segments.len() + data.len() as u64;
             match self.expected {
                 Some(expected) if len > expected => return false,
                 Some(_) => {}
-                None if !pay(&mut growing.charge, len.next_multiple_of(SEGMENT as u64)) => return false,
+                None if !pay(&mut growing.charge, Segments::taken(len, None)) => return false,
                 None => {}
             }
-            while !data.is_empty() {
-                if growing.last.capacity() == 0 {
-                    let left = self.expected.map_or(SEGMENT as u64, |all| all - (growing.full.len() * SEGMENT) as u64);
-                    growing.last.reserve_exact(SEGMENT.min(usize::try_from(left).unwrap_or(SEGMENT)));
-                }
-                let (now, later) = data.split_at(data.len().min(SEGMENT - growing.last.len()));
-                growing.last.extend_from_slice(now);
-                data = later;
-                if growing.last.len() == SEGMENT {
-                    growing.full.push(std::mem::take(&mut growing.last).into());
-                }
-            }
+            growing.segments.extend(data, self.expected);
         }
         self.body.grown.notify_waiters();
         true
@@ -149,16 +133,11 @@ impl Writer {
     /// Completes the body; `false` if it has not the length that was announced.
     pub(super) fn finish(self) -> bool {
         let growing = &mut *self.body.growing();
-        let len = growing.len();
+        let len = growing.segments.len();
         if self.expected.is_some_and(|expected| expected != len) {
             return false;
         }
-        let mut segments = std::mem::take(&mut growing.full);
-        let last = std::mem::take(&mut growing.last);
-        if !last.is_empty() {
-            // Exactly as long as it is: what is charged below is what there is.
-            segments.push(last.into_boxed_slice().into());
-        }
+        let segments = std::mem::take(&mut growing.segments).into_pieces();
         growing.charge.resize(len);
         self.body.whole.set(Whole { segments: segments.into(), len }).is_ok()
     }
@@ -169,8 +148,7 @@ impl Drop for Writer {
         if self.body.whole.get().is_none() {
             let growing = &mut *self.body.growing();
             growing.broken = true;
-            growing.full = Vec::new();
-            growing.last = Vec::new();
+            growing.segments = Segments::default();
             growing.charge.resize(0);
         }
         self.body.grown.notify_waiters();

@@ -7,10 +7,12 @@
 mod body;
 mod budget;
 mod changed;
+mod coded;
 mod object;
 mod purging;
 mod recency;
 mod recent;
+mod segments;
 mod shard;
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -29,6 +31,7 @@ use self::recent::Recent;
 use self::shard::{Shard, Sifted};
 use super::key::Key;
 
+pub use self::coded::{Coded, CodedBody, CodedFilling};
 pub use self::object::{Facts, Object};
 
 /// Enough that threads seldom meet at a lock, few enough that eviction finds something old in each.

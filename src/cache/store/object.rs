@@ -16,7 +16,7 @@ use super::budget::Charge;
 const PER_FIELD: u64 = 128;
 
 /// What an object costs beside its fields, its key and its body: itself, its place in the store and in the order of use.
-const PER_OBJECT: u64 = 640;
+const PER_OBJECT: u64 = 656;
 
 /// What is known of a stored response besides its head and its body.
 #[derive(Clone, Debug)]

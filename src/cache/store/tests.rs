@@ -8,11 +8,11 @@ use super::*;
 use crate::cache::key::Writing;
 use crate::cache::purge::Purge;
 
-fn store(size: u64) -> &'static Store {
+pub(super) fn store(size: u64) -> &'static Store {
     Box::leak(Box::new(Store::new(size)))
 }
 
-fn key(url: &str, parts: &[(&str, &str)]) -> Key {
+pub(super) fn key(url: &str, parts: &[(&str, &str)]) -> Key {
     let mut writing = Writing::begin("GET", |text| text.extend_from_slice(url.as_bytes()));
     for (name, value) in parts {
         writing.part(name, Some(value.as_bytes()));
@@ -20,7 +20,7 @@ fn key(url: &str, parts: &[(&str, &str)]) -> Key {
     writing.end()
 }
 
-fn facts() -> Facts {
+pub(super) fn facts() -> Facts {
     Facts {
         born: SystemTime::UNIX_EPOCH,
         asked_at: SystemTime::UNIX_EPOCH,
@@ -40,12 +40,12 @@ fn variant(variance: u128, fields: &[&'static str]) -> Facts {
     Facts { variance: Some(variance), vary, ..facts() }
 }
 
-fn head() -> ResponseHeader {
+pub(super) fn head() -> ResponseHeader {
     ResponseHeader::build(200, None).expect("200 is a status")
 }
 
 /// Stores a body; says whether there was room for it.
-fn put(store: &'static Store, key: &Key, facts: Facts, body: &[u8]) -> bool {
+pub(super) fn put(store: &'static Store, key: &Key, facts: Facts, body: &[u8]) -> bool {
     let filling = store.begin(key.clone(), &head(), facts, Some(body.len() as u64));
     filling.is_some_and(|mut filling| filling.write(body) && filling.finish())
 }
