@@ -1,1 +1,3 @@
 //! Shall it be smaller? Which coding a client can read best, which answers are worth it, and the codings themselves.
+
+pub mod negotiate;
