@@ -2,6 +2,8 @@
 
 mod counts;
 mod load;
+pub mod negotiate;
+pub mod rules;
 
 pub use self::counts::{Counts, Outcome, Sum, Work};
 pub use self::load::{Load, level_at};
