@@ -1,5 +1,6 @@
 //! How busy are we, and how hard may an encoder try then?
 
+use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use std::sync::{Mutex, TryLockError};
 use std::thread::available_parallelism;
@@ -10,7 +11,7 @@ use rustix::time::{ClockId, Timespec, clock_gettime};
 /// How old what we know may be. Shorter spans say more of chance than of load.
 const SAMPLE_EVERY: Duration = Duration::from_millis(250);
 
-/// The share of our processor time that is in use, as it was lately: all threads, of all processors that we may use.
+/// The share of our processor time that is in use, as it was lately: all threads, of all processors that we work on.
 #[derive(Debug)]
 pub struct Load {
     last: Mutex<Sample>,
@@ -40,14 +41,14 @@ impl Sample {
     }
 }
 
-impl Default for Load {
-    fn default() -> Self {
-        let processors = available_parallelism().map_or(1, |count| u32::try_from(count.get()).unwrap_or(u32::MAX));
+impl Load {
+    /// Of a process that works on so many processors, or on as many as it may.
+    pub fn new(processors: usize) -> Self {
+        let there = available_parallelism().map_or(processors, NonZeroUsize::get);
+        let processors = u32::try_from(processors.clamp(1, there)).unwrap_or(u32::MAX);
         Self { last: Mutex::new(Sample::now()), percent: AtomicU8::new(0), processors }
     }
-}
 
-impl Load {
     /// The share in percent. Whoever asks first after a while looks anew; nobody waits for that.
     pub fn percent(&self) -> u8 {
         let mut last = match self.last.try_lock() {
@@ -108,7 +109,7 @@ mod tests {
 
     #[test]
     fn what_is_known_is_looked_up_again_only_after_a_while() {
-        let load = Load::default();
+        let load = Load::new(1);
         load.percent.store(42, Relaxed);
         assert_eq!(load.percent(), 42, "just sampled");
         let long_ago = Sample { at: Instant::now() - Duration::from_secs(3600), used: Duration::ZERO };

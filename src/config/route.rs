@@ -26,6 +26,8 @@ pub struct Route {
     pub retry: Retry,
     /// What is stored of their responses; `None` is nothing.
     pub cache: Option<Arc<Caching>>,
+    /// What of their responses leaves in another coding; `None` is nothing.
+    pub compress: Option<Arc<super::Compress>>,
     /// The largest request body, in bytes.
     pub body_limit: u64,
     /// Changes to the request's fields.

@@ -107,7 +107,7 @@ impl Exchange {
         }
     }
 
-    fn refused(&mut self, refusal: Refusal) -> Box<Error> {
+    pub(super) fn refused(&mut self, refusal: Refusal) -> Box<Error> {
         self.refusal = Some(refusal);
         Error::explain(ErrorType::HTTPStatus(refusal.status().as_u16()), refusal.label()).into_down()
     }

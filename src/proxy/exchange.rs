@@ -10,12 +10,14 @@ use super::again::Retries;
 use super::authority::Authority;
 use super::cached::Cached;
 use super::client::Sender;
+use super::coding::Recoding;
 use super::connection::{self, Connection, Exchanging};
 use super::replay::Place;
 use super::snapshot::{Plan, Snapshot};
 use super::watch::Watch;
 use crate::answer::Refusal;
 use crate::backend::{Seat, Tunnel};
+use crate::compress::{Codings, Decoder};
 use crate::retry::Failure;
 use crate::upstream::Pick;
 use crate::upstream::sticky::Session;
@@ -54,6 +56,11 @@ pub struct Exchange {
     pub(super) refusal: Option<Refusal>,
     /// What the cache knows of it, where its route has one.
     pub(super) cached: Option<Box<Cached>>,
+    /// What is done to the body of its answer.
+    pub(super) recoding: Option<Recoding>,
+    /// What takes the coding from the body of the request on its way to the backend.
+    pub(super) body_decoder: Option<Box<Decoder>>,
+    pub(super) codings: &'static Codings,
     /// No client waits for it: it fetches anew what is stale.
     pub(super) in_background: bool,
     pub(super) connect: Option<Duration>,
@@ -137,7 +144,7 @@ pub(super) struct Again {
 
 impl Exchange {
     /// Begins the exchange that this task serves.
-    pub(super) fn begin(snapshot: Arc<Snapshot>) -> Self {
+    pub(super) fn begin(snapshot: Arc<Snapshot>, codings: &'static Codings) -> Self {
         let (connection, watch) = connection::current().unzip();
         Self {
             snapshot,
@@ -163,6 +170,9 @@ impl Exchange {
             place: None,
             refusal: None,
             cached: None,
+            recoding: None,
+            body_decoder: None,
+            codings,
             in_background: false,
             connect: None,
             first_byte: None,

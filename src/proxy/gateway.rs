@@ -13,43 +13,51 @@ use super::cached::Refreshes;
 use super::exchange::Exchange;
 use super::snapshot::Snapshot;
 use crate::cache::Cache;
+use crate::compress::Codings;
 use crate::observe::access_log::AccessLog;
 use crate::retry::Account;
 
-/// The proxy's logic, shared by all listeners.
-pub struct Gateway {
+/// What a gateway works with.
+#[derive(Clone)]
+pub struct Belongings {
     /// What requests consult; swapped by a reload.
     pub snapshot: Arc<ArcSwap<Snapshot>>,
     /// Where each request leaves a line.
     pub access_log: AccessLog,
     /// Turns true when no connection shall be used again.
     pub closing: Receiver<bool>,
+    /// What is answered without a backend.
+    pub cache: &'static Cache,
+    /// What has left in another coding.
+    pub codings: &'static Codings,
+}
+
+/// The proxy's logic, shared by all listeners.
+pub struct Gateway {
+    pub(super) belongings: Belongings,
     /// What is kept of requests' bodies, so that they can be sent again.
     pub(super) kept: Arc<Account>,
     /// Makes the connections of requests that are hedged.
     pub(super) connector: Arc<Connector>,
-    /// What is answered without a backend.
-    pub(super) cache: &'static Cache,
     /// Who fetches anew what is served stale.
     pub(super) refreshes: Refreshes,
 }
 
 impl Gateway {
     /// A gateway whose own connections are made as those of Pingora are with `conf`.
-    pub fn new(
-        snapshot: Arc<ArcSwap<Snapshot>>,
-        access_log: AccessLog,
-        closing: Receiver<bool>,
-        conf: &ServerConf,
-        cache: &'static Cache,
-    ) -> Self {
+    pub fn new(belongings: Belongings, conf: &ServerConf) -> Self {
         let connector = Arc::new(Connector::new(Some(ConnectorOptions::from_server_conf(conf))));
-        Self { snapshot, access_log, closing, kept: Arc::default(), connector, cache, refreshes: Refreshes::default() }
+        Self { belongings, kept: Arc::default(), connector, refreshes: Refreshes::default() }
+    }
+
+    /// The exchange of a request that has just begun to arrive.
+    pub(super) fn begin(&self) -> Exchange {
+        Exchange::begin(self.belongings.snapshot.load_full(), self.belongings.codings)
     }
 
     /// Says `Connection: close` where a client would otherwise send its next request to nobody (RFC 9112, section 9.6).
     pub(super) fn close_if_leaving(&self, session: &mut Session, exchange: &Exchange) {
-        if *self.closing.borrow() {
+        if *self.belongings.closing.borrow() {
             exchange.end_connection(session);
         }
     }

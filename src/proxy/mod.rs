@@ -10,6 +10,7 @@ mod authority;
 mod cached;
 mod cause;
 mod client;
+mod coding;
 pub mod connection;
 mod date;
 mod exchange;
@@ -50,7 +51,7 @@ use crate::filter::Answer;
 pub(crate) use self::connection::streams_from_the_store;
 pub(crate) use self::date::DATE_LENGTH;
 pub use self::exchange::Exchange;
-pub use self::gateway::Gateway;
+pub use self::gateway::{Belongings, Gateway};
 pub use self::snapshot::{ListenerPlan, Plan, Snapshot, Upstreams};
 pub(crate) use self::timer::Timer;
 pub use self::watch::watched;
@@ -61,10 +62,10 @@ impl ProxyHttp for Gateway {
     type CTX = Box<Exchange>;
 
     fn new_ctx(&self) -> Box<Exchange> {
-        Box::new(Exchange::begin(self.snapshot.load_full()))
+        Box::new(self.begin())
     }
 
-    /// No modules: Pingora's own compression is not used.
+    /// No modules for all: an answer that is recoded brings its own, see `coding`.
     fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
 
     async fn early_request_filter(&self, session: &mut Session, exchange: &mut Self::CTX) -> Result<()> {
@@ -94,7 +95,7 @@ impl ProxyHttp for Gateway {
     }
 
     fn request_cache_filter(&self, session: &mut Session, exchange: &mut Self::CTX) -> Result<()> {
-        exchange.begin_caching(session, self.cache);
+        exchange.begin_caching(session, self.belongings.cache);
         Ok(())
     }
 
@@ -192,6 +193,8 @@ impl ProxyHttp for Gateway {
         cached::ask_without_conditions(session, head);
         let connection = exchange.connection.as_deref();
         forward::request(head, session.req_header(), (&exchange.request, exchange.sender), connection);
+        exchange.ask_for_identity(head)?;
+        exchange.decode_request(head)?;
         exchange.edit(head)
     }
 
@@ -202,7 +205,8 @@ impl ProxyHttp for Gateway {
         end_of_stream: bool,
         exchange: &mut Self::CTX,
     ) -> Result<()> {
-        exchange.take_body(body.as_ref().map_or(0, Bytes::len), end_of_stream)
+        exchange.take_body(body.as_ref().map_or(0, Bytes::len), end_of_stream)?;
+        exchange.decode_body(body, end_of_stream)
     }
 
     async fn upstream_response_filter(
@@ -214,7 +218,7 @@ impl ProxyHttp for Gateway {
         inspect::response(head, session.as_downstream().is_upgrade_req())?;
         exchange.answered(head);
         exchange.pass_on(session, head, &self.kept)?;
-        exchange.learn_for_the_store(session, head, self.cache)
+        exchange.learn_for_the_store(session, head, self.belongings.cache)
     }
 
     fn response_cache_filter(
@@ -276,16 +280,26 @@ impl ProxyHttp for Gateway {
         if head.status.is_informational() {
             return Ok(());
         }
-        if session.req_header().version < http::Version::HTTP_11 {
-            exchange.end_with_the_connection(session, head);
-        }
         reply::expose(session, head, exchange)?;
         exchange.remember_session(head)?;
         if let Some(plan) = &exchange.plan {
             plan.filters.on_response(head);
         }
+        exchange.recode(session, head)?;
+        exchange.end_with_the_connection(session, head);
         exchange.note_date(session, head);
         Ok(())
+    }
+
+    fn response_body_filter(
+        &self,
+        session: &mut Session,
+        _body: &mut Option<Bytes>,
+        _end_of_stream: bool,
+        exchange: &mut Self::CTX,
+    ) -> Result<Option<Duration>> {
+        exchange.announce_piece(session);
+        Ok(None)
     }
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, exchange: &mut Self::CTX) -> FailToProxy {
@@ -311,10 +325,11 @@ impl ProxyHttp for Gateway {
     async fn logging(&self, session: &mut Session, error: Option<&Error>, exchange: &mut Self::CTX) {
         exchange.forget_body(session);
         exchange.count_outcome(session);
-        if self.access_log.is_on() && !exchange.in_background {
+        exchange.count_recoding(session);
+        if self.belongings.access_log.is_on() && !exchange.in_background {
             let ended = record::ending(exchange, error);
             exchange.end_attempt(ended.label());
-            self.access_log.record(record::entry(session, exchange, ended));
+            self.belongings.access_log.record(record::entry(session, exchange, ended));
         }
         exchange.let_go();
     }

@@ -46,7 +46,7 @@ pub(super) fn entry(session: &Session, exchange: &mut Exchange, ended: answer::E
         protocol: protocol(session.req_header().version),
         tls: tls.map(|tls| tls.version),
         cache: exchange.cache_word(session),
-        encoding: None,
+        encoding: exchange.encoding(session),
         reason: ended.label(),
     }
 }

@@ -56,7 +56,7 @@ pub(super) async fn refuse(session: &mut Session, exchange: &mut Exchange, refus
     if refusal == Refusal::MethodNotSupported {
         head.insert_header("allow", "GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH")?;
     }
-    write(session, head, Bytes::from(refusal.body())).await
+    write(session, exchange, head, Bytes::from(refusal.body())).await
 }
 
 /// Answers an exchange that failed. If a backend's answer was dropped for a retry, the client had better get that than
@@ -74,7 +74,7 @@ pub(super) async fn fail(session: &mut Session, exchange: &mut Exchange, refusal
         if let Some(plan) = &exchange.plan {
             plan.filters.on_response(&mut theirs);
         }
-        return write(session, *theirs, body.whole()).await;
+        return write(session, exchange, *theirs, body.whole()).await;
     }
     let mut head = ResponseHeader::build(theirs.status, Some(theirs.headers.len() + 4))?;
     let of_the_body = |name: &HeaderName| name.as_str().starts_with("content-") || OF_A_BODY.contains(name);
@@ -88,7 +88,7 @@ pub(super) async fn fail(session: &mut Session, exchange: &mut Exchange, refusal
     head.insert_header(CACHE_CONTROL, "no-store")?;
     head.append_header("proxy-status", received)?;
     let body = Bytes::from(refusal.body_with(head.status));
-    write(session, head, body).await
+    write(session, exchange, head, body).await
 }
 
 /// Answers as a filter says.
@@ -103,7 +103,7 @@ pub(super) async fn answer(session: &mut Session, exchange: &mut Exchange, answe
             if let Some(plan) = &exchange.plan {
                 plan.filters.on_response(&mut head);
             }
-            write(session, head, body).await
+            write(session, exchange, head, body).await
         }
     }
 }
@@ -146,7 +146,7 @@ pub(super) fn never_has_a_body(status: StatusCode) -> bool {
     matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
 }
 
-async fn write(session: &mut Session, mut head: ResponseHeader, body: Bytes) -> Result<()> {
+async fn write(session: &mut Session, exchange: &mut Exchange, mut head: ResponseHeader, body: Bytes) -> Result<()> {
     head.insert_header(DATE, httpdate(SystemTime::now()))?;
     // RFC 9110, section 8.6: never with 204; and with 304 it would be the length of what the client has.
     if !never_has_a_body(head.status) {
@@ -155,6 +155,7 @@ async fn write(session: &mut Session, mut head: ResponseHeader, body: Bytes) -> 
     if !session.as_downstream_mut().is_body_done() {
         session.set_keepalive(None);
     }
+    exchange.recode(session, &mut head)?;
     let no_body = body.is_empty() || session.req_header().method == Method::HEAD;
     session.write_response_header(Box::new(head), no_body).await?;
     if !no_body {

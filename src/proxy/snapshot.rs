@@ -60,6 +60,10 @@ pub struct Plan {
     pub hash_key: Option<HashKey>,
     /// What is answered from the store.
     pub cache: Option<Arc<config::Caching>>,
+    /// What leaves in another coding than it came in.
+    pub compress: Option<Arc<config::Compress>>,
+    /// The largest request body, in bytes.
+    pub body_limit: u64,
     /// How clients come back to the backend that they have been with.
     pub sticky: Option<Arc<Sticky>>,
 }
@@ -118,6 +122,11 @@ fn sticky(config: &Config, upstreams: &Upstreams) -> Sessions {
 }
 
 impl Plan {
+    /// Whether its backends want the bodies of requests without a coding.
+    pub fn decodes_requests(&self) -> bool {
+        self.compress.as_ref().is_some_and(|compress| compress.decode_requests)
+    }
+
     fn new(route: &config::Route, upstreams: &Upstreams, sticky: &Sessions) -> Self {
         let upstream = match &route.action {
             Action::Upstream(name) => upstreams.get(name).cloned(),
@@ -143,6 +152,8 @@ impl Plan {
             hedge: route.retry.hedge.map(|after| Delay::new(after, Instant::now())),
             expose: route.expose,
             cache: route.cache.clone(),
+            compress: route.compress.clone(),
+            body_limit: route.body_limit,
             hash_key,
         }
     }

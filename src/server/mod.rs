@@ -33,10 +33,11 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 use crate::cache::Cache;
+use crate::compress::Codings;
 use crate::config::{Address, Config, Secret};
 use crate::observe::access_log::AccessLog;
 use crate::observe::dashboard;
-use crate::proxy::{Gateway, Snapshot, Upstreams, streams_from_the_store};
+use crate::proxy::{Belongings, Gateway, Snapshot, Upstreams, streams_from_the_store};
 use crate::upstream::{Tallies, Upstream};
 
 use self::connection::InFlight;
@@ -81,6 +82,7 @@ struct Inner {
     gone: Mutex<Gone>,
     /// What is answered without a backend.
     cache: &'static Cache,
+    codings: &'static Codings,
     /// Where backends are discovered.
     followers: Mutex<Followers>,
     /// Told when somebody has come or gone.
@@ -119,8 +121,15 @@ impl FrontDoor {
         let closing = watch::Sender::new(false);
         let conf = Arc::new(pingora_conf(&config));
         let cache = Cache::new(&config.cache, streams_from_the_store);
-        let gateway = Gateway::new(snapshot.clone(), access_log.clone(), closing.subscribe(), &conf, cache);
-        let proxy = Arc::new(http_proxy(&conf, gateway));
+        let codings = Codings::new(conf.threads);
+        let belongings = Belongings {
+            snapshot: snapshot.clone(),
+            access_log: access_log.clone(),
+            closing: closing.subscribe(),
+            cache,
+            codings,
+        };
+        let proxy = Arc::new(http_proxy(&conf, Gateway::new(belongings, &conf)));
         let refused = Refused::default();
         let shared = Shared {
             connections: TotalLimit::new(config.server.max_connections),
@@ -136,6 +145,7 @@ impl FrontDoor {
             snapshot,
             gone: Mutex::default(),
             cache,
+            codings,
             followers: Mutex::new(followers),
             members_changed,
             fronts,

@@ -6,7 +6,8 @@ use std::time::Instant;
 
 use super::Inner;
 use super::admin::{Asked, Readiness};
-use crate::observe::dashboard::{CacheLine, Report, Row, Table};
+use crate::compress::{Outcome, Sum, Work};
+use crate::observe::dashboard::{CacheLine, CodingLine, Report, Row, Table};
 use crate::upstream::{Leaver, Member, Tallies, Upstream};
 
 /// What is left of upstreams that are not in the configuration any more.
@@ -54,7 +55,7 @@ impl Inner {
         tables.extend(
             self.gone().upstreams.iter().map(|upstream| leavers(upstream)).filter(|table| !table.rows.is_empty()),
         );
-        Report { tables, refused, cache: self.cache_line(), codings: Vec::new() }
+        Report { tables, refused, cache: self.cache_line(), codings: self.coding_lines() }
     }
 
     /// The cache, if a route has one: who has none need not read of it.
@@ -63,6 +64,17 @@ impl Inner {
         let (store, (hits, misses)) = (self.cache.store(), self.cache.counts.get());
         let (bytes, size) = (store.bytes(), store.size());
         caches.then(|| CacheLine { hits, misses, objects: store.len(), bytes, size })
+    }
+
+    fn coding_lines(&self) -> Vec<CodingLine> {
+        let line = |Sum { answers, outcome: Outcome { work, before, after, took } }| {
+            let (coding, decoded) = match work {
+                Work::Encode(coding) => (coding, false),
+                Work::Decode(coding) => (coding, true),
+            };
+            CodingLine { coding: coding.name(), decoded, answers, before, after, took }
+        };
+        self.codings.counts.sums().into_iter().map(line).collect()
     }
 
     /// Keeps upstreams that are gone until their last request has ended, and what they have sent.

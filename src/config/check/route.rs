@@ -67,6 +67,7 @@ impl Check<'_> {
             timeout: route.timeout.0,
             priority: self.priority(route),
             retry: self.retry(route, &known.file.server.retry_buffers),
+            compress: None,
             cache: self.caching(route),
             body_limit: route.body_limit.0,
             request_headers: self.edits(&route.headers.request),

@@ -156,7 +156,7 @@ impl Exchange {
         // What asks for HEAD is sent as GET while the cache is on.
         let method = if request.method == Method::HEAD { &Method::GET } else { &request.method };
         let mut matter = caching.key.headers.clone();
-        if let Vary::Fields(names) = Vary::of(&head.headers) {
+        if let Vary::Fields(names) = self.varies_with(&head.headers) {
             matter.extend(names);
         }
         if doubt::is_disguised(&request.headers, &matter) {
@@ -188,7 +188,7 @@ impl Exchange {
         let moment = Duration::from_millis(u64::from(lifetime.fresh_for.is_zero()));
         let fresh_until = born.checked_add(lifetime.fresh_for).unwrap_or(now) - moment;
         let when_cut_off = lifetime.stale_when_cut_off;
-        let vary = match Vary::of(&head.headers) {
+        let vary = match self.varies_with(&head.headers) {
             Vary::Fields(names) => names.into(),
             Vary::Nothing | Vary::Star => Arc::new([]) as Arc<[HeaderName]>,
         };

@@ -28,7 +28,7 @@ impl Gateway {
         session: &mut Session,
         exchange: &mut Box<Exchange>,
     ) -> Result<bool> {
-        let Some((object, mut head)) = exchange.fresh_hit(session, self.cache)? else { return Ok(false) };
+        let Some((object, mut head)) = exchange.fresh_hit(session, self.belongings.cache)? else { return Ok(false) };
         let request = session.req_header();
         let is_known = rules::not_modified(&request.headers, &request.method, head.status, &head.headers);
         let has_body = !is_known && request.method != Method::HEAD;
@@ -36,6 +36,9 @@ impl Gateway {
             to_304(&mut head);
         }
         self.response_filter(session, &mut head, exchange).await?;
+        if exchange.serve_recoded(session, &mut head, &object).await? {
+            return Ok(true);
+        }
         let client = session.as_downstream_mut();
         client.write_response_header(head).await.map_err(|error| error.into_down())?;
         match object.body_in_one_piece().filter(|_| has_body) {
@@ -82,6 +85,7 @@ impl Exchange {
         let served = match fresh {
             Some(object) => {
                 cached.served_until = Some(object.facts.fresh_until);
+                cached.hit = Some(object.clone());
                 let mut head = Box::new(object.head.clone());
                 head.insert_header(AGE, object.age(now).as_secs())?;
                 Some((object, head))

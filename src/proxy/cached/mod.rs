@@ -30,7 +30,7 @@ use crate::answer::Ended;
 use crate::cache::rules::{self, Asked, Use, Vary};
 use crate::cache::storage::{self, Hit};
 use crate::cache::store::Object;
-use crate::cache::{Cache, Key};
+use crate::cache::{Cache, Key, Store};
 use crate::config::Caching;
 
 pub(super) use self::refresh::{Refreshes, ask_without_conditions};
@@ -44,7 +44,9 @@ pub(super) struct Cached {
     asked: Asked,
     /// Its key, once it has been worked out.
     key: Option<Key>,
-    /// Until when what was served at once is fresh.
+    /// What was found and is served at once.
+    hit: Option<Arc<Object>>,
+    /// Until when that is fresh.
     served_until: Option<SystemTime>,
     /// Why it was not looked up, or not stored.
     miss: Option<Miss>,
@@ -72,6 +74,7 @@ impl Cached {
             cache,
             asked: Asked::default(),
             key: None,
+            hit: None,
             served_until: None,
             miss: None,
             asked_at: SystemTime::UNIX_EPOCH,
@@ -182,6 +185,16 @@ impl Exchange {
         }
     }
 
+    /// What is served from the store at once.
+    pub(super) fn hit(&self) -> Option<&Arc<Object>> {
+        self.cached.as_ref()?.hit.as_ref()
+    }
+
+    /// Where that is kept.
+    pub(super) fn store(&self) -> Option<&'static Store> {
+        self.cached.as_ref().map(|cached| cached.cache.store())
+    }
+
     /// The client would have only what is stored, and it is not.
     pub(super) fn wants_only_what_is_stored(&self) -> bool {
         self.cached.as_ref().is_some_and(|cached| cached.asked.only_if_cached)
@@ -189,7 +202,7 @@ impl Exchange {
 
     /// Which of the stored answers to its key a request may get; `None` where there is only one.
     pub(super) fn variance(&self, fields: &HeaderMap, head: &RequestHeader) -> Option<u128> {
-        match Vary::of(fields) {
+        match self.varies_with(fields) {
             Vary::Fields(names) => Some(rules::variance(&names, &head.headers, Key::seed())),
             // What varies with everything is not stored.
             Vary::Nothing | Vary::Star => None,
@@ -248,7 +261,7 @@ impl super::Gateway {
         if session.req_header().method == Method::POST {
             body::ask_for_it(session).await?;
             let digest = body::digest(session, limit).await?;
-            exchange.keep_digest(self.cache, digest);
+            exchange.keep_digest(self.belongings.cache, digest);
         }
         Ok(())
     }

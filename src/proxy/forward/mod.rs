@@ -103,7 +103,7 @@ pub(super) fn response(head: &mut ResponseHeader, received: Version) {
 impl Exchange {
     /// RFC 9112, section 6.1: a client of HTTP/1.0 knows no chunks. A body without a length ends with its connection.
     pub(super) fn end_with_the_connection(&self, session: &mut Session, head: &mut ResponseHeader) {
-        if head.remove_header(&TRANSFER_ENCODING).is_some() {
+        if session.req_header().version < Version::HTTP_11 && head.remove_header(&TRANSFER_ENCODING).is_some() {
             head.remove_header(&TRAILER);
             self.end_connection(session);
         }

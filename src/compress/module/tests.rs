@@ -1,0 +1,185 @@
+//! Tests of what the module of one answer lets out, and when.
+
+use std::sync::{Arc, Mutex};
+
+use super::*;
+use crate::config::Coding;
+
+/// An answer's module, as Pingora has it.
+struct Answer(HttpModuleCtx);
+
+impl Answer {
+    fn new(work: Work, pauses: bool, copy: Option<Box<dyn Copy>>) -> Self {
+        Self(modules(Order { work, level: 5, length: None, pauses, copy }))
+    }
+
+    fn encoding(coding: Coding) -> Self {
+        Self::new(Work::Encode(coding), true, None)
+    }
+
+    /// Pieces that come together; what leaves in place of each.
+    fn pieces(&mut self, pieces: &[&'static str]) -> Vec<Option<Bytes>> {
+        pieces.iter().for_each(|_| self.0.get_mut::<Recoder>().unwrap().announce());
+        pieces.iter().map(|piece| self.piece(piece, false)).collect()
+    }
+
+    fn piece(&mut self, piece: &'static str, end: bool) -> Option<Bytes> {
+        let mut body = Some(Bytes::from_static(piece.as_bytes()));
+        self.0.response_body_filter(&mut body, end).unwrap();
+        body
+    }
+
+    fn outcome(&self) -> Outcome {
+        self.0.get::<Recoder>().unwrap().outcome().unwrap()
+    }
+}
+
+fn encoded(coding: Coding, text: &'static str) -> Vec<u8> {
+    Answer::encoding(coding).piece(text, true).unwrap().to_vec()
+}
+
+/// Reads what there is so far, as a client does.
+struct Reader(Decoder, Vec<u8>);
+
+impl Reader {
+    fn new(coding: Coding) -> Self {
+        Self(Decoder::new(coding, None).unwrap(), Vec::new())
+    }
+
+    fn read(&mut self, pieces: impl IntoIterator<Item = Option<Bytes>>) -> &str {
+        for piece in pieces.into_iter().flatten() {
+            self.0.write(&piece, &mut self.1).unwrap();
+        }
+        std::str::from_utf8(&self.1).unwrap()
+    }
+}
+
+#[test]
+fn what_has_come_is_let_out_at_each_pause_and_not_before() {
+    for coding in Coding::ALL {
+        let (mut answer, mut reader) = (Answer::encoding(coding), Reader::new(coding));
+        let together = answer.pieces(&["one, ", "two, ", "three. "]);
+        let early: usize = together[..2].iter().flatten().map(Bytes::len).sum();
+        assert!(early <= 12, "{coding}: a head at most, not {early} bytes");
+        assert_eq!(reader.read(together), "one, two, three. ", "{coding}");
+        assert_eq!(reader.read(answer.pieces(&["four. "])), "one, two, three. four. ", "{coding}");
+        assert_eq!(reader.read([answer.piece("five.", true)]), "one, two, three. four. five.", "{coding}");
+        reader.0.finish().unwrap();
+    }
+}
+
+#[test]
+fn what_is_all_there_has_no_pauses() {
+    let mut answer = Answer::new(Work::Encode(Coding::Gzip), false, None);
+    let early: usize = answer.pieces(&["one, ", "two."]).iter().flatten().map(Bytes::len).sum();
+    assert!(early <= 12, "{early}");
+    let mut reader = Reader::new(Coding::Gzip);
+    let mut whole = Answer::new(Work::Encode(Coding::Gzip), false, None);
+    let pieces = [whole.piece("one, ", false), whole.piece("two.", true)];
+    assert_eq!(reader.read(pieces), "one, two.");
+    reader.0.finish().unwrap();
+}
+
+#[test]
+fn every_way_to_end_ends_the_stream_once() {
+    for coding in Coding::ALL {
+        for by_trailers in [false, true] {
+            let (mut answer, mut reader) = (Answer::encoding(coding), Reader::new(coding));
+            let first = answer.piece("text", false);
+            let last = match by_trailers {
+                true => answer.0.response_trailer_filter(&mut None).unwrap(),
+                false => answer.0.response_done_filter().unwrap(),
+            };
+            assert_eq!(reader.read([first, last]), "text", "{coding}");
+            reader.0.finish().unwrap();
+            assert_eq!(answer.0.response_done_filter().unwrap(), None, "{coding}: it has ended");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_ends_with_its_head_has_no_coding() {
+    for (status, coded) in [(200, false), (103, true)] {
+        let mut answer = Answer::encoding(Coding::Gzip);
+        let mut head = ResponseHeader::build(status, None).unwrap();
+        head.insert_header(CONTENT_ENCODING, "gzip").unwrap();
+        head.insert_header(TRANSFER_ENCODING, "chunked").unwrap();
+        answer.0.response_header_filter(&mut head, true).await.unwrap();
+        assert_eq!(head.headers.contains_key(CONTENT_ENCODING), coded, "{status}");
+        assert_eq!(head.headers.contains_key(TRANSFER_ENCODING), coded, "{status}");
+        assert_eq!(head.headers.get(CONTENT_LENGTH).is_some_and(|length| length == "0"), !coded, "{status}");
+        assert_eq!(answer.0.response_done_filter().unwrap().is_some(), coded, "{status}");
+    }
+    let mut answer = Answer::encoding(Coding::Gzip);
+    let mut head = ResponseHeader::build(200, None).unwrap();
+    head.insert_header(CONTENT_ENCODING, "gzip").unwrap();
+    answer.0.response_header_filter(&mut head, false).await.unwrap();
+    assert!(head.headers.contains_key(CONTENT_ENCODING));
+}
+
+#[test]
+fn what_cannot_be_decoded_is_an_error_of_the_backend() {
+    let text = "a text that has some length, some length";
+    for coding in Coding::ALL {
+        let whole = encoded(coding, text);
+        let mut answer = Answer::new(Work::Decode(coding), true, None);
+        let mut body = Some(Bytes::from(whole.clone()));
+        answer.0.response_body_filter(&mut body, true).unwrap();
+        assert_eq!(body.as_deref(), Some(text.as_bytes()), "{coding}");
+
+        let mut damaged = vec![0xff; 64];
+        damaged[..4].copy_from_slice(&whole[..4]);
+        for bytes in [whole[..whole.len() - 1].to_vec(), damaged] {
+            let mut answer = Answer::new(Work::Decode(coding), true, None);
+            let error = answer.0.response_body_filter(&mut Some(bytes.into()), true).unwrap_err();
+            assert_eq!(*error.esource(), pingora::ErrorSource::Upstream, "{coding}");
+        }
+    }
+}
+
+#[test]
+fn what_was_done_is_counted() {
+    let mut answer = Answer::encoding(Coding::Zstd);
+    let sent = [answer.piece("some text", false), answer.piece(" and more", true)];
+    let sent: usize = sent.iter().flatten().map(Bytes::len).sum();
+    let outcome = answer.outcome();
+    assert_eq!((outcome.work, outcome.before, outcome.after), (Work::Encode(Coding::Zstd), 18, sent as u64));
+    assert!(outcome.took > std::time::Duration::ZERO);
+}
+
+/// What is shown of a body, and whether it has ended; it wants so many pieces.
+#[derive(Clone, Default)]
+struct Shown(Arc<Mutex<(Vec<u8>, bool)>>, usize);
+
+impl Copy for Shown {
+    fn take(&mut self, piece: &Bytes) -> bool {
+        self.0.lock().unwrap().0.extend_from_slice(piece);
+        self.1 = self.1.saturating_sub(1);
+        self.1 > 0
+    }
+
+    fn end(self: Box<Self>) {
+        self.0.lock().unwrap().1 = true;
+    }
+}
+
+#[test]
+fn a_copy_has_all_that_leaves_and_its_end() {
+    for (wanted, whole) in [(10, true), (1, false)] {
+        let shown = Shown(Arc::default(), wanted);
+        let mut answer = Answer::new(Work::Encode(Coding::Gzip), true, Some(Box::new(shown.clone())));
+        let sent = [answer.piece("one", false), answer.piece("two", false), answer.piece("three", true)];
+        let sent: Vec<u8> = sent.iter().flatten().flatten().copied().collect();
+        let (bytes, ended) = shown.0.lock().unwrap().clone();
+        assert_eq!((bytes == sent, ended), (whole, whole), "{wanted}");
+    }
+}
+
+#[test]
+fn a_body_that_breaks_off_does_not_end_its_copy() {
+    let shown = Shown(Arc::default(), 10);
+    let mut answer = Answer::new(Work::Encode(Coding::Gzip), true, Some(Box::new(shown.clone())));
+    answer.piece("one", false);
+    drop(answer);
+    assert!(!shown.0.lock().unwrap().1);
+}
