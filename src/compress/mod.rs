@@ -1,1 +1,6 @@
 //! Shall it be smaller? Which coding a client can read best, which answers are worth it, and the codings themselves.
+
+pub mod encode;
+mod error;
+
+pub use error::CodecError;
