@@ -1,12 +1,18 @@
 //! Shall it be smaller? Which coding a client can read best, which answers are worth it, and the codings themselves.
 
 mod counts;
+mod decode;
+pub mod encode;
+mod error;
 mod load;
 mod module;
 pub mod negotiate;
 pub mod rules;
 
 pub use self::counts::{Counts, Outcome, Sum, Work};
+pub use self::decode::Decoder;
+pub use self::encode::Encoder;
+pub use self::error::CodecError;
 pub use self::load::{Load, level_at};
 pub use self::module::{Copy, Order, Recoder, modules};
 

@@ -21,6 +21,7 @@ use pingora::modules::http::{HttpModule, HttpModuleBuilder, HttpModuleCtx, HttpM
 use pingora::{Error, ErrorType, Result};
 
 use super::counts::{Outcome, Work};
+use super::encode::encode_all;
 use super::{CodecError, Decoder, Encoder};
 
 static MODULES: LazyLock<HttpModules> = LazyLock::new(|| {
@@ -109,15 +110,19 @@ impl Recoder {
         job.outcome.took += began.elapsed();
         job.outcome.before += piece.map_or(0, Bytes::len) as u64;
         job.outcome.after += out.len() as u64;
-        let out = (!out.is_empty()).then(|| Bytes::from(out));
+        let out = (!out.is_empty()).then_some(out);
         job.show(out.as_ref());
         Ok(out)
     }
 }
 
 impl Job {
-    fn recode(&mut self, piece: Option<&Bytes>, end: bool, pauses: bool) -> Result<Vec<u8>, CodecError> {
+    fn recode(&mut self, piece: Option<&Bytes>, end: bool, pauses: bool) -> Result<Bytes, CodecError> {
         let mut out = Vec::new();
+        if let (State::Waiting, Work::Encode(coding), Some(piece), true) = (&self.state, self.order.work, piece, end) {
+            self.state = State::Ended;
+            return encode_all(coding, self.order.level, std::slice::from_ref(piece));
+        }
         if let State::Waiting = self.state {
             self.state = match self.order.work {
                 Work::Encode(coding) => State::Encoding(Encoder::new(coding, self.order.level, self.order.length)?),
@@ -141,7 +146,7 @@ impl Job {
                 State::Waiting | State::Ended => {}
             }
         }
-        Ok(out)
+        Ok(out.into())
     }
 
     fn show(&mut self, out: Option<&Bytes>) {
