@@ -68,6 +68,7 @@ impl Check<'_> {
             priority: self.priority(route),
             retry: self.retry(route, &known.file.server.retry_buffers),
             cache: self.caching(route),
+            compress: self.compress(route),
             body_limit: route.body_limit.0,
             request_headers: self.edits(&route.headers.request),
             response_headers: self.edits(&route.headers.response),
