@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method};
 
-use super::{Caching, Retry};
+use super::{Caching, Compress, Retry};
 
 /// A match, and what it leads to.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,8 +26,8 @@ pub struct Route {
     pub retry: Retry,
     /// What is stored of their responses; `None` is nothing.
     pub cache: Option<Arc<Caching>>,
-    /// What of their responses leaves in another coding; `None` is nothing.
-    pub compress: Option<Arc<super::Compress>>,
+    /// Which of their answers are made smaller; `None` is none.
+    pub compress: Option<Arc<Compress>>,
     /// The largest request body, in bytes.
     pub body_limit: u64,
     /// Changes to the request's fields.

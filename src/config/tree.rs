@@ -225,7 +225,7 @@ impl Builder {
     fn take(&mut self, event: Event<'_>, mark: Mark, empty: bool) -> Result<(), Refused> {
         const ANCHOR: Refused = Refused {
             what: "anchors and aliases (`&name`, `*name`) are not part of this language",
-            help: "write the value out where it is used",
+            help: "write the value out where it is used; put a text that begins with `*` or `&` in quotes",
         };
         const TAG: Refused =
             Refused { what: "tags (`!name`) are not part of this language", help: "leave the tag out; quote a text" };

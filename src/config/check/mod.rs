@@ -4,6 +4,7 @@
 //! Nothing outside is asked for but through [`Surroundings`].
 
 mod cache;
+mod compress;
 mod discover;
 mod files;
 mod limits;

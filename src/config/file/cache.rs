@@ -6,7 +6,7 @@ use http::{HeaderName, Method};
 use serde_json::{Value as Json, json};
 
 use super::decode::{Decode, Marked, refuse, scalar, shorten};
-use super::leaves::{CookieName, FilePath, Size};
+use super::leaves::{CookieName, FilePath, Size, SizeOrNone};
 use super::section::section;
 use crate::config::Part;
 use crate::config::problem::{Problems, Spot, closest, suggest};
@@ -74,7 +74,7 @@ section! {
         /// Which cookies.
         cookies: Vec<Marked<CookieName>> = "[]",
         /// The request body, if it is no larger than this, to 64KiB; for POST. 0 is none.
-        body: KeyBody = "0",
+        body: SizeOrNone = "0",
     }
     later {}
 }
@@ -111,25 +111,6 @@ impl Decode for Query {
 
     fn schema() -> Json {
         json!({ "anyOf": [{ "enum": ["all", "none"] }, { "type": "null" }, Vec::<Marked<String>>::schema()] })
-    }
-}
-
-/// The largest body that is part of a key. Nothing has no unit, so `0` may stand bare.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct KeyBody(pub(crate) u64);
-
-impl Decode for KeyBody {
-    fn decode(node: &Node, at: &Spot, problems: &mut Problems) -> Option<Self> {
-        if let Value::Scalar(scalar) = &node.value
-            && scalar.text == "0"
-        {
-            return Some(Self(0));
-        }
-        Size::decode(node, at, problems).map(|size| Self(size.0))
-    }
-
-    fn schema() -> Json {
-        json!({ "anyOf": [{ "const": 0 }, Size::schema()] })
     }
 }
 

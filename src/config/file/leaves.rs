@@ -26,6 +26,10 @@ pub(crate) struct Timeout(pub(crate) Duration);
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Size(pub(crate) u64);
 
+/// A size in bytes that may be none at all. Nothing has no unit, so `0` may stand bare.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SizeOrNone(pub(crate) u64);
+
 /// A share of a whole, 1.0 for 100%.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Share(pub(crate) f64);
@@ -116,6 +120,19 @@ impl Decode for Size {
 
     fn schema() -> Json {
         json!({ "type": "string", "pattern": "^([0-9]+([KMG]i)?B|\\$\\{.*)$" })
+    }
+}
+
+impl Decode for SizeOrNone {
+    fn decode(node: &Node, at: &Spot, problems: &mut Problems) -> Option<Self> {
+        if written(node) == "0" {
+            return Some(Self(0));
+        }
+        Size::decode(node, at, problems).map(|size| Self(size.0))
+    }
+
+    fn schema() -> Json {
+        json!({ "anyOf": [{ "const": 0 }, Size::schema()] })
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod backend;
 mod cache;
+mod compress;
 mod decode;
 mod discover;
 mod leaves;
@@ -22,6 +23,7 @@ use ipnet::IpNet;
 
 pub(crate) use backend::{Backend, BackendSection, BackendUrl, dns_name};
 pub(crate) use cache::{CacheKey, CacheStore, Caching, Query};
+pub(crate) use compress::{Compress, Levels};
 pub(crate) use decode::{Decode, Map, Marked};
 pub(crate) use discover::Discover;
 pub(crate) use leaves::{FilePath, JsonLines, PathOr, SecretText, Share, Size, Threads, Timeout};

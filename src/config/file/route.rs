@@ -5,6 +5,7 @@ use serde_json::{Value as Json, json};
 
 use super::backend::dns_name;
 use super::cache::Caching;
+use super::compress::Compress;
 use super::decode::{Decode, Map, Marked, refuse, scalar};
 use super::leaves::{Size, Timeout};
 use super::limits::Priority;
@@ -37,6 +38,8 @@ section! {
         retry: Option<Retry> = "{}",
         /// Which responses are stored, and served again without a backend. `{}` goes by what the origin says.
         cache: Option<Caching> = "null",
+        /// Which answers are made smaller for clients that read it, and how. `{}` suits most sites.
+        compress: Option<Compress> = "null",
         /// The largest request body.
         body_limit: Size = "10MiB",
         /// Changes to header fields.
@@ -45,7 +48,7 @@ section! {
         /// `timing` is Server-Timing.
         expose: Vec<Marked<Exposed>> = "[]",
     }
-    later { compress, allow, deny, auth, rate_limits, cors, errors }
+    later { allow, deny, auth, rate_limits, cors, errors }
 }
 
 section! {
