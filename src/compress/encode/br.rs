@@ -81,8 +81,10 @@ impl BrStream {
 
     fn bring_out(&mut self, out: &mut Vec<u8>) {
         while BrotliEncoderHasMoreOutput(&self.state) != 0 {
-            let mut all = 0;
-            out.extend_from_slice(BrotliEncoderTakeOutput(&mut self.state, &mut all));
+            // None asked for is all of it; the slice goes on behind that.
+            let mut length = 0;
+            let taken = BrotliEncoderTakeOutput(&mut self.state, &mut length);
+            out.extend_from_slice(&taken[..length]);
         }
     }
 }
