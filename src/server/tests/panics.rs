@@ -90,6 +90,8 @@ async fn open(hook: Hook) -> FrontDoor {
         expose: Expose::default(),
         hash_key: None,
         cache: None,
+        compress: None,
+        body_limit: u64::MAX,
         sticky: None,
     };
     let mut snapshot = Snapshot::new(&config, upstreams);
