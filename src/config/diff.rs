@@ -231,6 +231,19 @@ mod tests {
     }
 
     #[test]
+    fn what_is_compressed_is_told_key_for_key() {
+        let with = |compress: &str| format!("routes: [{{ name: a, respond: {{}}, compress: {compress} }}]");
+        let told = [
+            "routes[a].compress.types[font/otf]: added",
+            "routes[a].compress.levels.br: 4 -> 6",
+            "routes[a].compress.max_cpu: none -> 80%",
+        ];
+        let old = with("{ types: [text/*] }");
+        check(&old, &with("{ types: [text/*, font/otf], levels: { br: 6, gzip: 5 }, max_cpu: 80% }"), &told);
+        check(&with("none"), &with("{}"), &["routes[a].compress: none -> { }"]);
+    }
+
+    #[test]
     fn secrets_are_compared_and_never_shown() {
         let with = |secret: &str, bearer: &str| {
             let headers =

@@ -15,7 +15,7 @@ fn accepted<'a>(lines: impl IntoIterator<Item = &'a [u8]>) -> Accepted {
     Accepted::of(&headers)
 }
 
-/// What is sent of all four, and of gzip alone; then which are read, and whether identity is allowed.
+/// What is sent where all four are offered, and whether gzip is where it is offered alone.
 #[track_caller]
 fn check(line: &str, all: Option<Coding>, gzip_only: bool) {
     let accepted = accepted([line.as_bytes()]);
@@ -278,7 +278,9 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_beyond_ascii_make_it_panic(line in prop::collection::vec(prop_oneof![Just(b'\t'), 0x20..=0x7e_u8, 0x80..=0xff_u8], 0..80)) {
+    fn no_bytes_beyond_ascii_make_it_panic(
+        line in prop::collection::vec(prop_oneof![Just(b'\t'), 0x20..=0x7e_u8, 0x80..=0xff_u8], 0..80),
+    ) {
         let accepted = accepted([line.as_slice()]);
         prop_assert!(accepted.best(&OFFERED).is_none_or(|coding| accepted.reads(coding)));
     }

@@ -5,7 +5,7 @@
 use http::HeaderName;
 use http::header::{ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_LENGTH, ETAG, HeaderValue, VARY};
 use pingora::Result;
-use pingora::http::ResponseHeader;
+use pingora::http::{RequestHeader, ResponseHeader};
 
 use super::members;
 use crate::config::Coding;
@@ -35,6 +35,15 @@ pub fn decode(head: &mut ResponseHeader) -> Result<()> {
     head.remove_header(&CONTENT_ENCODING);
     forget_the_old_body(head)?;
     vary(head)
+}
+
+/// The body of this request will be in no coding any more. How it is sent, and its new length if that is known, is the
+/// caller's.
+pub fn decode_request(head: &mut RequestHeader) {
+    head.remove_header(&CONTENT_ENCODING);
+    for name in &OF_THE_OLD_BODY {
+        head.remove_header(name);
+    }
 }
 
 /// Another client might get another form of it: `Vary` names Accept-Encoding, once, on one line with what it names
@@ -171,6 +180,15 @@ mod tests {
             ("vary", "Origin"),
         ];
         check(decode, before, &[("etag", "W/\"a\""), ("vary", "Origin, Accept-Encoding")]);
+    }
+
+    #[test]
+    fn a_decoded_request_is_in_no_coding() {
+        let mut head = RequestHeader::build("POST", b"/", None).unwrap();
+        let fields = [("content-type", "a/b"), ("content-encoding", "gzip"), ("content-length", "5"), ("digest", "x")];
+        fields.into_iter().for_each(|(name, value)| head.insert_header(name, value).unwrap());
+        decode_request(&mut head);
+        assert_eq!(head.headers.keys().collect::<Vec<_>>(), ["content-type"]);
     }
 
     #[test]

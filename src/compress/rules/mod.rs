@@ -1,7 +1,8 @@
 //! Is this answer to be made smaller, or to be decoded? And what becomes of its head?
 //!
-//! [`judge`] reads two heads and the route's `compress` and decides; [`edit`] writes what follows from it. Neither
-//! knows a body. What is in doubt is left as it is: an answer that could be smaller does no harm.
+//! [`judge`] reads two heads and the route's `compress` and decides, [`judge_request`] does so for a request's body;
+//! [`edit`] writes what follows from it. Neither knows a body. What is in doubt is left as it is: an answer that could
+//! be smaller does no harm.
 
 pub mod edit;
 mod types;
@@ -110,6 +111,21 @@ pub fn judge(request: &RequestHeader, accepted: &Accepted, response: &ResponseHe
         return Verdict::Untouched(Why::Small);
     }
     Verdict::Eligible
+}
+
+/// The coding that this request's body is to be decoded from, see [`edit::decode_request`]; `None` is not at all.
+pub fn judge_request(request: &RequestHeader, compress: &Compress) -> Option<Coding> {
+    let fields = &request.headers;
+    let barred = request.version <= Version::HTTP_10
+        || no_transform(fields)
+        || fields.contains_key(CONTENT_RANGE)
+        || fields.contains_key(TRAILER)
+        || types::of(fields).is_some_and(types::is_grpc)
+        || length(fields) == Some(0);
+    match coding_of(fields) {
+        Content::In(coding) if compress.decode_requests && !barred => Some(coding),
+        Content::In(_) | Content::Plain | Content::Unknown => None,
+    }
 }
 
 /// What must be left as it is, whatever the route says.

@@ -182,6 +182,28 @@ fn a_304_is_weak_for_who_gets_a_coding_or_has_had_the_weak_tag() {
 }
 
 #[test]
+fn a_request_is_decoded_only_where_that_is_asked_for_and_does_no_harm() {
+    let asked = Compress { decode_requests: true, ..compress() };
+    let coded = ("content-encoding", "gzip");
+    assert_eq!(judge_request(&request(&[coded]), &asked), Some(Coding::Gzip));
+    assert_eq!(judge_request(&request(&[coded]), &compress()), None);
+    let left: [Fields<'_>; 8] = [
+        &[],
+        &[("content-encoding", "gzip, br")],
+        &[("content-encoding", "aws-chunked")],
+        &[coded, ("cache-control", "no-transform")],
+        &[coded, ("content-range", "bytes 0-9/10")],
+        &[coded, ("content-type", "application/grpc")],
+        &[coded, ("trailer", "x-sum")],
+        &[coded, ("content-length", "0")],
+    ];
+    left.iter().for_each(|fields| assert_eq!(judge_request(&request(fields), &asked), None, "{fields:?}"));
+    let mut old = request(&[coded]);
+    old.set_version(Version::HTTP_10);
+    assert_eq!(judge_request(&old, &asked), None);
+}
+
+#[test]
 fn every_reason_has_a_name_of_its_own() {
     let all = [
         Why::Status,
