@@ -1,7 +1,7 @@
 //! Shall it be smaller? Which coding a client can read best, which answers are worth it, and the codings themselves.
 
 mod counts;
-mod decode;
+pub mod decode;
 pub mod encode;
 mod error;
 mod load;

@@ -194,7 +194,7 @@ impl ProxyHttp for Gateway {
         let connection = exchange.connection.as_deref();
         forward::request(head, session.req_header(), (&exchange.request, exchange.sender), connection);
         exchange.ask_for_identity(head)?;
-        exchange.decode_request(head)?;
+        exchange.decode_request(session.req_header(), head)?;
         exchange.edit(head)
     }
 

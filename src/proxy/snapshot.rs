@@ -122,11 +122,6 @@ fn sticky(config: &Config, upstreams: &Upstreams) -> Sessions {
 }
 
 impl Plan {
-    /// Whether its backends want the bodies of requests without a coding.
-    pub fn decodes_requests(&self) -> bool {
-        self.compress.as_ref().is_some_and(|compress| compress.decode_requests)
-    }
-
     fn new(route: &config::Route, upstreams: &Upstreams, sticky: &Sessions) -> Self {
         let upstream = match &route.action {
             Action::Upstream(name) => upstreams.get(name).cloned(),

@@ -10,7 +10,7 @@ mod zlib;
 mod zstd;
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use bytes::Bytes;
 

@@ -33,7 +33,7 @@ fn zstd_reference(coded: &[u8], out: &mut Vec<u8>) -> bool {
     }
 }
 
-fn coded(coding: Coding, level: u8, length: Option<u64>, pieces: &[&[u8]]) -> Vec<u8> {
+pub(in crate::compress) fn coded(coding: Coding, level: u8, length: Option<u64>, pieces: &[&[u8]]) -> Vec<u8> {
     let (mut encoder, mut out) = (Encoder::new(coding, level, length).unwrap(), Vec::new());
     for piece in pieces {
         encoder.write(piece, &mut out).unwrap();
@@ -42,7 +42,7 @@ fn coded(coding: Coding, level: u8, length: Option<u64>, pieces: &[&[u8]]) -> Ve
     out
 }
 
-fn most_level(coding: Coding) -> u8 {
+pub(in crate::compress) fn most_level(coding: Coding) -> u8 {
     match coding {
         Coding::Zstd => 19,
         Coding::Br => 11,
@@ -51,7 +51,7 @@ fn most_level(coding: Coding) -> u8 {
 }
 
 /// Runs of words, of one byte and of noise, as bodies have them.
-fn body(seed: u64, length: usize) -> Vec<u8> {
+pub(in crate::compress) fn body(seed: u64, length: usize) -> Vec<u8> {
     let mut random = fastrand::Rng::with_seed(seed);
     let words = (0..200).map(|_| (0..random.usize(2..12)).map(|_| random.lowercase()).collect::<String>());
     let words = words.collect::<Vec<_>>();

@@ -126,7 +126,7 @@ impl Job {
         if let State::Waiting = self.state {
             self.state = match self.order.work {
                 Work::Encode(coding) => State::Encoding(Encoder::new(coding, self.order.level, self.order.length)?),
-                Work::Decode(coding) => State::Decoding(Decoder::new(coding, None)?),
+                Work::Decode(coding) => State::Decoding(Decoder::new(coding)?),
             };
         }
         match &mut self.state {
@@ -142,7 +142,7 @@ impl Job {
         if end {
             match std::mem::replace(&mut self.state, State::Ended) {
                 State::Encoding(encoder) => encoder.finish(&mut out)?,
-                State::Decoding(mut decoder) => decoder.finish()?,
+                State::Decoding(decoder) => decoder.finish()?,
                 State::Waiting | State::Ended => {}
             }
         }

@@ -43,7 +43,7 @@ struct Reader(Decoder, Vec<u8>);
 
 impl Reader {
     fn new(coding: Coding) -> Self {
-        Self(Decoder::new(coding, None).unwrap(), Vec::new())
+        Self(Decoder::new(coding).unwrap(), Vec::new())
     }
 
     fn read(&mut self, pieces: impl IntoIterator<Item = Option<Bytes>>) -> &str {

@@ -11,7 +11,7 @@ use super::members;
 use crate::config::Coding;
 
 /// True of the body only as it was: its length, its parts, and what it adds up to (RFC 9530 and its elders).
-pub const OF_THE_OLD_BODY: [HeaderName; 6] = [
+const OF_THE_OLD_BODY: [HeaderName; 6] = [
     CONTENT_LENGTH,
     ACCEPT_RANGES,
     HeaderName::from_static("content-md5"),

@@ -179,14 +179,6 @@ fn coding_of(fields: &HeaderMap) -> Content {
     }
 }
 
-/// The one coding that content is in, if it is one that we speak.
-pub fn coding(fields: &HeaderMap) -> Option<Coding> {
-    match coding_of(fields) {
-        Content::In(coding) => Some(coding),
-        Content::Plain | Content::Unknown => None,
-    }
-}
-
 /// The length that is announced; one that is no number is as good as none.
 fn length(fields: &HeaderMap) -> Option<u64> {
     fields.get(CONTENT_LENGTH)?.to_str().ok()?.trim().parse().ok()
