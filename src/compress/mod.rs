@@ -14,7 +14,7 @@ pub use self::decode::Decoder;
 pub use self::encode::Encoder;
 pub use self::error::CodecError;
 pub use self::load::{Load, level_at};
-pub use self::module::{Copy, Order, Recoder, modules};
+pub use self::module::{Copy, Encoding, Order, Recoder, modules};
 
 /// What is known of all bodies and of the work on them.
 #[derive(Debug)]

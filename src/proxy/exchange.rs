@@ -10,7 +10,6 @@ use super::again::Retries;
 use super::authority::Authority;
 use super::cached::Cached;
 use super::client::Sender;
-use super::coding::Recoding;
 use super::connection::{self, Connection, Exchanging};
 use super::replay::Place;
 use super::snapshot::{Plan, Snapshot};
@@ -56,8 +55,8 @@ pub struct Exchange {
     pub(super) refusal: Option<Refusal>,
     /// What the cache knows of it, where its route has one.
     pub(super) cached: Option<Box<Cached>>,
-    /// What is done to the body of its answer.
-    pub(super) recoding: Option<Recoding>,
+    /// Whether the body of its answer is recoded, by a module in the session.
+    pub(super) is_recoded: bool,
     /// What takes the coding from the body of the request on its way to the backend.
     pub(super) body_decoder: Option<Box<Decoder>>,
     pub(super) codings: &'static Codings,
@@ -170,7 +169,7 @@ impl Exchange {
             place: None,
             refusal: None,
             cached: None,
-            recoding: None,
+            is_recoded: false,
             body_decoder: None,
             codings,
             in_background: false,

@@ -73,7 +73,7 @@ fn an_empty_body_is_a_whole_stream() {
         let empty = coded(coding, 5, None, &[]);
         assert!(!empty.is_empty());
         assert_eq!(reference(coding, &empty), (Vec::new(), true), "{coding}");
-        assert_eq!(reference(coding, &encode_all(coding, 5, &[]).unwrap()), (Vec::new(), true), "{coding}");
+        assert_eq!(reference(coding, &encode_all(coding, 5, &[] as &[&[u8]]).unwrap()), (Vec::new(), true), "{coding}");
     }
 }
 

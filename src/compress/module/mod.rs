@@ -11,6 +11,7 @@
 use std::any::Any;
 use std::sync::LazyLock;
 use std::time::Instant;
+use std::vec::IntoIter;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -23,6 +24,7 @@ use pingora::{Error, ErrorType, Result};
 use super::counts::{Outcome, Work};
 use super::encode::encode_all;
 use super::{CodecError, Decoder, Encoder};
+use crate::config::Coding;
 
 static MODULES: LazyLock<HttpModules> = LazyLock::new(|| {
     let mut modules = HttpModules::new();
@@ -47,9 +49,20 @@ pub trait Copy: Send + Sync {
 }
 
 /// What is to be done to a body.
-pub struct Order {
-    /// What to do.
-    pub work: Work,
+pub enum Order {
+    /// It is encoded as it comes.
+    Encode(Encoding),
+    /// It is decoded as it comes.
+    Decode(Coding),
+    /// It has been encoded before: these leave in the place of what comes, one for one, and what is left of them with the
+    /// last one.
+    Replace(Coding, Vec<Bytes>),
+}
+
+/// How a body is encoded.
+pub struct Encoding {
+    /// In which coding.
+    pub coding: Coding,
     /// How hard to try.
     pub level: u8,
     /// The length that was announced, in bytes.
@@ -60,6 +73,15 @@ pub struct Order {
     pub copy: Option<Box<dyn Copy>>,
 }
 
+impl Order {
+    fn work(&self) -> Work {
+        match self {
+            Self::Encode(Encoding { coding, .. }) | Self::Replace(coding, _) => Work::Encode(*coding),
+            Self::Decode(coding) => Work::Decode(*coding),
+        }
+    }
+}
+
 /// Encodes or decodes the body of an answer.
 pub struct Recoder {
     job: Option<Job>,
@@ -68,16 +90,16 @@ pub struct Recoder {
 }
 
 struct Job {
-    order: Order,
     state: State,
     outcome: Outcome,
 }
 
 enum State {
     /// Nothing has come yet.
-    Waiting,
-    Encoding(Encoder),
+    Waiting(Order),
+    Encoding(Encoder, Encoding),
     Decoding(Decoder),
+    Replacing(IntoIter<Bytes>),
     Ended,
 }
 
@@ -85,8 +107,7 @@ enum State {
 pub fn modules(order: Order) -> HttpModuleCtx {
     let mut modules = MODULES.build_ctx();
     if let Some(recoder) = modules.get_mut::<Recoder>() {
-        let outcome = Outcome::of(order.work);
-        recoder.job = Some(Job { order, state: State::Waiting, outcome });
+        recoder.job = Some(Job { outcome: Outcome::of(order.work()), state: State::Waiting(order) });
     }
     modules
 }
@@ -104,64 +125,117 @@ impl Recoder {
 
     fn recode(&mut self, piece: Option<&Bytes>, end: bool) -> Result<Option<Bytes>> {
         let Some(job) = &mut self.job else { return Ok(piece.cloned()) };
-        let pauses = self.announced == 0 && job.order.pauses;
-        let began = Instant::now();
-        let out = job.recode(piece, end, pauses).map_err(|error| explain(&error, job.order.work))?;
+        let what_follows = match (end, self.announced) {
+            (true, _) => Follows::Nothing,
+            (false, 0) => Follows::Later,
+            (false, _) => Follows::AtOnce,
+        };
+        let (data, began) = (piece.map_or(&[][..], |piece| piece), Instant::now());
+        let state = std::mem::replace(&mut job.state, State::Ended);
+        let (state, out) = state.next(data, what_follows).map_err(|error| explain(&error, job.outcome.work))?;
+        job.state = state;
         job.outcome.took += began.elapsed();
-        job.outcome.before += piece.map_or(0, Bytes::len) as u64;
+        job.outcome.before += data.len() as u64;
         job.outcome.after += out.len() as u64;
-        let out = (!out.is_empty()).then_some(out);
-        job.show(out.as_ref());
-        Ok(out)
+        Ok((!out.is_empty()).then_some(out))
     }
 }
 
-impl Job {
-    fn recode(&mut self, piece: Option<&Bytes>, end: bool, pauses: bool) -> Result<Bytes, CodecError> {
-        let mut out = Vec::new();
-        if let (State::Waiting, Work::Encode(coding), Some(piece), true) = (&self.state, self.order.work, piece, end) {
-            self.state = State::Ended;
-            return encode_all(coding, self.order.level, std::slice::from_ref(piece));
-        }
-        if let State::Waiting = self.state {
-            self.state = match self.order.work {
-                Work::Encode(coding) => State::Encoding(Encoder::new(coding, self.order.level, self.order.length)?),
-                Work::Decode(coding) => State::Decoding(Decoder::new(coding)?),
-            };
-        }
-        match &mut self.state {
-            State::Encoding(encoder) => {
-                piece.map_or(Ok(()), |piece| encoder.write(piece, &mut out))?;
-                if pauses && !end {
-                    encoder.flush(&mut out)?;
-                }
-            }
-            State::Decoding(decoder) => piece.map_or(Ok(()), |piece| decoder.write(piece, &mut out))?,
-            State::Waiting | State::Ended => {}
-        }
-        if end {
-            match std::mem::replace(&mut self.state, State::Ended) {
-                State::Encoding(encoder) => encoder.finish(&mut out)?,
-                State::Decoding(decoder) => decoder.finish()?,
-                State::Waiting | State::Ended => {}
-            }
-        }
-        Ok(out.into())
-    }
+/// What comes behind a piece.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Follows {
+    /// Another piece that is here already.
+    AtOnce,
+    /// Another, some time.
+    Later,
+    Nothing,
+}
 
-    fn show(&mut self, out: Option<&Bytes>) {
-        let Some(mut copy) = self.order.copy.take() else { return };
-        if out.is_some_and(|piece| !copy.take(piece)) {
-            return;
-        }
-        match self.state {
-            State::Ended => copy.end(),
-            State::Waiting | State::Encoding(_) | State::Decoding(_) => self.order.copy = Some(copy),
+impl State {
+    /// The state behind a piece, and what leaves in its place.
+    fn next(self, data: &[u8], follows: Follows) -> Result<(Self, Bytes), CodecError> {
+        match self {
+            Self::Waiting(Order::Encode(encoding)) => begin(encoding, data, follows),
+            Self::Waiting(Order::Decode(coding)) => decode(Decoder::new(coding)?, data, follows),
+            Self::Waiting(Order::Replace(_, pieces)) => Ok(replace(pieces.into_iter(), data, follows)),
+            Self::Encoding(encoder, encoding) => encode(encoder, encoding, data, follows),
+            Self::Decoding(decoder) => decode(decoder, data, follows),
+            Self::Replacing(pieces) => Ok(replace(pieces, data, follows)),
+            Self::Ended => Ok((Self::Ended, Bytes::new())),
         }
     }
+}
 
-    fn has_ended(&self) -> bool {
-        matches!(self.state, State::Ended)
+fn begin(encoding: Encoding, data: &[u8], follows: Follows) -> Result<(State, Bytes), CodecError> {
+    let Encoding { coding, level, length, .. } = encoding;
+    if follows != Follows::Nothing {
+        return encode(Encoder::new(coding, level, length)?, encoding, data, follows);
+    }
+    let out = encode_all(coding, level, &[data])?;
+    encoding.end(&out);
+    Ok((State::Ended, out))
+}
+
+fn encode(
+    mut encoder: Encoder,
+    mut encoding: Encoding,
+    data: &[u8],
+    follows: Follows,
+) -> Result<(State, Bytes), CodecError> {
+    let mut out = Vec::new();
+    encoder.write(data, &mut out)?;
+    if follows == Follows::Nothing {
+        encoder.finish(&mut out)?;
+        let out = out.into();
+        encoding.end(&out);
+        return Ok((State::Ended, out));
+    }
+    if follows == Follows::Later && encoding.pauses {
+        encoder.flush(&mut out)?;
+    }
+    let out = out.into();
+    encoding.show(&out);
+    Ok((State::Encoding(encoder, encoding), out))
+}
+
+impl Encoding {
+    fn show(&mut self, out: &Bytes) {
+        self.copy = self.copy.take().and_then(|mut copy| (out.is_empty() || copy.take(out)).then_some(copy));
+    }
+
+    fn end(mut self, out: &Bytes) {
+        self.show(out);
+        if let Some(copy) = self.copy {
+            copy.end();
+        }
+    }
+}
+
+fn decode(mut decoder: Decoder, data: &[u8], follows: Follows) -> Result<(State, Bytes), CodecError> {
+    let mut out = Vec::new();
+    decoder.write(data, &mut out)?;
+    let state = match follows {
+        Follows::AtOnce | Follows::Later => State::Decoding(decoder),
+        Follows::Nothing => decoder.finish().map(|()| State::Ended)?,
+    };
+    Ok((state, out.into()))
+}
+
+fn replace(mut pieces: IntoIter<Bytes>, data: &[u8], follows: Follows) -> (State, Bytes) {
+    match follows {
+        Follows::Nothing => (State::Ended, whole(pieces)),
+        Follows::AtOnce | Follows::Later => {
+            let piece = if data.is_empty() { None } else { pieces.next() };
+            (State::Replacing(pieces), piece.unwrap_or_default())
+        }
+    }
+}
+
+/// What is mostly one piece.
+fn whole(mut pieces: IntoIter<Bytes>) -> Bytes {
+    match (pieces.next(), pieces.as_slice()) {
+        (Some(one), []) => one,
+        (first, rest) => first.iter().chain(rest).flatten().copied().collect(),
     }
 }
 
@@ -206,10 +280,7 @@ impl HttpModule for Recoder {
     }
 
     fn response_done_filter(&mut self) -> Result<Option<Bytes>> {
-        match self.job.as_ref().is_some_and(|job| !job.has_ended()) {
-            true => self.recode(None, true),
-            false => Ok(None),
-        }
+        self.recode(None, true)
     }
 
     fn as_any(&self) -> &dyn Any {

@@ -9,12 +9,16 @@ use crate::config::Coding;
 struct Answer(HttpModuleCtx);
 
 impl Answer {
-    fn new(work: Work, pauses: bool, copy: Option<Box<dyn Copy>>) -> Self {
-        Self(modules(Order { work, level: 5, length: None, pauses, copy }))
+    fn new(order: Order) -> Self {
+        Self(modules(order))
+    }
+
+    fn with(coding: Coding, pauses: bool, copy: Option<Box<dyn Copy>>) -> Self {
+        Self::new(Order::Encode(Encoding { coding, level: 5, length: None, pauses, copy }))
     }
 
     fn encoding(coding: Coding) -> Self {
-        Self::new(Work::Encode(coding), true, None)
+        Self::with(coding, true, None)
     }
 
     /// Pieces that come together; what leaves in place of each.
@@ -70,11 +74,11 @@ fn what_has_come_is_let_out_at_each_pause_and_not_before() {
 
 #[test]
 fn what_is_all_there_has_no_pauses() {
-    let mut answer = Answer::new(Work::Encode(Coding::Gzip), false, None);
+    let mut answer = Answer::with(Coding::Gzip, false, None);
     let early: usize = answer.pieces(&["one, ", "two."]).iter().flatten().map(Bytes::len).sum();
     assert!(early <= 12, "{early}");
     let mut reader = Reader::new(Coding::Gzip);
-    let mut whole = Answer::new(Work::Encode(Coding::Gzip), false, None);
+    let mut whole = Answer::with(Coding::Gzip, false, None);
     let pieces = [whole.piece("one, ", false), whole.piece("two.", true)];
     assert_eq!(reader.read(pieces), "one, two.");
     reader.0.finish().unwrap();
@@ -122,7 +126,7 @@ fn what_cannot_be_decoded_is_an_error_of_the_backend() {
     let text = "a text that has some length, some length";
     for coding in Coding::ALL {
         let whole = encoded(coding, text);
-        let mut answer = Answer::new(Work::Decode(coding), true, None);
+        let mut answer = Answer::new(Order::Decode(coding));
         let mut body = Some(Bytes::from(whole.clone()));
         answer.0.response_body_filter(&mut body, true).unwrap();
         assert_eq!(body.as_deref(), Some(text.as_bytes()), "{coding}");
@@ -130,7 +134,7 @@ fn what_cannot_be_decoded_is_an_error_of_the_backend() {
         let mut damaged = vec![0xff; 64];
         damaged[..4].copy_from_slice(&whole[..4]);
         for bytes in [whole[..whole.len() - 1].to_vec(), damaged] {
-            let mut answer = Answer::new(Work::Decode(coding), true, None);
+            let mut answer = Answer::new(Order::Decode(coding));
             let error = answer.0.response_body_filter(&mut Some(bytes.into()), true).unwrap_err();
             assert_eq!(*error.esource(), pingora::ErrorSource::Upstream, "{coding}");
         }
@@ -167,7 +171,7 @@ impl Copy for Shown {
 fn a_copy_has_all_that_leaves_and_its_end() {
     for (wanted, whole) in [(10, true), (1, false)] {
         let shown = Shown(Arc::default(), wanted);
-        let mut answer = Answer::new(Work::Encode(Coding::Gzip), true, Some(Box::new(shown.clone())));
+        let mut answer = Answer::with(Coding::Gzip, true, Some(Box::new(shown.clone())));
         let sent = [answer.piece("one", false), answer.piece("two", false), answer.piece("three", true)];
         let sent: Vec<u8> = sent.iter().flatten().flatten().copied().collect();
         let (bytes, ended) = shown.0.lock().unwrap().clone();
@@ -178,8 +182,36 @@ fn a_copy_has_all_that_leaves_and_its_end() {
 #[test]
 fn a_body_that_breaks_off_does_not_end_its_copy() {
     let shown = Shown(Arc::default(), 10);
-    let mut answer = Answer::new(Work::Encode(Coding::Gzip), true, Some(Box::new(shown.clone())));
+    let mut answer = Answer::with(Coding::Gzip, true, Some(Box::new(shown.clone())));
     answer.piece("one", false);
     drop(answer);
     assert!(!shown.0.lock().unwrap().1);
+}
+
+#[test]
+fn what_was_encoded_before_leaves_in_the_place_of_what_comes() {
+    let stored: &[&[u8]] = &[b"first", b"second", b"third"];
+    let cases: [(&[&str], &[&str]); 4] = [
+        (&["a", "b", "c", "d"], &["first", "second", "third", ""]),
+        (&["a", "", "c"], &["first", "", "secondthird"]),
+        (&["a"], &["firstsecondthird"]),
+        (&["a", "b", "c"], &["first", "second", "third"]),
+    ];
+    for (pieces, expected) in cases {
+        let mut answer =
+            Answer::new(Order::Replace(Coding::Zstd, stored.iter().map(|piece| Bytes::from_static(piece)).collect()));
+        let last = pieces.len() - 1;
+        let sent: Vec<Bytes> = pieces
+            .iter()
+            .enumerate()
+            .map(|(index, piece)| {
+                let mut body = Some(Bytes::from(piece.to_string()));
+                answer.0.response_body_filter(&mut body, index == last).unwrap();
+                body.unwrap_or_default()
+            })
+            .collect();
+        assert_eq!(sent, expected, "{pieces:?}");
+        let outcome = answer.outcome();
+        assert_eq!((outcome.work, outcome.after), (Work::Encode(Coding::Zstd), 16));
+    }
 }

@@ -36,8 +36,8 @@ impl Gateway {
             to_304(&mut head);
         }
         self.response_filter(session, &mut head, exchange).await?;
-        if exchange.serve_recoded(session, &mut head, &object).await? {
-            return Ok(true);
+        if exchange.is_recoded {
+            return write_recoded(session, head, &object).await.map(|()| true);
         }
         let client = session.as_downstream_mut();
         client.write_response_header(head).await.map_err(|error| error.into_down())?;
@@ -48,6 +48,16 @@ impl Gateway {
         }
         Ok(true)
     }
+}
+
+/// Writes what the session's module makes of an object.
+async fn write_recoded(session: &mut Session, head: Box<ResponseHeader>, object: &Object) -> Result<()> {
+    session.write_response_header(head, false).await?;
+    let pieces = object.pieces().unwrap_or_default();
+    for (index, piece) in pieces.iter().enumerate() {
+        session.write_response_body(Some(piece.clone()), index + 1 == pieces.len()).await?;
+    }
+    if pieces.is_empty() { session.write_response_body(None, true).await } else { Ok(()) }
 }
 
 async fn write_pieces(session: &mut Session, object: Arc<Object>) -> Result<()> {

@@ -21,7 +21,7 @@ use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::proxy::{RangeType, Session, range_header_filter};
 use pingora::{Error, ErrorSource, ErrorType, Result};
 use pingora_cache::storage::HandleHit;
-use pingora_cache::{CacheKey, CacheOptionOverrides, ForcedFreshness};
+use pingora_cache::{CacheKey, CacheOptionOverrides, CachePhase, ForcedFreshness};
 
 use self::outcome::Miss;
 use super::exchange::Exchange;
@@ -44,7 +44,7 @@ pub(super) struct Cached {
     asked: Asked,
     /// Its key, once it has been worked out.
     key: Option<Key>,
-    /// What was found and is served at once.
+    /// What was found, which may be what is served.
     hit: Option<Arc<Object>>,
     /// Until when that is fresh.
     served_until: Option<SystemTime>,
@@ -172,6 +172,7 @@ impl Exchange {
         let (cached, hit) = (self.cached.as_mut()?, hit.as_any().downcast_ref::<Hit>()?);
         let object = hit.object();
         (cached.was_fresh, cached.only_when_cut_off) = (is_fresh, object.facts.only_when_cut_off);
+        cached.hit = Some(object.clone());
         // The backend has answered another request since this one came, which waited for that: it need not ask again (RFC
         // 9111, section 4).
         let waited = session.cache.lock_duration().is_some();
@@ -185,9 +186,23 @@ impl Exchange {
         }
     }
 
-    /// What is served from the store at once.
-    pub(super) fn hit(&self) -> Option<&Arc<Object>> {
-        self.cached.as_ref()?.hit.as_ref()
+    /// The stored object that is the answer, if one is.
+    pub(super) fn served(&self, session: &Session) -> Option<&Arc<Object>> {
+        let cached = self.cached.as_ref()?;
+        let is_served = match session.cache.phase() {
+            CachePhase::Hit
+            | CachePhase::Stale
+            | CachePhase::StaleUpdating
+            | CachePhase::Revalidated
+            | CachePhase::RevalidatedNoCache(_) => true,
+            CachePhase::Disabled(_)
+            | CachePhase::Uninit
+            | CachePhase::CacheKey
+            | CachePhase::Bypass
+            | CachePhase::Miss
+            | CachePhase::Expired => cached.served_until.is_some(),
+        };
+        cached.hit.as_ref().filter(|_| is_served)
     }
 
     /// Where that is kept.

@@ -5,7 +5,8 @@
 mod hit;
 mod request;
 
-use http::header::{ACCEPT_ENCODING, TRANSFER_ENCODING};
+use bytes::Bytes;
+use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue, Method, Version};
 use pingora::Result;
 use pingora::http::{RequestHeader, ResponseHeader};
@@ -14,23 +15,13 @@ use pingora::proxy::Session;
 
 use super::exchange::Exchange;
 use crate::cache::rules::Vary;
+use crate::cache::store::Coded;
 use crate::compress::negotiate::Accepted;
 use crate::compress::rules::{self, Verdict, edit};
 use crate::compress::{self, Order, Outcome, Recoder, Work, level_at};
-use crate::config::Compress;
+use crate::config::{Coding, Compress};
 use crate::filter::announced_length;
 use crate::observe::access_log::Encoding;
-
-/// What is done to the body of an answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Recoding {
-    work: Work,
-    level: u8,
-    /// Its length as it was announced.
-    length: Option<u64>,
-    /// Set where it was not done now, because it is stored like that.
-    stored: Option<Outcome>,
-}
 
 impl Exchange {
     fn compress(&self) -> Option<&Compress> {
@@ -40,37 +31,55 @@ impl Exchange {
     /// Decides what is done to the body of a final answer, changes its head accordingly, and sees to the body.
     pub(super) fn recode(&mut self, session: &mut Session, head: &mut ResponseHeader) -> Result<()> {
         self.recode_no_more(session);
-        let Some(work) = self.work(session.req_header(), head)? else { return Ok(()) };
-        let level = self.level(work);
-        let recoding = Recoding { work, level, length: announced_length(&head.headers), stored: None };
+        let Some(work) = self.work(session, head)? else { return Ok(()) };
+        let order = self.order(session, work, announced_length(&head.headers));
         match work {
             Work::Encode(coding) => edit::code(head, coding)?,
             Work::Decode(_) => edit::decode(head)?,
         }
-        self.recoding = Some(recoding);
-        if session.req_header().method == Method::HEAD {
-            return Ok(());
+        let is_head = session.req_header().method == Method::HEAD;
+        if let Order::Replace(_, pieces) = &order {
+            head.insert_header(CONTENT_LENGTH, pieces.iter().map(Bytes::len).sum::<usize>())?;
+        } else if !is_head {
+            // RFC 9112, section 6.3: its length is not known any more.
+            if head.version < Version::HTTP_11 {
+                head.set_version(Version::HTTP_11);
+            }
+            head.insert_header(TRANSFER_ENCODING, HeaderValue::from_static("chunked"))?;
         }
-        // RFC 9112, section 6.3: its length is not known any more.
-        if head.version < Version::HTTP_11 {
-            head.set_version(Version::HTTP_11);
+        if !is_head {
+            session.downstream_modules_ctx = compress::modules(order);
+            self.is_recoded = true;
         }
-        head.insert_header(TRANSFER_ENCODING, HeaderValue::from_static("chunked"))?;
-        session.downstream_modules_ctx =
-            compress::modules(Order { work, level, length: recoding.length, pauses: true, copy: None });
         Ok(())
+    }
+
+    fn order(&self, session: &Session, work: Work, length: Option<u64>) -> Order {
+        let coding = match work {
+            Work::Encode(coding) => coding,
+            Work::Decode(coding) => return Order::Decode(coding),
+        };
+        let stored = self.served(session);
+        if let Some(Coded::Ready(body)) = stored.map(|object| object.coded(coding)) {
+            return Order::Replace(coding, body.pieces().to_vec());
+        }
+        // What is stored whole has no pauses, and whoever is the first to ask for it in a coding makes that for all.
+        let pauses = stored.is_none_or(|object| object.length().is_none());
+        let copy = stored.and_then(|object| self.keep_coding(object, coding));
+        Order::Encode(compress::Encoding { coding, level: self.level(coding), length, pauses, copy })
     }
 
     /// Takes back what an answer before this one has put into the session.
     pub(super) fn recode_no_more(&mut self, session: &mut Session) {
-        if self.recoding.take().is_some() {
+        if std::mem::take(&mut self.is_recoded) {
             session.downstream_modules_ctx = HttpModuleCtx::empty();
         }
     }
 
     /// What is to be done, if anything; a head that says whom it is for has been told so.
-    fn work(&self, request: &RequestHeader, head: &mut ResponseHeader) -> Result<Option<Work>> {
+    fn work(&self, session: &Session, head: &mut ResponseHeader) -> Result<Option<Work>> {
         let Some(compress) = self.compress().filter(|_| !self.in_background) else { return Ok(None) };
+        let request = session.req_header();
         let accepted = Accepted::of(&request.headers);
         match rules::judge(request, &accepted, head, compress) {
             Verdict::Untouched(_) => Ok(None),
@@ -78,21 +87,21 @@ impl Exchange {
             Verdict::Readable(_) => edit::vary(head).map(|()| None),
             Verdict::Decode(coding) => Ok(Some(Work::Decode(coding))),
             Verdict::Eligible => match accepted.best(&compress.algorithms) {
-                Some(coding) if !self.hit_is_not_worth(coding) => Ok(Some(Work::Encode(coding))),
+                Some(coding) if self.is_worth(session, coding) => Ok(Some(Work::Encode(coding))),
                 Some(_) | None => edit::vary(head).map(|()| None),
             },
         }
     }
 
-    fn level(&self, work: Work) -> u8 {
-        let (Some(compress), Work::Encode(coding)) = (self.compress(), work) else { return 0 };
+    fn level(&self, coding: Coding) -> u8 {
+        let Some(compress) = self.compress() else { return 0 };
         let level = compress.levels.of(coding);
         compress.max_cpu.map_or(level, |max| level_at(level, self.codings.load.percent(), max))
     }
 
     /// A piece of the answer's body is on its way.
     pub(super) fn announce_piece(&self, session: &mut Session) {
-        if self.recoding.is_some()
+        if self.is_recoded
             && let Some(recoder) = session.downstream_modules_ctx.get_mut::<Recoder>()
         {
             recoder.announce();
@@ -101,8 +110,7 @@ impl Exchange {
 
     /// What was done to the body of the answer, as far as there was one.
     fn recoded(&self, session: &Session) -> Option<Outcome> {
-        let recoding = self.recoding.as_ref()?;
-        recoding.stored.or_else(|| session.downstream_modules_ctx.get::<Recoder>()?.outcome())
+        session.downstream_modules_ctx.get::<Recoder>().filter(|_| self.is_recoded)?.outcome()
     }
 
     /// What the access log says of it.
