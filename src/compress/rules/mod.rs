@@ -90,7 +90,8 @@ pub fn judge(request: &RequestHeader, accepted: &Accepted, response: &ResponseHe
     }
     if response.status == StatusCode::NOT_MODIFIED {
         let coded = accepted.best(&compress.algorithms).is_some();
-        return Verdict::NotModified { weak: coded || names_weakly(&request.headers, &response.headers) };
+        let weak = has_weak_form(&request.headers, &response.headers).unwrap_or(coded);
+        return Verdict::NotModified { weak };
     }
     let length = length(&response.headers);
     if length == Some(0) {
@@ -184,14 +185,18 @@ fn length(fields: &HeaderMap) -> Option<u64> {
     fields.get(CONTENT_LENGTH)?.to_str().ok()?.trim().parse().ok()
 }
 
-/// Whether the request has the answer's strong tag in its weak form only: the form that we have given it.
-fn names_weakly(request: &HeaderMap, response: &HeaderMap) -> bool {
-    let Some(tag) = response.get(ETAG).map(|tag| tag.as_bytes()).filter(|tag| tag.starts_with(b"\"")) else {
-        return false;
-    };
+/// Whether the client has the answer that a 304 speaks for with its strong tag in the weak form that we have given it, or as
+/// the backend wrote it: what we never change, as images, shall keep a tag that ranges can be asked for with. `None` where
+/// the request does not say.
+fn has_weak_form(request: &HeaderMap, response: &HeaderMap) -> Option<bool> {
+    let tag = response.get(ETAG).map(|tag| tag.as_bytes()).filter(|tag| tag.starts_with(b"\""))?;
     // A tag may hold a comma; cut in two it is equal to none, and the answer's tag stays as the backend wrote it.
     let names = |form: &[u8]| members(request, &IF_NONE_MATCH).any(|named| named == form);
-    names(&[b"W/", tag].concat()) && !names(tag)
+    match (names(&[b"W/", tag].concat()), names(tag)) {
+        (true, false) => Some(true),
+        (false, true) => Some(false),
+        (true, true) | (false, false) => None,
+    }
 }
 
 #[cfg(test)]

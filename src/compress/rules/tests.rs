@@ -162,9 +162,12 @@ fn nothing_is_decoded_where_that_is_switched_off() {
 }
 
 #[test]
-fn a_304_is_weak_for_who_gets_a_coding_or_has_had_the_weak_tag() {
-    let cases: [(Fields<'_>, bool); 9] = [
-        (&[("accept-encoding", "gzip"), ("if-none-match", "\"a\"")], true),
+fn a_304_is_weak_for_who_has_had_the_weak_tag_or_may_have() {
+    let cases: [(Fields<'_>, bool); 12] = [
+        (&[("accept-encoding", "gzip")], true),
+        (&[("accept-encoding", "gzip"), ("if-none-match", "\"a\"")], false),
+        (&[("accept-encoding", "gzip"), ("if-none-match", "\"a\", W/\"a\"")], true),
+        (&[("accept-encoding", "gzip"), ("if-none-match", "*")], true),
         (&[("accept-encoding", "br"), ("if-none-match", "\"a\"")], false),
         (&[("if-none-match", "\"a\"")], false),
         (&[("if-none-match", "W/\"a\"")], true),
