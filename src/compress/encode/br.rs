@@ -13,8 +13,9 @@ use brotli::enc::encode::{
 use super::{CodecError, Length, Step};
 use crate::config::Coding;
 
-/// 512 KiB at most: beyond that text gains little, and each stream of each client would hold it.
-const WINDOWS: std::ops::RangeInclusive<u32> = 16..=19;
+/// 512 KiB at most: beyond that text gains little, and each stream of each client would hold it. At 16 and less the library
+/// means to take tables that it does not have, and takes larger ones instead.
+const WINDOWS: std::ops::RangeInclusive<u32> = 17..=19;
 const WINDOW_IF_UNKNOWN: u32 = 18;
 
 /// From 1 MiB on the library takes tables of 4 MiB at level 4. It is told less than that.
@@ -22,8 +23,10 @@ const MOST_SIZE_HINT: u32 = (1 << 20) - 1;
 
 pub(super) fn most_memory(level: u8) -> usize {
     match level {
-        0..=9 => 6 << 20,
-        _ => 40 << 20,
+        0..=6 => 10 << 20,
+        7..=8 => 18 << 20,
+        // Tables of 32 MiB at 9, trees over the window above.
+        _ => 42 << 20,
     }
 }
 
