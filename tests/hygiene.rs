@@ -48,6 +48,22 @@ async fn what_an_untrusted_client_claims_about_itself_is_replaced() {
 }
 
 #[tokio::test]
+async fn a_body_that_ends_with_an_empty_frame_ends_once() {
+    let backend = Backend::answering(200, "");
+    let lb = Lb::with_backends([&backend]).start().await;
+    let client = lb.h2().await;
+    for (parts, wanted) in [
+        (&["a", "bc", ""][..], "1\r\na\r\n2\r\nbc\r\n0\r\n\r\n"),
+        (&["a", "", "b", ""], "1\r\na\r\n1\r\nb\r\n0\r\n\r\n"),
+    ] {
+        assert_eq!(client.request(client.build("POST", "/"), parts).await.unwrap().status, 200);
+        assert_eq!(&backend.received().pop().unwrap().body.raw[..], wanted.as_bytes());
+    }
+    assert_eq!(client.request(client.build("POST", "/"), &[""]).await.unwrap().status, 200);
+    assert_eq!((backend.requests(), backend.connections()), (3, 1), "no last chunk is taken for a request");
+}
+
+#[tokio::test]
 async fn what_a_trusted_proxy_says_is_kept_and_grows_by_the_proxy() {
     let backend = Backend::answering(200, "");
     let lb = Lb::with_backends([&backend]).yaml_section(TRUSTING).start().await;

@@ -5,12 +5,11 @@
 
 mod support;
 
-use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
+use support::clients::{Echo, python, run};
 use support::tls::Certificate;
-use support::{Backend, Lb, in_time};
+use support::{Backend, Lb};
 
 #[tokio::test]
 async fn curl_speaks_http1_and_http2_to_the_front_door() {
@@ -33,7 +32,7 @@ async fn curl_speaks_http1_and_http2_to_the_front_door() {
 #[tokio::test]
 async fn websockets_pass_through_with_and_without_tls() {
     let echo = Echo::start("websocket_echo.py");
-    let lb = Lb::with_urls([format!("http://127.0.0.1:{}", echo.port)]).start().await;
+    let lb = Lb::with_urls([echo.url()]).start().await;
 
     for url in [format!("ws://{}/chat", lb.address(0)), format!("wss://{}/chat", lb.address(1))] {
         let mut client = python("websocket_echo.py");
@@ -49,52 +48,10 @@ async fn grpc_passes_from_end_to_end_with_its_trailers() {
     let (cert, key) = Certificate::for_names(&["localhost"]).save(folder.path(), "grpc");
     let tls = format!("{{ certificates: [{{ cert: {cert:?}, key: {key:?} }}] }}");
     let listeners = format!("listeners:\n  - {{ address: 127.0.0.1:0, tls: {tls} }}");
-    let urls = [format!("http://127.0.0.1:{}", echo.port)];
+    let urls = [echo.url()];
     let lb = Lb::with_urls(urls).yaml_upstream("protocol: http2").yaml_section(&listeners).start().await;
 
     let mut client = python("grpc_echo.py");
     client.args(["client", &format!("localhost:{}", lb.address(0).port())]).arg(cert);
     assert_eq!(run(client).await.trim(), "every call went as it should");
-}
-
-/// A Python script's backend, on the port that it printed. It is ended when dropped.
-struct Echo {
-    child: Child,
-    port: u16,
-}
-
-impl Echo {
-    fn start(script: &str) -> Self {
-        let mut child = python(script).arg("backend").stdout(Stdio::piped()).spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let port = line.trim().parse().unwrap_or_else(|_| panic!("{script} should print its port, not {line:?}"));
-        Echo { child, port }
-    }
-}
-
-impl Drop for Echo {
-    fn drop(&mut self) {
-        // An error means that it ended before, which is as good.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn python(script: &str) -> Command {
-    let target = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).parent().unwrap().to_owned();
-    let python = target.join("test-venv/bin/python");
-    assert!(python.exists(), "{} is missing: run ./test once, it installs it", python.display());
-    let mut command = Command::new(python);
-    command.arg(format!("{}/tests/clients/{script}", env!("CARGO_MANIFEST_DIR")));
-    command
-}
-
-/// Runs a command to its end beside the front door, which lives in this thread's runtime, and gives what it printed.
-async fn run(mut command: Command) -> String {
-    let output = in_time("a client", tokio::task::spawn_blocking(move || command.output())).await.unwrap();
-    let output = output.unwrap_or_else(|error| panic!("a client cannot be run ({error}); ./test installs it"));
-    let (said, complained) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "a client failed: {said}{complained}");
-    said.into_owned()
 }

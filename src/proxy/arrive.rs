@@ -6,6 +6,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Instant;
 
+use bytes::Bytes;
 use pingora::http::RequestHeader;
 use pingora::proxy::Session;
 use pingora::{Error, ErrorType, Result};
@@ -133,5 +134,13 @@ impl Exchange {
     /// What the listener of this exchange does besides routing.
     pub(super) fn listener(&self) -> Option<&ListenerPlan> {
         self.snapshot.listeners.get(self.connection.as_ref()?.listener)
+    }
+}
+
+/// An empty piece at the end of a body, as many HTTP/2 clients send it, is no piece: Pingora writes it to HTTP/1.1 as the
+/// last chunk, and then the last chunk once more, which the backend would take for the beginning of another request.
+pub(super) fn end_once(body: &mut Option<Bytes>, end: bool) {
+    if end {
+        body.take_if(|piece| piece.is_empty());
     }
 }

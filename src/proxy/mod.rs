@@ -206,7 +206,9 @@ impl ProxyHttp for Gateway {
         exchange: &mut Self::CTX,
     ) -> Result<()> {
         exchange.take_body(body.as_ref().map_or(0, Bytes::len), end_of_stream)?;
-        exchange.decode_body(body, end_of_stream)
+        exchange.decode_body(body, end_of_stream)?;
+        arrive::end_once(body, end_of_stream);
+        Ok(())
     }
 
     async fn upstream_response_filter(

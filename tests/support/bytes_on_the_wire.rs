@@ -125,20 +125,31 @@ impl<S: AsyncRead + Unpin> Wire<S> {
         Ok(self.ahead.split().freeze())
     }
 
+    /// The next chunk as it is on the wire and what is in it, which is nothing for the last one; what follows that stays.
+    pub async fn chunk(&mut self) -> io::Result<(Bytes, Bytes)> {
+        let line = self.line().await?;
+        let text = String::from_utf8_lossy(&line);
+        let size = text.split(';').next().unwrap_or_default().trim();
+        let size = usize::from_str_radix(size, 16).map_err(|_| broken(&format!("chunk size {text:?}")))?;
+        if size == 0 {
+            return Ok((line, Bytes::new()));
+        }
+        let chunk = self.exactly(size + 2).await?;
+        if !chunk.ends_with(b"\r\n") {
+            return Err(broken("a chunk that is longer than it says"));
+        }
+        Ok(([line, chunk.clone()].concat().into(), chunk.slice(..size)))
+    }
+
     async fn chunks(&mut self) -> io::Result<Body> {
         let (mut content, mut raw) = (BytesMut::new(), BytesMut::new());
         loop {
-            let line = self.line().await?;
+            let (line, chunk) = self.chunk().await?;
             raw.extend_from_slice(&line);
-            let text = String::from_utf8_lossy(&line);
-            let size = text.split(';').next().unwrap_or_default().trim();
-            let size = usize::from_str_radix(size, 16).map_err(|_| broken(&format!("chunk size {text:?}")))?;
-            if size == 0 {
+            if chunk.is_empty() {
                 break;
             }
-            let chunk = self.exactly(size + 2).await?;
-            raw.extend_from_slice(&chunk);
-            content.extend_from_slice(&chunk[..size]);
+            content.extend_from_slice(&chunk);
         }
         let mut trailers = Vec::new();
         loop {

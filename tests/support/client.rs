@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::bytes_on_the_wire::{Framing, Wire, value};
+use super::bytes_on_the_wire::{Framing, Head, Wire, value};
 use super::tls::{self, Offer};
 use super::{DEADLINE, in_time};
 
@@ -128,6 +128,16 @@ impl Client {
             Ok(Response { status, headers: head.fields, body: body.content, trailers: body.trailers, raw, framing })
         };
         in_time("reading a response", reading).await
+    }
+
+    /// The head of the next response; its body is left.
+    pub async fn read_head(&mut self) -> Head {
+        in_time("reading a head", self.wire.head()).await.unwrap().expect("closed before a head")
+    }
+
+    /// The content of the next chunk of a body; empty for the last one.
+    pub async fn read_chunk(&mut self) -> std::io::Result<Bytes> {
+        Ok(in_time("reading a chunk", self.wire.chunk()).await?.1)
     }
 
     /// Sends bytes and reads the response.

@@ -2,6 +2,7 @@
 //!
 //! The path says what it does: `/half` resets the stream within a body that could be stored; `/error` answers with trailers alone and `grpc-status: 7`; `/reset` resets the stream,
 //! `/refused` as one that it did nothing with; `/unavailable` answers 503; `/hang` never answers;
+//! `/as/TYPE/SUBTYPE` says that what it sends back is of that type, not gRPC;
 //! `/not/PORT` is answered 503 by the backend on this port, once it has had the whole body, and `/late/PORT` never;
 //! anything else sends each DATA frame back as it comes and ends with the trailers that came and `grpc-status: 0`.
 
@@ -111,7 +112,8 @@ async fn serve(port: u16, stream: impl Stream, heads: Heads) -> Result<(), h2::E
 }
 
 async fn answer(port: u16, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) -> Result<(), h2::Error> {
-    let head = Response::builder().header("content-type", "application/grpc");
+    let media = request.uri().path().strip_prefix("/as/").unwrap_or("application/grpc");
+    let head = Response::builder().header("content-type", media);
     match request.uri().path() {
         path if path == format!("/late/{port}") => std::future::pending().await,
         path if path == format!("/not/{port}") => {

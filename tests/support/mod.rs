@@ -10,6 +10,8 @@ pub mod backend;
 pub mod bytes_on_the_wire;
 pub mod cached;
 pub mod client;
+pub mod clients;
+pub mod coded;
 pub mod dns;
 pub mod front_door;
 pub mod h2_backend;

@@ -44,7 +44,8 @@ impl Exchange {
             true => written.and_then(|()| decoder.finish()),
             false => written.map(|()| self.body_decoder = Some(decoder)),
         };
-        *body = (!out.is_empty()).then(|| out.into());
+        // Empty, not none: before the end that says that nothing has come out yet, none would say that it is the end.
+        *body = Some(out.into());
         decoded.map_err(|error| self.refused(refusal(error)))
     }
 }
