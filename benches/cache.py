@@ -172,11 +172,11 @@ def milliseconds(text):
     return float(number) * {"us": 0.001, "ms": 1, "s": 1000, "m": 60_000}[unit]
 
 
-def wrk(url, case, seed, seconds, threads="1"):
+def wrk(url, case, seed, seconds, threads="1", fields=()):
     """Requests answered, requests a second, and p99 in milliseconds."""
     zipf = ["-s", os.path.join(HERE, "zipf.lua")] if case.keys > 1 else []
     words = ["--", str(seed), case.path, str(case.keys)] if zipf else []
-    out = run(["wrk", "--latency", "-c", str(case.connections), "-t", threads, "-d", f"{seconds}s", *zipf, url, *words],
+    out = run(["wrk", "--latency", "-c", str(case.connections), "-t", threads, "-d", f"{seconds}s", *fields, *zipf, url, *words],
               "0,1" if threads != "1" else "1", seconds)
     if "Non-2xx" in out:
         sys.exit(f"{url}: {out}")
