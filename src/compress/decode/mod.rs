@@ -44,8 +44,8 @@ const PIECE: usize = 32 << 10;
 ///
 /// let mut decoder = Decoder::new(Coding::Deflate)?.limited(Some(1 << 20));
 /// let mut out = Vec::new();
-/// decoder.write(&[0x78, 0x9C, 0xCB, 0x48, 0x04, 0x00], &mut out)?;
-/// decoder.write(&[0x01, 0x3B, 0x00, 0xCA], &mut out)?;
+/// decoder.write(&[0x78, 0x9C, 0xCB, 0x48, 0x04], &mut out)?;
+/// decoder.write(&[0x00, 0x01, 0x33, 0x00, 0xCA], &mut out)?;
 /// decoder.finish()?;
 /// assert_eq!(out, b"ha");
 /// # Ok::<(), portcullis::compress::CodecError>(())

@@ -216,7 +216,7 @@ fn a_bomb_is_refused_before_it_fills_the_memory() {
 #[test]
 fn a_bomb_in_one_stream_is_refused_too() {
     for coding in [Coding::Deflate, Coding::Br] {
-        let bomb = coded(coding, 5, None, &vec![&[0; 1 << 20][..]; 11]);
+        let bomb = coded(coding, 5, None, &[&[0; 1 << 20][..]; 11]);
         assert!(bomb.len() < 20_000, "{coding}");
         let (mut decoder, mut out) = (Decoder::new(coding).unwrap(), Vec::new());
         assert_eq!(decoder.write(&bomb, &mut out), Err(CodecError::Bomb(coding)));
@@ -226,7 +226,7 @@ fn a_bomb_in_one_stream_is_refused_too() {
 
 #[test]
 fn ten_mib_are_let_through_whatever_they_were_made_of() {
-    let body = coded(Coding::Gzip, 5, None, &vec![&[0; 1 << 20][..]; 10]);
+    let body = coded(Coding::Gzip, 5, None, &[&[0; 1 << 20][..]; 10]);
     assert_eq!(decoded(Coding::Gzip, [&body[..]]).map(|out| out.len() as u64), Ok(MOST_FREE));
 }
 

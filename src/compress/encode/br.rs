@@ -1,7 +1,7 @@
 //! Brotli (RFC 7932), without large windows.
 //!
-//! Its library cannot reset a state, and makes its tables with the first piece. To keep them would need an allocator of
-//! our own below it; with mimalloc below it that brought nothing one could measure, so each stream is made anew.
+//! Its library cannot reset a state, and makes its tables with the first piece. To keep their memory would take an
+//! allocator of our own below it; each stream is made anew instead, which is part of the 50 us that 2 KiB take at level 4.
 
 use brotli::enc::StandardAlloc;
 use brotli::enc::encode::{
@@ -13,8 +13,9 @@ use brotli::enc::encode::{
 use super::{CodecError, Length, Step};
 use crate::config::Coding;
 
-/// 512 KiB at most: beyond that text gains little, and each stream of each client would hold it.
-const WINDOWS: std::ops::RangeInclusive<u32> = 16..=19;
+/// 512 KiB at most: beyond that text gains little, and each stream of each client would hold it. At 16 and less the library
+/// means to take tables that it does not have, and takes larger ones instead.
+const WINDOWS: std::ops::RangeInclusive<u32> = 17..=19;
 const WINDOW_IF_UNKNOWN: u32 = 18;
 
 /// From 1 MiB on the library takes tables of 4 MiB at level 4. It is told less than that.
@@ -22,8 +23,10 @@ const MOST_SIZE_HINT: u32 = (1 << 20) - 1;
 
 pub(super) fn most_memory(level: u8) -> usize {
     match level {
-        0..=9 => 6 << 20,
-        _ => 40 << 20,
+        0..=6 => 10 << 20,
+        7..=8 => 18 << 20,
+        // Tables of 32 MiB at 9, trees over the window above.
+        _ => 42 << 20,
     }
 }
 

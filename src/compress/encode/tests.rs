@@ -79,10 +79,10 @@ fn an_empty_body_is_a_whole_stream() {
 
 #[test]
 fn every_level_of_every_coding_gives_the_body_again() {
-    let body = body(7, 120_000);
+    let body = body(7, 50_000);
     for coding in Coding::ALL {
         for level in 0..=most_level(coding) + 1 {
-            let coded = coded(coding, level, Some(body.len() as u64), &body.chunks(30_000).collect::<Vec<_>>());
+            let coded = coded(coding, level, Some(body.len() as u64), &body.chunks(20_000).collect::<Vec<_>>());
             assert!(reference(coding, &coded) == (body.clone(), true), "{coding} {level}");
         }
     }
@@ -161,7 +161,7 @@ fn a_whole_body_in_pieces_is_as_good_as_in_one() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(24))]
 
     #[test]
     fn whatever_the_borders_and_flushes_the_body_comes_out_again(

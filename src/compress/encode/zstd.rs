@@ -17,10 +17,41 @@ static POOL: Pool<CCtx<'static>> = Pool::new();
 
 pub(super) fn most_memory(level: u8) -> usize {
     match level {
-        0..=6 => 6 << 20,
+        0..=6 => 5 << 20,
         7..=12 => 14 << 20,
-        _ => 40 << 20,
+        _ => 24 << 20,
     }
+}
+
+/// What the library takes at each level for long bodies: powers of two of its tables of chains and of hashes, which hold
+/// four bytes a place.
+const TABLES: [(u32, u32); 19] = [
+    (13, 14),
+    (15, 16),
+    (16, 17),
+    (18, 18),
+    (18, 19),
+    (18, 19),
+    (19, 20),
+    (19, 20),
+    (20, 21),
+    (21, 22),
+    (21, 22),
+    (22, 23),
+    (22, 22),
+    (22, 23),
+    (23, 23),
+    (22, 22),
+    (23, 22),
+    (23, 22),
+    (24, 22),
+];
+
+/// The same, but no larger than a window has use for. From level 13 on the chains are trees, with two links a place.
+fn tables(level: u8, window: u32) -> (u32, u32) {
+    let level = level.clamp(1, 19);
+    let (chain, hash) = TABLES[usize::from(level - 1)];
+    (chain.min(window + u32::from(level >= 13)), hash.min(window + 1))
 }
 
 pub(super) struct ZstdStream {
@@ -35,9 +66,14 @@ impl ZstdStream {
         state.set_parameter(CParameter::CompressionLevel(level.clamp(1, 19).into())).map_err(refused)?;
         let window = length.log2(WINDOWS, WINDOW_IF_UNKNOWN);
         state.set_parameter(CParameter::WindowLog(window)).map_err(refused)?;
-        // An announced length is not pledged: the library fails if it turns out wrong.
         if let Length::Certain(length) = length {
             state.set_pledged_src_size(Some(length)).map_err(refused)?;
+        } else {
+            // An announced length is not pledged: the library fails if it turns out wrong. Without a pledge it does not
+            // make its tables fit the window, so that is done here.
+            let (chain, hash) = tables(level, window);
+            state.set_parameter(CParameter::ChainLog(chain)).map_err(refused)?;
+            state.set_parameter(CParameter::HashLog(hash)).map_err(refused)?;
         }
         Ok(Self { state })
     }
@@ -51,7 +87,8 @@ impl ZstdStream {
             let left = self.state.compress_stream2(&mut output, &mut input, step.into()).map_err(refused)?;
             let all_in = input.pos() == data.len();
             if all_in && left == 0 && step == Step::Finish {
-                return Ok(self.state.end());
+                self.state.end();
+                return Ok(());
             }
             if all_in && (left == 0 || step == Step::Go) {
                 return Ok(());
