@@ -2,7 +2,7 @@
 """A million different objects through a cache of 64 MiB: how much memory does the process take?
 
     cargo build --release --bins
-    benches/cache_memory.py [--objects N] [--limit SECONDS] [--size MIB] [--binary PATH]
+    benches/cache_memory.py [--objects N] [--limit SECONDS] [--size MIB] [--eviction WORD] [--binary PATH]
 
 Needs Linux and Debian's nginx-light and wrk; everything stays on loopback. The origin (nginx) answers each path with an
 object of 1 to 4 KiB that may be stored for an hour, and each path is asked for once. Printed are the resident memory of
@@ -23,14 +23,14 @@ from running import HERE, RELEASE, Programs, free_port
 
 
 class Memory(Programs):
-    def __init__(self, folder, binary, size_mib):
+    def __init__(self, folder, binary, size_mib, eviction):
         super().__init__(folder)
         self.origin, self.port = free_port(), free_port()
         self.start_origin()
         self.said = open(os.path.join(folder, "said.txt"), "w+")
         conf = self.write("portcullis.yaml", f"""
 server: {{ threads: 2 }}
-cache: {{ size: {size_mib}MiB }}
+cache: {{ size: {size_mib}MiB, eviction: {eviction} }}
 listeners:
   - {{ address: "127.0.0.1:{self.port}", limits: {{ requests_per_connection: 1000000000 }} }}
 upstreams: {{ app: {{ backends: ["127.0.0.1:{self.origin}"] }} }}
@@ -80,10 +80,11 @@ def main():
     parser.add_argument("--objects", type=int, default=1_000_000)
     parser.add_argument("--limit", type=int, default=300)
     parser.add_argument("--size", type=int, default=64)
+    parser.add_argument("--eviction", choices=["lru", "s3_fifo"], default="lru")
     parser.add_argument("--binary", default=os.path.join(RELEASE, "portcullis"))
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        memory = Memory(folder, args.binary, args.size)
+        memory = Memory(folder, args.binary, args.size, args.eviction)
         try:
             sys.exit(watch(memory, args))
         finally:

@@ -24,12 +24,21 @@ const TOO_LARGE: usize = 150;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_of_objects_takes_no_more_memory_than_the_cache_may_have() {
+    stays_within_what_is_allowed("lru").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nor_does_it_where_what_proves_itself_stays() {
+    stays_within_what_is_allowed("s3_fifo").await;
+}
+
+async fn stays_within_what_is_allowed(eviction: &str) {
     let answers = (0..OBJECTS).map(answer).chain([whole(1000)]).collect::<Vec<_>>();
     let streamed = answers.iter().flatten().map(written).sum::<u64>();
     let allowed = SIZE * 5 / 4 + 32 * MIB;
     assert!(streamed > 2 * allowed, "{streamed} bytes would fit whether the cache is bounded or not");
     let backend = Backend::scripted(Script::each(answers));
-    let program = Portcullis::run(&file(&backend));
+    let program = Portcullis::run(&file(&backend, eviction));
     let address = program.line_with("listening on ").await.rsplit(' ').next().unwrap().parse().unwrap();
     let before = program.memory("VmRSS");
 
@@ -116,11 +125,12 @@ fn get(path: &str, lines: &str) -> String {
 }
 
 /// A backend that lets go in the middle is here no reason to avoid it, and none to ask again.
-fn file(backend: &Backend) -> String {
+fn file(backend: &Backend, eviction: &str) -> String {
     format!(
-        "listeners: [{{ address: 127.0.0.1:0 }}]\ncache: {{ size: 8MiB, max_object: 1MiB }}\nadmin: {{ address: none }}\n\
-         log: {{ access: none, dashboard: none }}\nupstreams:\n  app:\n    backends: [\"{}\"]\n    health_check: none\n    \
-         passive_health: none\nroutes: [{{ upstream: app, cache: {{}}, retry: {{ attempts: 1 }} }}]\n",
+        "listeners: [{{ address: 127.0.0.1:0 }}]\ncache: {{ size: 8MiB, max_object: 1MiB, eviction: {eviction} }}\n\
+         admin: {{ address: none }}\nlog: {{ access: none, dashboard: none }}\nupstreams:\n  app:\n    \
+         backends: [\"{}\"]\n    health_check: none\n    passive_health: none\n\
+         routes: [{{ upstream: app, cache: {{}}, retry: {{ attempts: 1 }} }}]\n",
         backend.url()
     )
 }

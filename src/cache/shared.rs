@@ -61,7 +61,7 @@ impl Cache {
     /// A cache that is there until the process ends; `streams` is [`Shelf::new`]'s.
     pub fn new(config: &CacheStore, streams: fn() -> bool) -> &'static Self {
         Box::leak(Box::new(Self {
-            shelf: Shelf::new(Store::new(config.size), streams),
+            shelf: Shelf::new(Store::new(config.size, config.eviction), streams),
             lock: CacheLock::new(FETCH_MAX),
             // A reason of our own is one that says nothing of the next answer.
             predictor: Predictor::new(REMEMBERED, Some(|_| true)),

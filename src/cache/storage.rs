@@ -172,7 +172,7 @@ impl Storage for Shelf {
         let facts = Facts { variance, vary: old.facts.vary.clone(), ..facts.clone() };
         let renewed = self.store.renew(&key, &old, meta.response_header(), facts);
         if let (true, Some(tier)) = (renewed, self.tier())
-            && let Some(object) = self.store.find(&key, variance)
+            && let Some(object) = self.store.peek(&key, variance)
         {
             tier.copy_anew(&key, &object);
         }
@@ -244,7 +244,7 @@ struct Below {
 impl Below {
     fn copy(self) {
         // Nothing is there if a purge has come meanwhile.
-        if let Some(object) = self.store.find(&self.key, self.variance) {
+        if let Some(object) = self.store.peek(&self.key, self.variance) {
             self.tier.copy(&self.key, &object);
         }
     }

@@ -12,8 +12,19 @@ pub struct CacheStore {
     pub size: u64,
     /// The largest body that is stored, in bytes.
     pub max_object: u64,
+    /// What goes when it is full.
+    pub eviction: Eviction,
     /// A second tier that survives a restart; `None` is off.
     pub disk: Option<CacheDisk>,
+}
+
+/// What goes when the store is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Eviction {
+    /// What was asked for longest ago.
+    Lru,
+    /// What was not asked for again soon after it came; of the others, what is not asked for any more.
+    S3Fifo,
 }
 
 /// Where the second tier is.
@@ -27,7 +38,7 @@ pub struct CacheDisk {
 
 impl Default for CacheStore {
     fn default() -> Self {
-        Self { size: 256 << 20, max_object: 8 << 20, disk: None }
+        Self { size: 256 << 20, max_object: 8 << 20, eviction: Eviction::Lru, disk: None }
     }
 }
 

@@ -32,7 +32,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-pub use cache::{CacheDisk, CacheStore, Caching, KeyParts, Part, QueryParts};
+pub use cache::{CacheDisk, CacheStore, Caching, Eviction, KeyParts, Part, QueryParts};
 pub use check::{Checked, known_keys, parse, schema};
 pub use compress::{Coding, Compress, Levels, MediaRange};
 pub use discover::{Discover, ListUrl};

@@ -104,6 +104,9 @@ fn keep_what_is_fixed(mut config: Config, old: &Config) -> Result<(Config, Vec<S
     if keep(config.admin != old.admin, "admin.address") {
         config.admin.clone_from(&old.admin);
     }
+    if keep(config.cache.eviction != old.cache.eviction, "cache.eviction") {
+        config.cache.eviction = old.cache.eviction;
+    }
     if keep(config.cache.disk != old.cache.disk, "cache.disk") {
         config.cache.disk.clone_from(&old.cache.disk);
     }

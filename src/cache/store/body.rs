@@ -60,6 +60,11 @@ impl Body {
         self.whole.get().map(|whole| whole.len)
     }
 
+    /// The bytes that have been paid for.
+    pub(super) fn weight(&self) -> u64 {
+        self.growing().charge.bytes()
+    }
+
     /// All of it, if it is complete and lies in one segment.
     pub(super) fn in_one_piece(&self) -> Option<Bytes> {
         match &*self.whole.get()?.segments {

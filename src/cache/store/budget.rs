@@ -54,6 +54,10 @@ impl Charge {
         Self { budget: budget.clone(), bytes: 0 }
     }
 
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// Makes it so many bytes; `false` if there is no room for them, and then nothing has changed.
     pub(super) fn resize(&mut self, bytes: u64) -> bool {
         if bytes > self.bytes {

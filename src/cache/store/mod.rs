@@ -1,16 +1,18 @@
-//! Where are answers kept? In memory, bounded by bytes, found by key, forgotten in the order of use.
+//! Where are answers kept? In memory, bounded by bytes, found by key, forgotten in the order that
+//! `cache.eviction` says.
 //!
 //! The store is cut into shards by address, each under a lock of its own that is held for a few steps and never while
-//! anything is freed, copied or awaited. Whoever needs room compares a few shards, and takes out what was used longest ago
-//! there: that is nearly the order of use, without a list that all threads would meet at.
+//! anything is freed, copied or awaited. Whoever needs room compares a few shards, and takes out what is to go first
+//! there: that is nearly the order of one large shard, without a list that all threads would meet at.
 
 mod body;
 mod budget;
 mod changed;
 mod coded;
+mod filling;
 mod object;
+mod order;
 mod purging;
-mod recency;
 mod recent;
 mod segments;
 mod shard;
@@ -19,25 +21,25 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use bytes::Bytes;
-use http::header::CONTENT_LENGTH;
-use http::{HeaderName, StatusCode};
+use http::HeaderName;
 use pingora::http::ResponseHeader;
 
-use self::body::{Body, Reader, Writer};
+use self::body::{Body, Writer};
 use self::budget::{Budget, Charge};
 use self::object::compact;
 use self::recent::Recent;
 use self::shard::{Shard, Sifted};
 use super::key::Key;
+use crate::config::Eviction;
 
 pub use self::coded::{Coded, CodedBody, CodedFilling};
+pub use self::filling::{BrokenOff, Filling, Reading};
 pub use self::object::{Facts, Object};
 
 /// Enough that threads seldom meet at a lock, few enough that eviction finds something old in each.
 const SHARDS: usize = 64;
 
-/// How many shards, drawn by chance, are looked at for what was used longest ago. Their fill is a matter of chance too,
+/// How many shards, drawn by chance, are looked at for what is to go first. Their fill is a matter of chance too,
 /// so taking turns would in time take out whatever stands alone in its shard.
 const COMPARED: usize = 8;
 
@@ -63,11 +65,13 @@ pub enum Depth {
 }
 
 impl Store {
-    /// A store of at most so many bytes.
-    pub fn new(size: u64) -> Self {
+    /// A store of at most so many bytes, that gives up objects in this order.
+    pub fn new(size: u64, eviction: Eviction) -> Self {
+        let budget = Budget::new(size);
+        let order = order::orders(eviction, &budget);
         Self {
-            shards: (0..SHARDS).map(|_| Mutex::new(Shard::new())).collect(),
-            budget: Budget::new(size),
+            shards: (0..SHARDS).map(|_| Mutex::new(Shard::new(order()))).collect(),
+            budget,
             stored: AtomicU64::new(0),
             recent: Recent::default(),
         }
@@ -87,6 +91,11 @@ impl Store {
     pub fn find(&self, key: &Key, variance: Option<u128>) -> Option<Arc<Object>> {
         let now = self.now();
         self.shard(key.url).find(key, variance, now)
+    }
+
+    /// The same, for one who does not serve it to anybody: it does not count as a use.
+    pub fn peek(&self, key: &Key, variance: Option<u128>) -> Option<Arc<Object>> {
+        self.shard(key.url).peek(key, variance)
     }
 
     /// The request fields that tell the answers to a key apart; `None` where nothing is stored.
@@ -117,6 +126,7 @@ impl Store {
 
     /// Stores an object, unless a purge has meant it since it was asked for. Says whether it did.
     fn put(&self, key: &Key, mut object: Arc<Object>) -> bool {
+        let weight = object.weight();
         loop {
             let purges = self.recent.count();
             if !self.heeds_purges(key, &mut object) {
@@ -128,7 +138,7 @@ impl Store {
             }
             // A purge is counted before it searches the shards: what it does not know of knows of it.
             if self.recent.count() == purges {
-                let gone = shard.put(key, object, self.stored.fetch_add(1, Relaxed));
+                let gone = shard.put(key, object, weight, self.stored.fetch_add(1, Relaxed));
                 drop(shard);
                 // Freed here, without the lock.
                 drop(gone);
@@ -189,13 +199,21 @@ impl Store {
     fn evict_one(&self) -> bool {
         for _ in 0..DRAWS_MAX {
             let drawn = (0..COMPARED).map(|_| fastrand::usize(..SHARDS));
-            let oldest = drawn.filter_map(|index| Some((self.lock(index).oldest()?, index))).min();
-            if oldest.is_some_and(|(_, index)| self.evict_from(index)) {
+            let first = drawn.filter_map(|index| Some((self.lock(index).turn()?, index))).min();
+            if first.is_some_and(|(turn, index)| !turn.is_makeshift && self.evict_from(index)) {
                 return true;
             }
         }
-        // There is little left, or all of it is in use: then every shard has its turn.
-        (0..SHARDS).any(|index| self.evict_from(index))
+        // There is little left of what should go, or all of it is in use: then every shard has its turn, from any on, and
+        // after that whatever there is.
+        let start = fastrand::usize(..SHARDS);
+        let mut all = start..start + SHARDS;
+        all.clone().any(|index| self.has_what_should_go(index) && self.evict_from(index))
+            || all.any(|index| self.evict_from(index))
+    }
+
+    fn has_what_should_go(&self, index: usize) -> bool {
+        self.lock(index).turn().is_some_and(|turn| !turn.is_makeshift)
     }
 
     fn evict_from(&self, index: usize) -> bool {
@@ -236,101 +254,6 @@ impl Store {
         self.len() == 0
     }
 }
-
-/// An object whose body is being written. Dropped before [`Filling::finish`], it is forgotten.
-pub struct Filling {
-    store: &'static Store,
-    key: Key,
-    object: Arc<Object>,
-    writer: Writer,
-    is_found: bool,
-}
-
-impl Filling {
-    /// Lets others find it before it is complete.
-    pub fn publish(&mut self) {
-        // First, for what two hold cannot be changed.
-        let Some(object) = self.store.heeds_purges(&self.key, &mut self.object).then(|| self.object.clone()) else {
-            return;
-        };
-        self.is_found = self.store.put(&self.key, object);
-    }
-
-    /// Adds bytes; `false` if they cannot be kept, and then the object cannot be completed.
-    pub fn write(&mut self, data: &[u8]) -> bool {
-        let store = self.store;
-        self.writer.write(data, |charge, bytes| store.pay(charge, bytes))
-    }
-
-    /// Reads it from the start, also while it is being written.
-    pub fn read(&self) -> Reading {
-        Reading::new(self.object.clone())
-    }
-
-    /// Completes it; `false` if it is not stored: its body has not the length that was announced, or a purge means it.
-    pub fn finish(self) -> bool {
-        let Self { store, key, mut object, writer, is_found } = self;
-        if !writer.finish() {
-            if is_found {
-                store.forget(&key, &object);
-            }
-            return false;
-        }
-        if is_found {
-            return !store.is_purged(&key, &object);
-        }
-        if let Some((length, object)) = object.length().zip(Arc::get_mut(&mut object)) {
-            // Now that it is known: clients may resume, and it need not be chunked. Never with 204 (RFC 9110, section 8.6).
-            if object.head.status != StatusCode::NO_CONTENT {
-                let _ = object.head.insert_header(CONTENT_LENGTH, length);
-            }
-            object.charge.resize(Object::cost(&object.head, &object.facts, key.encoded().len()));
-        }
-        store.put(&key, object)
-    }
-
-    /// Gives it up: nobody finds it any more, and its readers learn that it broke off.
-    pub fn give_up(self) {
-        if self.is_found {
-            self.store.forget(&self.key, &self.object);
-        }
-    }
-}
-
-/// An object that is being read.
-#[derive(Debug)]
-pub struct Reading {
-    object: Arc<Object>,
-    reader: Reader,
-}
-
-impl Reading {
-    /// Reads an object from its start.
-    pub fn new(object: Arc<Object>) -> Self {
-        let reader = Reader::new(object.body.clone());
-        Self { object, reader }
-    }
-
-    /// What is read.
-    pub fn object(&self) -> &Arc<Object> {
-        &self.object
-    }
-
-    /// Reads on from `at`, to before `end`.
-    pub fn seek(&mut self, at: u64, end: u64) {
-        self.reader.seek(at, end);
-    }
-
-    /// The next bytes; `None` at the end. An error where the writer gave up.
-    pub async fn next(&mut self) -> Result<Option<Bytes>, BrokenOff> {
-        self.reader.next().await.map_err(|_| BrokenOff)
-    }
-}
-
-/// The body broke off while it was being written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the body that is being stored broke off")]
-pub struct BrokenOff;
 
 #[cfg(test)]
 mod tests;

@@ -15,8 +15,10 @@ use super::budget::Charge;
 /// What a field costs beside its bytes: its place in the map, its name and its value there.
 const PER_FIELD: u64 = 128;
 
-/// What an object costs beside its fields, its key and its body: itself, its place in the store and in the order of use.
-const PER_OBJECT: u64 = 656;
+/// What an object costs beside its fields, its key and its body: itself, its place in the store and in the order in which
+/// objects leave, and marks of those that have left; each with what tables have to spare and what the allocator adds. It
+/// is measured: the resident memory of 60,000 objects without a body, under either order.
+const PER_OBJECT: u64 = 1600;
 
 /// What is known of a stored response besides its head and its body.
 #[derive(Clone, Debug)]
@@ -105,6 +107,11 @@ impl Object {
     /// The length of its body, once that is complete.
     pub fn length(&self) -> Option<u64> {
         self.body.len()
+    }
+
+    /// The bytes that it takes now, with its body.
+    pub(super) fn weight(&self) -> u64 {
+        self.charge.bytes() + self.body.weight()
     }
 
     /// How old it is.

@@ -1,4 +1,4 @@
-//! Where in the store? One part of it, under one lock: all that is stored for its addresses, and the order of use.
+//! Where in the store? One part of it, under one lock: all that is stored for its addresses, and the order in which it leaves.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -8,7 +8,7 @@ use http::HeaderName;
 
 use super::changed::Changed;
 use super::object::Object;
-use super::recency::{Recency, Slot};
+use super::order::{Name, Newcomer, Order, Slot, Turn};
 use crate::cache::key::Key;
 
 /// Answers that are kept for one key, told apart by `Vary`. An attacker makes as many as he likes; people have a few
@@ -49,32 +49,18 @@ struct Variant {
     slot: Slot,
 }
 
-/// Which object: its page, and which of the variants there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Name {
-    page: u128,
-    variance: Option<u128>,
-}
-
 /// One part of the store.
 pub(super) struct Shard {
     pages: Map<Page>,
     /// The pages of an address that has more than one, or one under a key that says more than the address.
     of_url: Map<Vec<u128>>,
-    recency: Recency<Used>,
+    order: Box<dyn Order>,
     pub(super) changed: Changed,
 }
 
-/// An object in the order of use, and when that was last.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Used {
-    name: Name,
-    at: u64,
-}
-
 impl Shard {
-    pub(super) fn new() -> Self {
-        Self { pages: Map::default(), of_url: Map::default(), recency: Recency::new(), changed: Changed::default() }
+    pub(super) fn new(order: Box<dyn Order>) -> Self {
+        Self { pages: Map::default(), of_url: Map::default(), order, changed: Changed::default() }
     }
 
     fn page(&self, key: &Key) -> Option<&Page> {
@@ -83,27 +69,28 @@ impl Shard {
 
     /// What is stored for a key: that variant, or the last that was stored.
     pub(super) fn find(&mut self, key: &Key, variance: Option<u128>, now: u64) -> Option<Arc<Object>> {
-        let variants = &self.page(key)?.variants;
-        let found = match variance {
-            Some(_) => variants.iter().find(|variant| variant.object.facts.variance == variance),
-            None => variants.last(),
-        };
-        let Variant { object, slot } = found?;
+        let Variant { object, slot } = self.variant(key, variance)?;
         let (object, slot) = (object.clone(), *slot);
-        self.touch(slot, now);
+        self.order.touch(slot, now);
         Some(object)
     }
 
-    fn touch(&mut self, slot: Slot, now: u64) {
-        self.recency.touch(slot);
-        if let Some(used) = self.recency.get_mut(slot) {
-            used.at = now;
+    /// The same, for one who does not serve it to anybody.
+    pub(super) fn peek(&self, key: &Key, variance: Option<u128>) -> Option<Arc<Object>> {
+        self.variant(key, variance).map(|variant| variant.object.clone())
+    }
+
+    fn variant(&self, key: &Key, variance: Option<u128>) -> Option<&Variant> {
+        let variants = &self.page(key)?.variants;
+        match variance {
+            Some(_) => variants.iter().find(|variant| variant.object.facts.variance == variance),
+            None => variants.last(),
         }
     }
 
-    /// When what was used longest ago was used.
-    pub(super) fn oldest(&self) -> Option<u64> {
-        self.recency.oldest().map(|(_, used)| used.at)
+    /// When it is its turn to give something up.
+    pub(super) fn turn(&self) -> Option<Turn> {
+        self.order.turn()
     }
 
     /// The request fields that tell the answers to a key apart.
@@ -112,19 +99,22 @@ impl Shard {
     }
 
     /// Stores an object. What goes for it is returned, to be dropped without the lock.
-    pub(super) fn put(&mut self, key: &Key, object: Arc<Object>, now: u64) -> Vec<Arc<Object>> {
+    pub(super) fn put(&mut self, key: &Key, object: Arc<Object>, weight: u64, now: u64) -> Vec<Arc<Object>> {
         let mut gone = Vec::new();
         // A collision: the newer one stays.
         if self.pages.get(&key.page).is_some_and(|page| *page.key != *key.encoded()) {
             self.remove_page(key.page, &mut gone);
         }
         let variance = object.facts.variance;
-        gone.extend(self.remove(Name { page: key.page, variance }));
-        let page = self.pages.entry(key.page).or_insert_with(|| {
-            self.of_url.entry(key.url).or_default().push(key.page);
-            Page { key: key.encoded().into(), url: key.url, variants: Vec::new() }
-        });
         let name = Name { page: key.page, variance };
+        let known = self.remove(name);
+        let newcomer = Newcomer { name, weight, is_known: known.is_some() };
+        gone.extend(known);
+        let page = self.pages.entry(key.page).or_insert_with(|| {
+            // Most have one: no room for more.
+            self.of_url.entry(key.url).or_insert_with(|| Vec::with_capacity(1)).push(key.page);
+            Page { key: key.encoded().into(), url: key.url, variants: Vec::with_capacity(1) }
+        });
         // Where the answers are told apart by other fields now, the old ones would never be found again.
         let outdated = |variant: &Variant| variant.object.facts.vary != object.facts.vary;
         let names = page.variants.iter().filter(|variant| outdated(variant)).map(|old| old.object.facts.variance);
@@ -132,11 +122,21 @@ impl Shard {
         if outdated.is_empty() && page.variants.len() >= VARIANTS_MAX {
             outdated.extend(page.variants.first().map(|oldest| oldest.object.facts.variance));
         }
-        page.variants.push(Variant { object, slot: self.recency.add(Used { name, at: now }) });
+        page.variants.push(Variant { object, slot: self.order.add(newcomer, now) });
         for variance in outdated {
             gone.extend(self.remove(Name { page: key.page, variance }));
         }
         gone
+    }
+
+    /// Notes what an object takes, now that it is complete.
+    pub(super) fn reweigh(&mut self, key: &Key, object: &Arc<Object>, weight: u64) {
+        let variants = self.page(key).map(|page| page.variants.iter()).into_iter().flatten();
+        // A soft purge has put another object with the same body in its place.
+        let found = variants.into_iter().find(|variant| Arc::ptr_eq(&variant.object.body, &object.body));
+        if let Some(slot) = found.map(|variant| variant.slot) {
+            self.order.reweigh(slot, weight);
+        }
     }
 
     /// Puts one object in the place of another that is still there; its use stays as it was.
@@ -150,7 +150,7 @@ impl Shard {
         let page = self.pages.get_mut(&name.page)?;
         let at = page.variants.iter().position(|variant| variant.object.facts.variance == name.variance)?;
         let Variant { object, slot } = page.variants.remove(at);
-        self.recency.remove(slot);
+        self.order.remove(slot);
         if page.variants.is_empty() {
             self.forget_page(name.page);
         }
@@ -160,7 +160,7 @@ impl Shard {
     fn remove_page(&mut self, page: u128, gone: &mut Vec<Arc<Object>>) {
         if let Some(page) = self.forget_page(page) {
             for Variant { object, slot } in page.variants {
-                self.recency.remove(slot);
+                self.order.remove(slot);
                 gone.push(object);
             }
         }
@@ -186,15 +186,16 @@ impl Shard {
         is_there && self.remove(name).is_some()
     }
 
-    /// Takes out what was used longest ago, unless somebody is reading or writing it: then its turn comes later.
+    /// Takes out what is to go first, unless somebody is reading or writing it: then its turn comes later.
     pub(super) fn evict(&mut self, now: u64) -> Option<Arc<Object>> {
-        let (slot, name) = self.recency.oldest().map(|(slot, used)| (slot, used.name))?;
+        let (slot, name) = self.order.next(now)?;
         let variants = self.pages.get(&name.page).map(|page| &page.variants);
         let found = variants.and_then(|all| all.iter().find(|one| one.object.facts.variance == name.variance));
         if found.is_some_and(|variant| Arc::strong_count(&variant.object) > 1) {
-            self.touch(slot, now);
+            self.order.put_off(slot, now);
             return None;
         }
+        self.order.evict(slot);
         self.remove(name)
     }
 
@@ -225,7 +226,7 @@ impl Shard {
 
     /// How many objects there are.
     pub(super) fn len(&self) -> usize {
-        self.recency.len()
+        self.order.len()
     }
 }
 

@@ -2,14 +2,21 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
 use crate::cache::key::Writing;
 use crate::cache::purge::Purge;
 
+pub(super) const BOTH: [Eviction; 2] = [Eviction::Lru, Eviction::S3Fifo];
+
 pub(super) fn store(size: u64) -> &'static Store {
-    Box::leak(Box::new(Store::new(size)))
+    store_under(Eviction::Lru, size)
+}
+
+pub(super) fn store_under(eviction: Eviction, size: u64) -> &'static Store {
+    Box::leak(Box::new(Store::new(size, eviction)))
 }
 
 pub(super) fn key(url: &str, parts: &[(&str, &str)]) -> Key {
@@ -116,7 +123,12 @@ fn what_was_used_longest_ago_goes_first() {
 
 #[test]
 fn what_is_being_read_stays_and_counts_until_it_is_let_go() {
-    let store = store(100_000);
+    for eviction in BOTH {
+        what_is_being_read_stays_in(store_under(eviction, 200_000));
+    }
+}
+
+fn what_is_being_read_stays_in(store: &'static Store) {
     let held: Vec<_> = (0..90)
         .map(|index| {
             let key = key(&format!("https://a/{index}"), &[]);
@@ -124,20 +136,56 @@ fn what_is_being_read_stays_and_counts_until_it_is_let_go() {
             store.find(&key, None).expect("it has just been stored")
         })
         .collect();
-    assert!(!put(store, &key("https://a/big", &[]), facts(), &[0; 90_000]));
-    assert!(store.bytes() <= 100_000 && store.len() == 90);
+    assert!(!put(store, &key("https://a/big", &[]), facts(), &[0; 180_000]));
+    assert!(store.bytes() <= 200_000 && store.len() == 90);
     drop(held);
-    assert!(put(store, &key("https://a/big", &[]), facts(), &[0; 90_000]));
+    assert!(put(store, &key("https://a/big", &[]), facts(), &[0; 180_000]));
 }
 
 #[test]
 fn a_smaller_size_is_kept_at_once() {
-    let store = store(1 << 20);
-    for index in 0..100 {
-        assert!(put(store, &key(&format!("https://a/{index}"), &[]), facts(), &[0; 1000]));
+    for store in BOTH.map(|eviction| store_under(eviction, 1 << 20)) {
+        for index in 0..100 {
+            assert!(put(store, &key(&format!("https://a/{index}"), &[]), facts(), &[0; 1000]));
+        }
+        store.set_size(20_000);
+        assert!(store.bytes() <= 20_000 && !store.is_empty());
     }
-    store.set_size(20_000);
-    assert!(store.bytes() <= 20_000 && !store.is_empty());
+}
+
+#[test]
+fn what_is_asked_for_often_outlives_what_is_asked_for_once_under_s3_fifo() {
+    let hot: Vec<_> = (0..40).map(|index| key(&format!("https://hot/{index}"), &[])).collect();
+    let left = BOTH.map(|eviction| {
+        let store = store_under(eviction, 200_000);
+        hot.iter().for_each(|key| assert!(put(store, key, facts(), &[0; 1000])));
+        for _ in 0..2 {
+            assert!(hot.iter().all(|key| store.find(key, None).is_some()));
+        }
+        for index in 0..2000 {
+            assert!(put(store, &key(&format!("https://once/{index}"), &[]), facts(), &[0; 1000]));
+            assert!(store.bytes() <= store.size());
+        }
+        hot.iter().filter(|key| store.find(key, None).is_some()).count()
+    });
+    assert_eq!(left, [0, 40]);
+}
+
+#[test]
+fn what_streams_in_is_on_probation_with_all_its_bytes_under_s3_fifo() {
+    let store = store_under(Eviction::S3Fifo, 200_000);
+    let hot: Vec<_> = (0..20).map(|index| key(&format!("https://hot/{index}"), &[])).collect();
+    hot.iter().for_each(|key| assert!(put(store, key, facts(), &[0; 1000])));
+    for _ in 0..2 {
+        assert!(hot.iter().all(|key| store.find(key, None).is_some()));
+    }
+    for index in 0..40 {
+        let key = key(&format!("https://once/{index}"), &[]);
+        let mut filling = store.begin(key, &head(), facts(), None).expect("there is room");
+        filling.publish();
+        assert!(filling.write(&[0; 50_000]) && filling.finish());
+    }
+    assert!(hot.iter().all(|key| store.find(key, None).is_some()));
 }
 
 #[test]
@@ -330,8 +378,11 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn it_never_holds_more_than_its_size(steps in prop::collection::vec((0..6_u8, 0..40_u32, 0..30_000_usize), 1..200)) {
-        let store = store(64 << 10);
+    fn it_never_holds_more_than_its_size(
+        policy in 0..2_usize,
+        steps in prop::collection::vec((0..6_u8, 0..40_u32, 0..30_000_usize), 1..200),
+    ) {
+        let store = store_under(BOTH[policy], 64 << 10);
         let mut held = Vec::new();
         for (step, which, len) in steps {
             let key = key(&format!("https://a/{which}"), &[]);

@@ -91,11 +91,11 @@ impl Tier {
         let mut filling = store.begin(key.clone(), &head, facts, Some(length))?;
         let whole = found.body.iter().all(|piece| filling.write(piece));
         // Somebody may have fetched it meanwhile: that is the newer one.
-        let newer = store.find(&key, variance);
+        let newer = store.peek(&key, variance);
         if !whole || newer.is_some() || !filling.finish() {
             return newer;
         }
-        let object = store.find(&key, variance)?;
+        let object = store.peek(&key, variance)?;
         self.judge_again(store, &key, &found, object)
     }
 

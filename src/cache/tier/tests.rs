@@ -11,6 +11,7 @@ use super::*;
 use crate::cache::disk::LEAST;
 use crate::cache::key::Writing;
 use crate::cache::store::Facts;
+use crate::config::Eviction;
 
 const URL: &str = "https://a/b?c";
 
@@ -28,7 +29,7 @@ async fn both() -> Both {
 
 /// As after a restart: with nothing in it.
 fn store() -> &'static Store {
-    Box::leak(Box::new(Store::new(8 << 20)))
+    Box::leak(Box::new(Store::new(8 << 20, Eviction::Lru)))
 }
 
 fn key() -> Key {

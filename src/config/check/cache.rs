@@ -43,7 +43,8 @@ impl Check<'_> {
             let help = "write for example 8MiB; nothing is stored where no route has `cache`";
             self.problems.error(&store.max_object.at, "no object is as small as that", help);
         }
-        CacheStore { size, max_object: store.max_object.0.min(most), disk: self.cache_disk(store) }
+        let (max_object, eviction) = (store.max_object.0.min(most), *store.eviction);
+        CacheStore { size, max_object, eviction, disk: self.cache_disk(store) }
     }
 
     fn cache_disk(&mut self, store: &file::CacheStore) -> Option<CacheDisk> {
@@ -196,7 +197,7 @@ pub(super) fn unused_store(file: &File, config: &Config, problems: &mut Problems
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Part, Surroundings, parse};
+    use crate::config::{Eviction, Part, Surroundings, parse};
 
     fn config(store: &str, route: &str) -> Config {
         let text = format!(
@@ -272,6 +273,12 @@ mod tests {
         assert_eq!(config("{}", "{}").cache, CacheStore::default());
         assert_eq!(config("{ size: 16MiB }", "{}").cache.max_object, 4 << 20);
         assert_eq!(config("{ size: 16MiB, max_object: 4MiB }", "{}").cache.max_object, 4 << 20);
+    }
+
+    #[test]
+    fn what_goes_first_is_what_was_used_longest_ago_unless_another_order_is_written() {
+        assert_eq!(config("{}", "{}").cache.eviction, Eviction::Lru);
+        assert_eq!(config("{ eviction: s3_fifo }", "{}").cache.eviction, Eviction::S3Fifo);
     }
 
     #[test]

@@ -8,9 +8,9 @@ use serde_json::{Value as Json, json};
 use super::decode::{Decode, Marked, refuse, scalar, shorten};
 use super::leaves::{CookieName, FilePath, Size, SizeOrNone};
 use super::section::section;
-use crate::config::Part;
 use crate::config::problem::{Problems, Spot, closest, suggest};
 use crate::config::tree::{Kind, Node, Value};
+use crate::config::{Eviction, Part};
 
 section! {
     /// The one store that all routes with `cache` share. It takes no memory before something is stored.
@@ -19,6 +19,8 @@ section! {
         size: Size = "256MiB",
         /// The largest body that is stored, to a quarter of `size`, which is also the default if that is less.
         max_object: Size = "8MiB",
+        /// What goes when it is full: `lru` (what was asked for longest ago) or `s3_fifo` (what was not asked for again).
+        eviction: Eviction = "lru",
         /// A second tier that survives a restart.
         disk: Option<CacheDisk> = "null",
     }

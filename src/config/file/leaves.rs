@@ -16,7 +16,7 @@ use crate::config::outline::Spelled;
 use crate::config::problem::{Problems, Spot, suggest};
 use crate::config::tree::{Kind, Node};
 use crate::config::units::{self, UnitError};
-use crate::config::{Address, ClientAuthMode, Dashboard, Http2, Protocol, SameSite, TlsVersion};
+use crate::config::{Address, ClientAuthMode, Dashboard, Eviction, Http2, Protocol, SameSite, TlsVersion};
 
 /// A duration of more than nothing.
 #[derive(Clone, Copy, Debug)]
@@ -307,6 +307,7 @@ words! {
     Protocol { "http1" => Self::Http1, "http2" => Self::Http2, "auto" => Self::Auto }
     TlsVersion { "1.2" => Self::V1_2, "1.3" => Self::V1_3 }
     JsonLines { "json" => Self }
+    Eviction { "lru" => Self::Lru, "s3_fifo" => Self::S3Fifo }
     log::LevelFilter {
         "none" => Self::Off, "error" => Self::Error, "warn" => Self::Warn, "info" => Self::Info,
         "debug" => Self::Debug, "trace" => Self::Trace,

@@ -63,10 +63,12 @@ impl Exchange {
         if let Some(Coded::Ready(body)) = stored.map(|object| object.coded(coding)) {
             return Order::Replace(coding, body.pieces().to_vec());
         }
-        // What is stored whole has no pauses, and whoever is the first to ask for it in a coding makes that for all.
+        let (level, is_lower) = self.level(coding);
+        // What is stored whole has no pauses, and whoever is the first to ask for it in a coding makes that for all; but not
+        // in a hurry, since it stays.
         let pauses = stored.is_none_or(|object| object.length().is_none());
-        let copy = stored.and_then(|object| self.keep_coding(object, coding));
-        Order::Encode(compress::Encoding { coding, level: self.level(coding), length, pauses, copy })
+        let copy = stored.filter(|_| !is_lower).and_then(|object| self.keep_coding(object, coding));
+        Order::Encode(compress::Encoding { coding, level, length, pauses, copy })
     }
 
     /// Takes back what an answer before this one has put into the session.
@@ -93,10 +95,12 @@ impl Exchange {
         }
     }
 
-    fn level(&self, coding: Coding) -> u8 {
-        let Some(compress) = self.compress() else { return 0 };
-        let level = compress.levels.of(coding);
-        compress.max_cpu.map_or(level, |max| level_at(level, self.codings.load.percent(), max))
+    /// How hard a coding tries now, and whether that is less than it should.
+    fn level(&self, coding: Coding) -> (u8, bool) {
+        let Some(compress) = self.compress() else { return (0, false) };
+        let asked = compress.levels.of(coding);
+        let level = compress.max_cpu.map_or(asked, |max| level_at(asked, self.codings.load.percent(), max));
+        (level, level < asked)
     }
 
     /// A piece of the answer's body is on its way.
