@@ -180,7 +180,7 @@ def wrk(url, case, seed, seconds, threads="1", fields=()):
               "0,1" if threads != "1" else "1", seconds)
     if "Non-2xx" in out:
         sys.exit(f"{url}: {out}")
-    p99 = milliseconds(re.search(r"99%\s+(\S+)", out).group(1))
+    p99 = milliseconds(re.search(r"^\s+99%\s+(\S+)", out, re.M).group(1))
     return int(re.search(r"(\d+) requests in", out).group(1)), float(re.search(r"Requests/sec:\s+(\S+)", out).group(1)), p99
 
 
