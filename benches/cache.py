@@ -172,15 +172,15 @@ def milliseconds(text):
     return float(number) * {"us": 0.001, "ms": 1, "s": 1000, "m": 60_000}[unit]
 
 
-def wrk(url, case, seed, seconds, threads="1"):
+def wrk(url, case, seed, seconds, threads="1", fields=()):
     """Requests answered, requests a second, and p99 in milliseconds."""
     zipf = ["-s", os.path.join(HERE, "zipf.lua")] if case.keys > 1 else []
     words = ["--", str(seed), case.path, str(case.keys)] if zipf else []
-    out = run(["wrk", "--latency", "-c", str(case.connections), "-t", threads, "-d", f"{seconds}s", *zipf, url, *words],
+    out = run(["wrk", "--latency", "-c", str(case.connections), "-t", threads, "-d", f"{seconds}s", *fields, *zipf, url, *words],
               "0,1" if threads != "1" else "1", seconds)
     if "Non-2xx" in out:
         sys.exit(f"{url}: {out}")
-    p99 = milliseconds(re.search(r"99%\s+(\S+)", out).group(1))
+    p99 = milliseconds(re.search(r"^\s+99%\s+(\S+)", out, re.M).group(1))
     return int(re.search(r"(\d+) requests in", out).group(1)), float(re.search(r"Requests/sec:\s+(\S+)", out).group(1)), p99
 
 

@@ -49,14 +49,15 @@ class Programs:
             wait_for(port)
         return process
 
-    def stop(self):
-        for process in self.running:
+    def stop(self, spared=0):
+        """Ends all but the first so many."""
+        ending, self.running = self.running[spared:], self.running[:spared]
+        for process in ending:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGTERM)
-        for process in self.running:
+        for process in ending:
             try:
                 process.wait(5)
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
-        self.running = []

@@ -10,9 +10,8 @@ use std::process::Command;
 
 use support::backend::response;
 use support::clients::{Echo, in_clients, python, run, run_for_bytes};
-use support::{Backend, Lb};
-
-const CODINGS: [&str; 4] = ["zstd", "br", "gzip", "deflate"];
+use support::coded::{CODINGS, chunk};
+use support::{Act, Backend, Lb, Script};
 
 /// A front door that answers below `/WORD` in just this coding, with more settings for its route.
 async fn coding_below<'a>(echo: &Echo, words: impl IntoIterator<Item = (String, &'a str, String)>) -> Lb {
@@ -147,6 +146,52 @@ async fn chromium_reads_each_coding_and_the_page_that_asks_for_them() {
     assert_eq!(hash.len(), 64, "{title}");
     let wanted: Vec<String> = CODINGS.iter().map(|coding| format!("{coding}:{coding}:{}:{hash}", 300 << 10)).collect();
     assert_eq!(found, wanted);
+}
+
+/// Asks for the next event once it has the one before, which is how the test knows that it has come.
+const EVENTS: &str = "<!doctype html><title>none</title><script>
+const seen = []
+const source = new EventSource('/events')
+source.onmessage = (event) => {
+  seen.push(event.data)
+  if (event.data === 'last') {
+    source.close()
+    document.title = seen.join(' ')
+  } else {
+    fetch('/next')
+  }
+}
+</script>";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn chromium_gets_each_event_of_a_compressed_stream_as_it_is_sent() {
+    for coding in CODINGS {
+        let page = Backend::writing(response(200, &[("Content-Type", "text/html")], EVENTS));
+        let next = Backend::answering(200, "");
+        let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let events = ["one", "two", "three", "last"].map(|word| Act::Write(chunk(format!("data: {word}\n\n"))));
+        let held = events.into_iter().flat_map(|event| [event, Act::Hold]);
+        let acts: Vec<_> = [Act::Write(head.into())].into_iter().chain(held).collect();
+        let stream = Backend::scripted(Script::each([acts]));
+        let urls = [("page", &page), ("next", &next), ("stream", &stream)]
+            .map(|(name, backend)| format!("  {name}: {{ backends: [\"{}\"], health_check: none }}\n", backend.url()));
+        let lb = Lb::yaml(format!(
+            "upstreams:\n{}routes:\n  - {{ match: {{ path: /events }}, upstream: stream, compress: {{ algorithms: [{coding}] }} }}\n  \
+             - {{ match: {{ path: /next }}, upstream: next }}\n  - {{ upstream: page }}\n",
+            urls.concat()
+        ))
+        .start()
+        .await;
+        let url = format!("https://localhost:{}/", lb.address(1).port());
+        let (title, ()) = tokio::join!(title_in_chromium(&url), async {
+            for count in 1..=3 {
+                next.until_requests(count).await;
+                stream.release();
+            }
+        });
+        stream.release_all();
+        assert_eq!(title, "one two three last", "{coding}");
+    }
 }
 
 /// The title of a page once its script has done what it does.

@@ -84,7 +84,7 @@ async fn what_is_decoded_arrives_as_it_is_sent() {
         let mut reader = support::coded::Reader::new("identity");
         arriving.until(&mut reader, body.as_bytes()).await;
         backend.release();
-        arriving.to_the_end(&mut reader).await;
+        arriving.finish(&mut reader).await;
     }
 }
 

@@ -37,7 +37,7 @@ async fn follow(backend: &Backend, mut arriving: Arriving, coding: &str, events:
         arriving.until(&mut reader, so_far.as_bytes()).await;
     }
     backend.release();
-    arriving.to_the_end(&mut reader).await;
+    arriving.finish(&mut reader).await;
     assert!(reader.content() == so_far.as_bytes(), "{coding}");
 }
 
@@ -118,7 +118,7 @@ async fn every_event_of_a_backend_that_speaks_http2_arrives() {
             arriving.as_mut().unwrap().until(&mut reader, so_far.as_bytes()).await;
         }
         sending.send_data(Bytes::new(), true).unwrap();
-        arriving.unwrap().to_the_end(&mut reader).await;
+        arriving.unwrap().finish(&mut reader).await;
         assert_eq!(String::from_utf8_lossy(reader.content()), so_far);
     }
 }
@@ -137,7 +137,7 @@ async fn half_of_an_announced_body_arrives_before_the_other_half_is_sent() {
         backend.release();
         arriving.until(&mut reader, first.as_bytes()).await;
         backend.release();
-        arriving.to_the_end(&mut reader).await;
+        arriving.finish(&mut reader).await;
         assert!(reader.content() == body.as_bytes(), "{coding}");
     }
 }

@@ -111,6 +111,31 @@ async fn a_cache_has_a_line_in_each_table_and_makes_none() {
 }
 
 #[tokio::test]
+async fn what_was_made_smaller_is_told_below_the_table_once() {
+    let fields = [("Content-Type", "text/plain")];
+    let backend = Backend::writing(response(200, &fields, &"so it goes ".repeat(100_000)));
+    let program = Portcullis::run(&format!(
+        "listeners: [{{ address: 127.0.0.1:0 }}]\nupstreams:\n  app: {{ backends: [{:?}], health_check: none }}\n\
+         routes: [{{ upstream: app, compress: {{}} }}]\nadmin: {{ address: none }}\nlog: {{ access: none, dashboard: 1s }}\n",
+        backend.url(),
+    ));
+    let address = program.line_with("listening on").await.rsplit(' ').next().unwrap().parse().unwrap();
+    let mut client = Client::tcp(address).await;
+    for coding in ["gzip", "gzip", "zstd", "identity"] {
+        let request = format!("GET / HTTP/1.1\r\nHost: a\r\nAccept-Encoding: {coding}\r\n\r\n");
+        assert_eq!(client.exchange(request).await.status, 200);
+    }
+    program.line_with("zstd 1 answer, 1.1 to").await;
+    let tables = program.lines_with("app: 1 backend", 1).await.len();
+    program.lines_with("app: 1 backend", tables + 2).await;
+    let told = program.lines_with("compressed since the last table: ", 1).await.join(" ");
+    // A table may come between them.
+    let gzip =
+        told.matches("gzip 2 answers, 2.1 to").count() == 1 || told.matches("gzip 1 answer, 1.1 to").count() == 2;
+    assert!(gzip && told.matches("zstd").count() == 1 && !told.contains("identity"), "{told}");
+}
+
+#[tokio::test]
 async fn what_was_refused_before_it_was_a_request_is_counted_below_the_table() {
     let backend = Backend::named("a");
     let program = Portcullis::run(&format!(

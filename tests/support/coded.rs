@@ -65,7 +65,7 @@ pub fn encode(coding: &str, content: &[u8]) -> Vec<u8> {
             let mut context = CCtx::create();
             // So that damage can be seen, as it can in the other codings.
             context.set_parameter(CParameter::ChecksumFlag(true)).unwrap();
-            drop(context.compress2(&mut coded, content).unwrap());
+            context.compress2(&mut coded, content).unwrap();
         }
         other => panic!("no such coding: {other}"),
     }
@@ -209,7 +209,7 @@ impl Arriving {
     }
 
     /// Reads to the end of a stream that must be whole.
-    pub async fn to_the_end(&mut self, reader: &mut Reader) {
+    pub async fn finish(&mut self, reader: &mut Reader) {
         while let Some(part) = in_time("the end of a body", self.next()).await {
             reader.push(&part);
         }
