@@ -90,12 +90,31 @@ impl Level {
 }
 
 /// The highest level that keeps up with requests.
-pub fn fast(coding: Coding) -> u8 {
+fn fast(coding: Coding) -> u8 {
     match coding {
         Coding::Zstd => 12,
         Coding::Br => 6,
         Coding::Gzip | Coding::Deflate => 9,
     }
+}
+
+/// How long so many bytes are likely to take, going by what `cargo bench --bench codec` says on a small machine.
+pub(super) fn likely_time(coding: Coding, level: u8, length: usize) -> Duration {
+    let nanos_per_byte = match (coding, level) {
+        (Coding::Zstd, 0..=3) => 4,
+        (Coding::Zstd, 4..=6) => 15,
+        (Coding::Zstd, 7..=12) => 50,
+        (Coding::Zstd, _) => 500,
+        (Coding::Br, 0..=1) => 10,
+        (Coding::Br, 2..=4) => 30,
+        (Coding::Br, 5..=6) => 80,
+        (Coding::Br, 7..=9) => 400,
+        (Coding::Br, _) => 3000,
+        (Coding::Gzip | Coding::Deflate, 0..=1) => 6,
+        (Coding::Gzip | Coding::Deflate, 2..=6) => 20,
+        (Coding::Gzip | Coding::Deflate, _) => 60,
+    };
+    Duration::from_nanos(nanos_per_byte * length as u64)
 }
 
 /// The level for a load: what was asked for up to `max` percent, and from there on less, down to 1 at 100 percent.

@@ -17,7 +17,7 @@ pub use self::counts::{Counts, Outcome, Sum, Work};
 pub use self::decode::Decoder;
 pub use self::encode::Encoder;
 pub use self::error::CodecError;
-pub use self::load::{Level, Load, fast, level_at};
+pub use self::load::{Level, Load, level_at};
 pub use self::module::{Encoding, Order, Recoder, modules};
 
 /// What all work on bodies shares.

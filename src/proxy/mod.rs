@@ -300,7 +300,8 @@ impl ProxyHttp for Gateway {
         _end_of_stream: bool,
         exchange: &mut Self::CTX,
     ) -> Result<Option<Duration>> {
-        Ok(exchange.announce_piece(session))
+        exchange.announce_piece(session);
+        Ok(None)
     }
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, exchange: &mut Self::CTX) -> FailToProxy {

@@ -120,8 +120,7 @@ impl FrontDoor {
         let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::new(&config, upstreams)));
         let closing = watch::Sender::new(false);
         let conf = Arc::new(pingora_conf(&config));
-        let cache = Cache::new(&config.cache, streams_from_the_store);
-        let workshop = Workshop::new(conf.threads);
+        let (cache, workshop) = (Cache::new(&config.cache, streams_from_the_store), Workshop::new(conf.threads));
         let belongings = Belongings {
             snapshot: snapshot.clone(),
             access_log: access_log.clone(),

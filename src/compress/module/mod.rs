@@ -26,12 +26,12 @@ use tokio::task::block_in_place;
 
 use super::counts::{Outcome, Work};
 use super::encode::encode_all;
-use super::load::fast;
+use super::load::likely_time;
 use super::{CodecError, Decoder, Encoder};
 use crate::config::Coding;
 
-/// How long an answer may keep a thread to itself, but for the piece that it is at.
-const TURN: Duration = Duration::from_millis(2);
+/// How long a piece may keep a thread to itself. To move the others away takes some 20 us.
+const TURN: Duration = Duration::from_micros(500);
 
 static MODULES: LazyLock<HttpModules> = LazyLock::new(|| {
     let mut modules = HttpModules::new();
@@ -98,8 +98,6 @@ pub struct Recoder {
 struct Job {
     state: State,
     outcome: Outcome,
-    /// How long it had taken when it rested last.
-    rested_at: Duration,
 }
 
 enum State {
@@ -119,7 +117,7 @@ pub fn modules(order: Order) -> HttpModuleCtx {
         if let Order::Replace { took, .. } = &order {
             outcome.took = *took;
         }
-        recoder.job = Some(Job { rested_at: outcome.took, outcome, state: State::Waiting(order) });
+        recoder.job = Some(Job { outcome, state: State::Waiting(order) });
     }
     modules
 }
@@ -128,16 +126,6 @@ impl Recoder {
     /// A piece comes before there is a pause.
     pub fn announce(&mut self) {
         self.announced += 1;
-    }
-
-    /// Whether it has kept its thread for so long that others should come first. It is asked once for each turn.
-    pub fn is_to_rest(&mut self) -> bool {
-        let Some(job) = &mut self.job else { return false };
-        let is_due = job.outcome.took.saturating_sub(job.rested_at) >= TURN;
-        if is_due {
-            job.rested_at = job.outcome.took;
-        }
-        is_due
     }
 
     /// Whether the body has been recoded to its end.
@@ -198,7 +186,7 @@ fn begin(encoding: Encoding, data: &[u8], follows: Follows) -> Result<(State, By
     if follows != Follows::Nothing {
         return encode(Encoder::new(coding, level, length)?, encoding, data, follows);
     }
-    let out = in_its_time(encoding, || encode_all(coding, level, &[data]))?;
+    let out = beside_others(encoding, data.len(), || encode_all(coding, level, &[data]))?;
     Ok((State::Ended, out))
 }
 
@@ -208,7 +196,7 @@ fn encode(
     data: &[u8],
     follows: Follows,
 ) -> Result<(State, Bytes), CodecError> {
-    in_its_time(encoding, || {
+    beside_others(encoding, data.len(), || {
         let mut out = Vec::new();
         encoder.write(data, &mut out)?;
         let state = if follows == Follows::Nothing {
@@ -224,10 +212,12 @@ fn encode(
     })
 }
 
-/// At a level that is slow, other tasks of this thread move to another one meanwhile.
-fn in_its_time<T>(encoding: Encoding, work: impl FnOnce() -> T) -> T {
+/// Work that takes long does not keep other tasks waiting: they move to another thread, and the system shares the
+/// processors between the two.
+fn beside_others<T>(encoding: Encoding, length: usize, work: impl FnOnce() -> T) -> T {
     let has_threads = || Handle::try_current().is_ok_and(|it| it.runtime_flavor() == RuntimeFlavor::MultiThread);
-    if encoding.level > fast(encoding.coding) && has_threads() { block_in_place(work) } else { work() }
+    let takes_long = likely_time(encoding.coding, encoding.level, length) >= TURN;
+    if takes_long && has_threads() { block_in_place(work) } else { work() }
 }
 
 fn decode(mut decoder: Decoder, data: &[u8], follows: Follows) -> Result<(State, Bytes), CodecError> {

@@ -6,7 +6,7 @@ mod hit;
 mod request;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, TRANSFER_ENCODING};
@@ -25,9 +25,6 @@ use crate::compress::{self, Encoding, Level, Order, Outcome, Recoder, Work, leve
 use crate::config::{Coding, Compress};
 use crate::filter::announced_length;
 use crate::observe::access_log;
-
-/// How long an answer rests that has kept a thread for long: the least that our timers know.
-const REST: Duration = Duration::from_millis(1);
 
 impl Exchange {
     fn compress(&self) -> Option<&Compress> {
@@ -138,11 +135,13 @@ impl Exchange {
         Level { asked, now }
     }
 
-    /// A piece of the answer's body is on its way. Whoever has worked for long lets others work first: for so long.
-    pub(super) fn announce_piece(&self, session: &mut Session) -> Option<Duration> {
-        let recoder = session.downstream_modules_ctx.get_mut::<Recoder>().filter(|_| self.is_recoded)?;
-        recoder.announce();
-        recoder.is_to_rest().then_some(REST)
+    /// A piece of the answer's body is on its way.
+    pub(super) fn announce_piece(&self, session: &mut Session) {
+        if self.is_recoded
+            && let Some(recoder) = session.downstream_modules_ctx.get_mut::<Recoder>()
+        {
+            recoder.announce();
+        }
     }
 
     /// What was done to the body of the answer, as far as there was one.
@@ -186,7 +185,7 @@ impl Exchange {
                 names.retain(|name| name != ACCEPT_ENCODING);
                 if names.is_empty() { Vary::Nothing } else { Vary::Fields(names) }
             }
-            vary => vary,
+            vary @ (Vary::Nothing | Vary::Fields(_) | Vary::Star) => vary,
         }
     }
 }
