@@ -12,7 +12,7 @@ use serde_json::Value;
 use support::backend::chunked_response;
 use support::{Backend, Client, Lb, Portcullis, wait_until};
 
-const FIELDS: [&str; 20] = [
+const FIELDS: [&str; 21] = [
     "time",
     "id",
     "client",
@@ -32,6 +32,7 @@ const FIELDS: [&str; 20] = [
     "protocol",
     "tls",
     "cache",
+    "encoding",
     "reason",
 ];
 

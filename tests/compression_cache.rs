@@ -86,7 +86,6 @@ async fn what_is_hot_is_coded_once_and_then_sent_with_its_length() {
     for pair in log[1..].chunks(2) {
         let [first, second] = [&pair[0]["encoding"], &pair[1]["encoding"]];
         assert_eq!((&first["before"], &first["after"]), (&20_000.into(), &second["after"]), "{pair:#?}");
-        assert_eq!(second["ms"], 0.0, "{pair:#?}");
     }
     assert_eq!(backend.requests(), 1);
 }
@@ -103,7 +102,8 @@ async fn a_condition_holds_for_every_coding() {
                 let got = get(&lb, "/", &lines).await;
                 assert_eq!((got.status, got.body.len()), (304, 0), "{round} {coding} {tag}");
                 assert_eq!(got.fields("vary"), ["Accept-Encoding"], "{round} {coding} {tag}");
-                let weak = coding != "identity" || tag.contains('W');
+                // It is that of the form that the client has; `*` tells nothing of it, but what it would get now.
+                let weak = tag.contains("W/\"1\"") || (tag == "*" && coding != "identity");
                 assert_eq!(got.field("etag"), Some(if weak { "W/\"1\"" } else { "\"1\"" }), "{round} {coding} {tag}");
                 assert_eq!(got.field("content-encoding"), None);
             }
