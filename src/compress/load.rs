@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, Timespec, clock_gettime};
 
+use crate::config::Coding;
+
 /// How old what we know may be. Shorter spans say more of chance than of load.
 const SAMPLE_EVERY: Duration = Duration::from_millis(250);
 
@@ -65,6 +67,37 @@ impl Load {
     }
 }
 
+/// How hard a coding tries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Level {
+    /// What the operator asked for.
+    pub asked: u8,
+    /// What there is time for.
+    pub now: u8,
+}
+
+impl Level {
+    /// Whether the level that was asked for is meant for what is encoded once and sent often: a piece of 64 KiB takes some
+    /// 5 ms at the highest level that is not.
+    pub fn is_slow(self, coding: Coding) -> bool {
+        self.asked > fast(coding)
+    }
+
+    /// The level for what another, who takes his time, is encoding already.
+    pub fn in_passing(self, coding: Coding) -> u8 {
+        self.now.min(fast(coding))
+    }
+}
+
+/// The highest level that keeps up with requests.
+pub fn fast(coding: Coding) -> u8 {
+    match coding {
+        Coding::Zstd => 12,
+        Coding::Br => 6,
+        Coding::Gzip | Coding::Deflate => 9,
+    }
+}
+
 /// The level for a load: what was asked for up to `max` percent, and from there on less, down to 1 at 100 percent.
 pub fn level_at(level: u8, percent: u8, max: u8) -> u8 {
     let over = u16::from(percent.min(100).saturating_sub(max));
@@ -95,6 +128,20 @@ mod tests {
             (5, 100, 100, 5),
         ] {
             assert_eq!(level_at(level, percent, max), expected, "{level} at {percent} over {max}");
+        }
+    }
+
+    #[test]
+    fn a_slow_level_is_for_what_is_kept() {
+        for (coding, asked, now, slow, in_passing) in [
+            (Coding::Br, 11, 11, true, 6),
+            (Coding::Br, 6, 6, false, 6),
+            (Coding::Br, 11, 2, true, 2),
+            (Coding::Zstd, 19, 19, true, 12),
+            (Coding::Gzip, 9, 9, false, 9),
+        ] {
+            let level = Level { asked, now };
+            assert_eq!((level.is_slow(coding), level.in_passing(coding)), (slow, in_passing), "{coding} {asked}");
         }
     }
 

@@ -16,7 +16,7 @@ use super::snapshot::{Plan, Snapshot};
 use super::watch::Watch;
 use crate::answer::Refusal;
 use crate::backend::{Seat, Tunnel};
-use crate::compress::{Codings, Decoder};
+use crate::compress::{Decoder, Workshop};
 use crate::retry::Failure;
 use crate::upstream::Pick;
 use crate::upstream::sticky::Session;
@@ -59,7 +59,7 @@ pub struct Exchange {
     pub(super) is_recoded: bool,
     /// What takes the coding from the body of the request on its way to the backend.
     pub(super) body_decoder: Option<Box<Decoder>>,
-    pub(super) codings: &'static Codings,
+    pub(super) workshop: &'static Workshop,
     /// No client waits for it: it fetches anew what is stale.
     pub(super) in_background: bool,
     pub(super) connect: Option<Duration>,
@@ -143,7 +143,7 @@ pub(super) struct Again {
 
 impl Exchange {
     /// Begins the exchange that this task serves.
-    pub(super) fn begin(snapshot: Arc<Snapshot>, codings: &'static Codings) -> Self {
+    pub(super) fn begin(snapshot: Arc<Snapshot>, workshop: &'static Workshop) -> Self {
         let (connection, watch) = connection::current().unzip();
         Self {
             snapshot,
@@ -171,7 +171,7 @@ impl Exchange {
             cached: None,
             is_recoded: false,
             body_decoder: None,
-            codings,
+            workshop,
             in_background: false,
             connect: None,
             first_byte: None,

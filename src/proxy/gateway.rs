@@ -13,7 +13,7 @@ use super::cached::Refreshes;
 use super::exchange::Exchange;
 use super::snapshot::Snapshot;
 use crate::cache::Cache;
-use crate::compress::Codings;
+use crate::compress::Workshop;
 use crate::observe::access_log::AccessLog;
 use crate::retry::Account;
 
@@ -29,7 +29,7 @@ pub struct Belongings {
     /// What is answered without a backend.
     pub cache: &'static Cache,
     /// What has left in another coding.
-    pub codings: &'static Codings,
+    pub workshop: &'static Workshop,
 }
 
 /// The proxy's logic, shared by all listeners.
@@ -52,7 +52,7 @@ impl Gateway {
 
     /// The exchange of a request that has just begun to arrive.
     pub(super) fn begin(&self) -> Exchange {
-        Exchange::begin(self.belongings.snapshot.load_full(), self.belongings.codings)
+        Exchange::begin(self.belongings.snapshot.load_full(), self.belongings.workshop)
     }
 
     /// Says `Connection: close` where a client would otherwise send its next request to nobody (RFC 9112, section 9.6).

@@ -300,8 +300,7 @@ impl ProxyHttp for Gateway {
         _end_of_stream: bool,
         exchange: &mut Self::CTX,
     ) -> Result<Option<Duration>> {
-        exchange.announce_piece(session);
-        Ok(None)
+        Ok(exchange.announce_piece(session))
     }
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, exchange: &mut Self::CTX) -> FailToProxy {

@@ -33,7 +33,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 use crate::cache::Cache;
-use crate::compress::Codings;
+use crate::compress::Workshop;
 use crate::config::{Address, Config, Secret};
 use crate::observe::access_log::AccessLog;
 use crate::observe::dashboard;
@@ -82,7 +82,7 @@ struct Inner {
     gone: Mutex<Gone>,
     /// What is answered without a backend.
     cache: &'static Cache,
-    codings: &'static Codings,
+    workshop: &'static Workshop,
     /// Where backends are discovered.
     followers: Mutex<Followers>,
     /// Told when somebody has come or gone.
@@ -121,13 +121,13 @@ impl FrontDoor {
         let closing = watch::Sender::new(false);
         let conf = Arc::new(pingora_conf(&config));
         let cache = Cache::new(&config.cache, streams_from_the_store);
-        let codings = Codings::new(conf.threads);
+        let workshop = Workshop::new(conf.threads);
         let belongings = Belongings {
             snapshot: snapshot.clone(),
             access_log: access_log.clone(),
             closing: closing.subscribe(),
             cache,
-            codings,
+            workshop,
         };
         let proxy = Arc::new(http_proxy(&conf, Gateway::new(belongings, &conf)));
         let refused = Refused::default();
@@ -145,7 +145,7 @@ impl FrontDoor {
             snapshot,
             gone: Mutex::default(),
             cache,
-            codings,
+            workshop,
             followers: Mutex::new(followers),
             members_changed,
             fronts,

@@ -74,7 +74,7 @@ impl Inner {
             };
             CodingLine { coding: coding.name(), decoded, answers, before, after, took }
         };
-        self.codings.counts.sums().into_iter().map(line).collect()
+        self.workshop.counts.sums().into_iter().map(line).collect()
     }
 
     /// Keeps upstreams that are gone until their last request has ended, and what they have sent.

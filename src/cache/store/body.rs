@@ -10,7 +10,7 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 
 use super::budget::Charge;
-use super::coded::Codings;
+use super::coded::Forms;
 use super::segments::{SEGMENT, Segments};
 
 /// A body, or what there is of it so far.
@@ -23,7 +23,7 @@ pub(super) struct Body {
     /// changes its head, and not its body.
     pub(super) copied_at: AtomicU64,
     /// What it is in codings, once anybody asked. A box, because most bodies are never coded.
-    pub(super) codings: OnceLock<Box<Codings>>,
+    pub(super) codings: OnceLock<Box<Forms>>,
 }
 
 #[derive(Debug)]

@@ -6,11 +6,12 @@
 //!
 //! What was encoded is let out whenever the backend pauses: not after each piece, which would cost a good part of what
 //! is won, but after the last of those that have come together. Pingora shows each of these to the proxy's own filter
-//! before it shows the first to a module, so that their number can be told with [`Recoder::announce`].
+//! before it shows the first to a module, so that their number can be told with [`Recoder::announce`]. Where pieces come
+//! one by one anyway, as those of a hedged answer do, each counts as the last.
 
 use std::any::Any;
 use std::sync::LazyLock;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use std::vec::IntoIter;
 
 use async_trait::async_trait;
@@ -20,11 +21,17 @@ use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, TRANSFER_ENCODING};
 use pingora::http::ResponseHeader;
 use pingora::modules::http::{HttpModule, HttpModuleBuilder, HttpModuleCtx, HttpModules, Module};
 use pingora::{Error, ErrorType, Result};
+use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::task::block_in_place;
 
 use super::counts::{Outcome, Work};
 use super::encode::encode_all;
+use super::load::fast;
 use super::{CodecError, Decoder, Encoder};
 use crate::config::Coding;
+
+/// How long an answer may keep a thread to itself, but for the piece that it is at.
+const TURN: Duration = Duration::from_millis(2);
 
 static MODULES: LazyLock<HttpModules> = LazyLock::new(|| {
     let mut modules = HttpModules::new();
@@ -40,26 +47,26 @@ impl HttpModuleBuilder for Builder {
     }
 }
 
-/// Who is shown the pieces of a body as they leave, in order, and whether it has ended well.
-pub trait Copy: Send + Sync {
-    /// The next piece; `false` if no more is wanted.
-    fn take(&mut self, piece: &Bytes) -> bool;
-    /// There was all of it.
-    fn end(self: Box<Self>);
-}
-
 /// What is to be done to a body.
 pub enum Order {
     /// It is encoded as it comes.
     Encode(Encoding),
     /// It is decoded as it comes.
     Decode(Coding),
-    /// It has been encoded before: these leave in the place of what comes, one for one, and what is left of them with the
-    /// last one.
-    Replace(Coding, Vec<Bytes>),
+    /// It has been encoded: the pieces leave in the place of what comes, one for one, and what is left of them with the last
+    /// one.
+    Replace {
+        /// In this coding.
+        coding: Coding,
+        /// All of it, in order.
+        pieces: Vec<Bytes>,
+        /// How long that took, if it was for this answer.
+        took: Duration,
+    },
 }
 
 /// How a body is encoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Encoding {
     /// In which coding.
     pub coding: Coding,
@@ -69,14 +76,13 @@ pub struct Encoding {
     pub length: Option<u64>,
     /// Whether what was encoded is let out when nothing more comes at once.
     pub pauses: bool,
-    /// Who wants a copy of what leaves.
-    pub copy: Option<Box<dyn Copy>>,
 }
 
 impl Order {
-    fn work(&self) -> Work {
+    /// What is done to the body.
+    pub fn work(&self) -> Work {
         match self {
-            Self::Encode(Encoding { coding, .. }) | Self::Replace(coding, _) => Work::Encode(*coding),
+            Self::Encode(Encoding { coding, .. }) | Self::Replace { coding, .. } => Work::Encode(*coding),
             Self::Decode(coding) => Work::Decode(*coding),
         }
     }
@@ -92,6 +98,8 @@ pub struct Recoder {
 struct Job {
     state: State,
     outcome: Outcome,
+    /// How long it had taken when it rested last.
+    rested_at: Duration,
 }
 
 enum State {
@@ -107,7 +115,11 @@ enum State {
 pub fn modules(order: Order) -> HttpModuleCtx {
     let mut modules = MODULES.build_ctx();
     if let Some(recoder) = modules.get_mut::<Recoder>() {
-        recoder.job = Some(Job { outcome: Outcome::of(order.work()), state: State::Waiting(order) });
+        let mut outcome = Outcome::of(order.work());
+        if let Order::Replace { took, .. } = &order {
+            outcome.took = *took;
+        }
+        recoder.job = Some(Job { rested_at: outcome.took, outcome, state: State::Waiting(order) });
     }
     modules
 }
@@ -116,6 +128,21 @@ impl Recoder {
     /// A piece comes before there is a pause.
     pub fn announce(&mut self) {
         self.announced += 1;
+    }
+
+    /// Whether it has kept its thread for so long that others should come first. It is asked once for each turn.
+    pub fn is_to_rest(&mut self) -> bool {
+        let Some(job) = &mut self.job else { return false };
+        let is_due = job.outcome.took.saturating_sub(job.rested_at) >= TURN;
+        if is_due {
+            job.rested_at = job.outcome.took;
+        }
+        is_due
+    }
+
+    /// Whether the body has been recoded to its end.
+    pub fn has_ended(&self) -> bool {
+        self.job.as_ref().is_some_and(|job| matches!(job.state, State::Ended))
     }
 
     /// What has been done so far.
@@ -157,7 +184,7 @@ impl State {
         match self {
             Self::Waiting(Order::Encode(encoding)) => begin(encoding, data, follows),
             Self::Waiting(Order::Decode(coding)) => decode(Decoder::new(coding)?, data, follows),
-            Self::Waiting(Order::Replace(_, pieces)) => Ok(replace(pieces.into_iter(), data, follows)),
+            Self::Waiting(Order::Replace { pieces, .. }) => Ok(replace(pieces.into_iter(), data, follows)),
             Self::Encoding(encoder, encoding) => encode(encoder, encoding, data, follows),
             Self::Decoding(decoder) => decode(decoder, data, follows),
             Self::Replacing(pieces) => Ok(replace(pieces, data, follows)),
@@ -171,44 +198,36 @@ fn begin(encoding: Encoding, data: &[u8], follows: Follows) -> Result<(State, By
     if follows != Follows::Nothing {
         return encode(Encoder::new(coding, level, length)?, encoding, data, follows);
     }
-    let out = encode_all(coding, level, &[data])?;
-    encoding.end(&out);
+    let out = in_its_time(encoding, || encode_all(coding, level, &[data]))?;
     Ok((State::Ended, out))
 }
 
 fn encode(
     mut encoder: Encoder,
-    mut encoding: Encoding,
+    encoding: Encoding,
     data: &[u8],
     follows: Follows,
 ) -> Result<(State, Bytes), CodecError> {
-    let mut out = Vec::new();
-    encoder.write(data, &mut out)?;
-    if follows == Follows::Nothing {
-        encoder.finish(&mut out)?;
-        let out = out.into();
-        encoding.end(&out);
-        return Ok((State::Ended, out));
-    }
-    if follows == Follows::Later && encoding.pauses {
-        encoder.flush(&mut out)?;
-    }
-    let out = out.into();
-    encoding.show(&out);
-    Ok((State::Encoding(encoder, encoding), out))
+    in_its_time(encoding, || {
+        let mut out = Vec::new();
+        encoder.write(data, &mut out)?;
+        let state = if follows == Follows::Nothing {
+            encoder.finish(&mut out)?;
+            State::Ended
+        } else {
+            if follows == Follows::Later && encoding.pauses {
+                encoder.flush(&mut out)?;
+            }
+            State::Encoding(encoder, encoding)
+        };
+        Ok((state, out.into()))
+    })
 }
 
-impl Encoding {
-    fn show(&mut self, out: &Bytes) {
-        self.copy = self.copy.take().and_then(|mut copy| (out.is_empty() || copy.take(out)).then_some(copy));
-    }
-
-    fn end(mut self, out: &Bytes) {
-        self.show(out);
-        if let Some(copy) = self.copy {
-            copy.end();
-        }
-    }
+/// At a level that is slow, other tasks of this thread move to another one meanwhile.
+fn in_its_time<T>(encoding: Encoding, work: impl FnOnce() -> T) -> T {
+    let has_threads = || Handle::try_current().is_ok_and(|it| it.runtime_flavor() == RuntimeFlavor::MultiThread);
+    if encoding.level > fast(encoding.coding) && has_threads() { block_in_place(work) } else { work() }
 }
 
 fn decode(mut decoder: Decoder, data: &[u8], follows: Follows) -> Result<(State, Bytes), CodecError> {
@@ -256,11 +275,8 @@ fn explain(error: &CodecError, work: Work) -> Box<Error> {
 impl HttpModule for Recoder {
     /// Where there is no body, there is nothing in a coding: even an empty one has bytes in any of them.
     async fn response_header_filter(&mut self, head: &mut ResponseHeader, end_of_stream: bool) -> Result<()> {
-        if end_of_stream
-            && !head.status.is_informational()
-            && let Some(job) = &mut self.job
-        {
-            job.state = State::Ended;
+        if end_of_stream && !head.status.is_informational() && self.job.is_some() {
+            self.job = None;
             head.remove_header(&CONTENT_ENCODING);
             head.remove_header(&TRANSFER_ENCODING);
             head.insert_header(CONTENT_LENGTH, 0)?;
@@ -274,8 +290,11 @@ impl HttpModule for Recoder {
         Ok(())
     }
 
-    /// What is left goes out in their place: after a body that is recoded there are no trailers.
-    fn response_trailer_filter(&mut self, _trailers: &mut Option<Box<HeaderMap>>) -> Result<Option<Bytes>> {
+    /// What is left goes out in their place: they may tell something of the body as it was.
+    fn response_trailer_filter(&mut self, trailers: &mut Option<Box<HeaderMap>>) -> Result<Option<Bytes>> {
+        if self.job.is_some() {
+            *trailers = None;
+        }
         self.response_done_filter()
     }
 

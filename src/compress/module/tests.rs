@@ -1,7 +1,5 @@
 //! Tests of what the module of one answer lets out, and when.
 
-use std::sync::{Arc, Mutex};
-
 use super::*;
 use crate::config::Coding;
 
@@ -13,12 +11,12 @@ impl Answer {
         Self(modules(order))
     }
 
-    fn with(coding: Coding, pauses: bool, copy: Option<Box<dyn Copy>>) -> Self {
-        Self::new(Order::Encode(Encoding { coding, level: 5, length: None, pauses, copy }))
+    fn with(coding: Coding, pauses: bool) -> Self {
+        Self::new(Order::Encode(Encoding { coding, level: 5, length: None, pauses }))
     }
 
     fn encoding(coding: Coding) -> Self {
-        Self::with(coding, true, None)
+        Self::with(coding, true)
     }
 
     /// Pieces that come together; what leaves in place of each.
@@ -74,11 +72,11 @@ fn what_has_come_is_let_out_at_each_pause_and_not_before() {
 
 #[test]
 fn what_is_all_there_has_no_pauses() {
-    let mut answer = Answer::with(Coding::Gzip, false, None);
+    let mut answer = Answer::with(Coding::Gzip, false);
     let early: usize = answer.pieces(&["one, ", "two."]).iter().flatten().map(Bytes::len).sum();
     assert!(early <= 12, "{early}");
     let mut reader = Reader::new(Coding::Gzip);
-    let mut whole = Answer::with(Coding::Gzip, false, None);
+    let mut whole = Answer::with(Coding::Gzip, false);
     let pieces = [whole.piece("one, ", false), whole.piece("two.", true)];
     assert_eq!(reader.read(pieces), "one, two.");
     reader.0.finish().unwrap();
@@ -91,7 +89,12 @@ fn every_way_to_end_ends_the_stream_once() {
             let (mut answer, mut reader) = (Answer::encoding(coding), Reader::new(coding));
             let first = answer.piece("text", false);
             let last = match by_trailers {
-                true => answer.0.response_trailer_filter(&mut None).unwrap(),
+                true => {
+                    let mut trailers = Some(Box::new(HeaderMap::new()));
+                    let last = answer.0.response_trailer_filter(&mut trailers).unwrap();
+                    assert_eq!(trailers, None, "{coding}: they are true of another body");
+                    last
+                }
                 false => answer.0.response_done_filter().unwrap(),
             };
             assert_eq!(reader.read([first, last]), "text", "{coding}");
@@ -113,6 +116,7 @@ async fn an_answer_that_ends_with_its_head_has_no_coding() {
         assert_eq!(head.headers.contains_key(TRANSFER_ENCODING), coded, "{status}");
         assert_eq!(head.headers.get(CONTENT_LENGTH).is_some_and(|length| length == "0"), !coded, "{status}");
         assert_eq!(answer.0.response_done_filter().unwrap().is_some(), coded, "{status}");
+        assert_eq!(answer.0.get::<Recoder>().unwrap().outcome().is_some(), coded, "{status}: nothing was recoded");
     }
     let mut answer = Answer::encoding(Coding::Gzip);
     let mut head = ResponseHeader::build(200, None).unwrap();
@@ -151,43 +155,6 @@ fn what_was_done_is_counted() {
     assert!(outcome.took > std::time::Duration::ZERO);
 }
 
-/// What is shown of a body, and whether it has ended; it wants so many pieces.
-#[derive(Clone, Default)]
-struct Shown(Arc<Mutex<(Vec<u8>, bool)>>, usize);
-
-impl Copy for Shown {
-    fn take(&mut self, piece: &Bytes) -> bool {
-        self.0.lock().unwrap().0.extend_from_slice(piece);
-        self.1 = self.1.saturating_sub(1);
-        self.1 > 0
-    }
-
-    fn end(self: Box<Self>) {
-        self.0.lock().unwrap().1 = true;
-    }
-}
-
-#[test]
-fn a_copy_has_all_that_leaves_and_its_end() {
-    for (wanted, whole) in [(10, true), (1, false)] {
-        let shown = Shown(Arc::default(), wanted);
-        let mut answer = Answer::with(Coding::Gzip, true, Some(Box::new(shown.clone())));
-        let sent = [answer.piece("one", false), answer.piece("two", false), answer.piece("three", true)];
-        let sent: Vec<u8> = sent.iter().flatten().flatten().copied().collect();
-        let (bytes, ended) = shown.0.lock().unwrap().clone();
-        assert_eq!((bytes == sent, ended), (whole, whole), "{wanted}");
-    }
-}
-
-#[test]
-fn a_body_that_breaks_off_does_not_end_its_copy() {
-    let shown = Shown(Arc::default(), 10);
-    let mut answer = Answer::with(Coding::Gzip, true, Some(Box::new(shown.clone())));
-    answer.piece("one", false);
-    drop(answer);
-    assert!(!shown.0.lock().unwrap().1);
-}
-
 #[test]
 fn what_was_encoded_before_leaves_in_the_place_of_what_comes() {
     let stored: &[&[u8]] = &[b"first", b"second", b"third"];
@@ -198,8 +165,9 @@ fn what_was_encoded_before_leaves_in_the_place_of_what_comes() {
         (&["a", "b", "c"], &["first", "second", "third"]),
     ];
     for (pieces, expected) in cases {
-        let mut answer =
-            Answer::new(Order::Replace(Coding::Zstd, stored.iter().map(|piece| Bytes::from_static(piece)).collect()));
+        let stored = stored.iter().map(|piece| Bytes::from_static(piece)).collect();
+        let took = Duration::from_secs(7);
+        let mut answer = Answer::new(Order::Replace { coding: Coding::Zstd, pieces: stored, took });
         let last = pieces.len() - 1;
         let sent: Vec<Bytes> = pieces
             .iter()
@@ -213,5 +181,6 @@ fn what_was_encoded_before_leaves_in_the_place_of_what_comes() {
         assert_eq!(sent, expected, "{pieces:?}");
         let outcome = answer.outcome();
         assert_eq!((outcome.work, outcome.after), (Work::Encode(Coding::Zstd), 16));
+        assert!(outcome.took >= took, "who encoded it for this answer has said how long that took");
     }
 }

@@ -67,7 +67,7 @@ pub struct Entry {
     /// How the cache served it, where its route has one: `hit`, `miss`, or `miss:` with the reason why it was not stored.
     pub cache: Option<Cow<'static, str>>,
     /// What became of the body's coding; none where it left as it came.
-    pub encoding: Option<Encoding>,
+    pub encoding: Option<Recoded>,
     /// How it ended: `ok`, or the label of a refusal.
     pub reason: &'static str,
 }
@@ -90,7 +90,7 @@ pub struct Attempt {
 
 /// What became of the coding of an answer's body.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Encoding {
+pub struct Recoded {
     /// The coding that it left with, as in `zstd`; `identity` where it was decoded.
     pub coding: &'static str,
     /// The coding that it came with; none where it came without.
@@ -108,7 +108,7 @@ pub struct Encoding {
     pub took: Duration,
 }
 
-impl Encoding {
+impl Recoded {
     /// What became of so many bytes; `decoded` where they came in the coding.
     pub fn new(coding: &'static str, decoded: bool, (before, after): (u64, u64), took: Duration) -> Self {
         let (coding, decoded) = if decoded { ("identity", Some(coding)) } else { (coding, None) };

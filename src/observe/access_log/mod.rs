@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use crate::config;
 
-pub use self::entry::{Attempt, Encoding, Entry};
+pub use self::entry::{Attempt, Entry, Recoded};
 
 /// Lines that may wait. A writer that stalls for a tenth of a second at 50,000 requests a second needs 5,000; an entry
 /// is about a kilobyte with its strings, so a sink that is stuck costs 8 MiB and no more.

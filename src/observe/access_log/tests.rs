@@ -66,7 +66,7 @@ fn a_line_has_the_documented_fields_in_the_documented_order() {
         protocol: "HTTP/2",
         tls: Some("TLSv1.3"),
         cache: Some("miss:no_store".into()),
-        encoding: Some(Encoding::new("zstd", false, (3000, 1000), Duration::from_micros(250))),
+        encoding: Some(Recoded::new("zstd", false, (3000, 1000), Duration::from_micros(250))),
         reason: "ok",
     };
     let expected = concat!(
@@ -82,7 +82,7 @@ fn a_line_has_the_documented_fields_in_the_documented_order() {
 
 #[test]
 fn an_answer_that_was_decoded_tells_what_it_came_in() {
-    let decoded = Encoding::new("gzip", true, (0, 0), Duration::ZERO);
+    let decoded = Recoded::new("gzip", true, (0, 0), Duration::ZERO);
     let expected = r#"{"coding":"identity","decoded":"gzip","before":0,"after":0,"ratio":null,"ms":0.0}"#;
     assert_eq!(serde_json::to_string(&decoded).unwrap(), expected);
 }

@@ -9,10 +9,10 @@ use std::time::SystemTime;
 
 use http::Method;
 use http::header::{AGE, RANGE};
-use pingora::Result;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::http::conditional_filter::to_304;
 use pingora::proxy::{ProxyHttp, Session};
+use pingora::{Error, ErrorSource, Result};
 
 use super::Cached;
 use crate::cache::rules::{self, Asked, Use};
@@ -50,14 +50,26 @@ impl Gateway {
     }
 }
 
-/// Writes what the session's module makes of an object.
+/// Writes what the session's module makes of an object. Others come first between its pieces, since each is work.
 async fn write_recoded(session: &mut Session, head: Box<ResponseHeader>, object: &Object) -> Result<()> {
-    session.write_response_header(head, false).await?;
+    session.write_response_header(head, false).await.map_err(of_the_client)?;
     let pieces = object.pieces().unwrap_or_default();
     for (index, piece) in pieces.iter().enumerate() {
-        session.write_response_body(Some(piece.clone()), index + 1 == pieces.len()).await?;
+        let is_last = index + 1 == pieces.len();
+        session.write_response_body(Some(piece.clone()), is_last).await.map_err(of_the_client)?;
+        if !is_last {
+            tokio::task::yield_now().await;
+        }
     }
-    if pieces.is_empty() { session.write_response_body(None, true).await } else { Ok(()) }
+    if pieces.is_empty() {
+        session.write_response_body(None, true).await.map_err(of_the_client)?;
+    }
+    Ok(())
+}
+
+/// What does not say whose fault it is comes from the connection; the module says so.
+fn of_the_client(error: Box<Error>) -> Box<Error> {
+    if *error.esource() == ErrorSource::Unset { error.into_down() } else { error }
 }
 
 async fn write_pieces(session: &mut Session, object: Arc<Object>) -> Result<()> {

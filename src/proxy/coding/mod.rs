@@ -5,6 +5,9 @@
 mod hit;
 mod request;
 
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
 use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue, Method, Version};
@@ -13,15 +16,18 @@ use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModuleCtx;
 use pingora::proxy::Session;
 
-use super::exchange::Exchange;
+use super::exchange::{Exchange, Phase};
 use crate::cache::rules::Vary;
-use crate::cache::store::Coded;
+use crate::cache::store::{Coded, Object};
 use crate::compress::negotiate::Accepted;
 use crate::compress::rules::{self, Verdict, edit};
-use crate::compress::{self, Order, Outcome, Recoder, Work, level_at};
+use crate::compress::{self, Encoding, Level, Order, Outcome, Recoder, Work, level_at};
 use crate::config::{Coding, Compress};
 use crate::filter::announced_length;
-use crate::observe::access_log::Encoding;
+use crate::observe::access_log;
+
+/// How long an answer rests that has kept a thread for long: the least that our timers know.
+const REST: Duration = Duration::from_millis(1);
 
 impl Exchange {
     fn compress(&self) -> Option<&Compress> {
@@ -30,15 +36,35 @@ impl Exchange {
 
     /// Decides what is done to the body of a final answer, changes its head accordingly, and sees to the body.
     pub(super) fn recode(&mut self, session: &mut Session, head: &mut ResponseHeader) -> Result<()> {
+        let stored = self.served(session).cloned();
+        // What is held back reaches a client as an answer of ours, if ever.
+        let is_held = self.attempt.as_ref().is_some_and(|attempt| attempt.phase == Phase::Dropped);
+        if is_held && stored.is_none() {
+            self.recode_no_more(session);
+            return Ok(());
+        }
+        self.recode_as(session, head, stored)
+    }
+
+    /// The same for what we say ourselves, which is never what is stored, whatever was found there.
+    pub(super) fn recode_own(&mut self, session: &mut Session, head: &mut ResponseHeader) -> Result<()> {
+        self.recode_as(session, head, None)
+    }
+
+    fn recode_as(
+        &mut self,
+        session: &mut Session,
+        head: &mut ResponseHeader,
+        stored: Option<Arc<Object>>,
+    ) -> Result<()> {
         self.recode_no_more(session);
-        let Some(work) = self.work(session, head)? else { return Ok(()) };
-        let order = self.order(session, work, announced_length(&head.headers));
-        match work {
+        let Some(order) = self.order(session.req_header(), head, stored.as_ref())? else { return Ok(()) };
+        match order.work() {
             Work::Encode(coding) => edit::code(head, coding)?,
             Work::Decode(_) => edit::decode(head)?,
         }
         let is_head = session.req_header().method == Method::HEAD;
-        if let Order::Replace(_, pieces) = &order {
+        if let Order::Replace { pieces, .. } = &order {
             head.insert_header(CONTENT_LENGTH, pieces.iter().map(Bytes::len).sum::<usize>())?;
         } else if !is_head {
             // RFC 9112, section 6.3: its length is not known any more.
@@ -54,23 +80,6 @@ impl Exchange {
         Ok(())
     }
 
-    fn order(&self, session: &Session, work: Work, length: Option<u64>) -> Order {
-        let coding = match work {
-            Work::Encode(coding) => coding,
-            Work::Decode(coding) => return Order::Decode(coding),
-        };
-        let stored = self.served(session);
-        if let Some(Coded::Ready(body)) = stored.map(|object| object.coded(coding)) {
-            return Order::Replace(coding, body.pieces().to_vec());
-        }
-        let (level, is_lower) = self.level(coding);
-        // What is stored whole has no pauses, and whoever is the first to ask for it in a coding makes that for all; but not
-        // in a hurry, since it stays.
-        let pauses = stored.is_none_or(|object| object.length().is_none());
-        let copy = stored.filter(|_| !is_lower).and_then(|object| self.keep_coding(object, coding));
-        Order::Encode(compress::Encoding { coding, level, length, pauses, copy })
-    }
-
     /// Takes back what an answer before this one has put into the session.
     pub(super) fn recode_no_more(&mut self, session: &mut Session) {
         if std::mem::take(&mut self.is_recoded) {
@@ -78,38 +87,62 @@ impl Exchange {
         }
     }
 
-    /// What is to be done, if anything; a head that says whom it is for has been told so.
-    fn work(&self, session: &Session, head: &mut ResponseHeader) -> Result<Option<Work>> {
+    /// What is to be done, if anything; where that depends on the client, the head says so from here on.
+    fn order(
+        &self,
+        request: &RequestHeader,
+        head: &mut ResponseHeader,
+        stored: Option<&Arc<Object>>,
+    ) -> Result<Option<Order>> {
         let Some(compress) = self.compress().filter(|_| !self.in_background) else { return Ok(None) };
-        let request = session.req_header();
         let accepted = Accepted::of(&request.headers);
         match rules::judge(request, &accepted, head, compress) {
             Verdict::Untouched(_) => Ok(None),
             Verdict::NotModified { weak } => edit::not_modified(head, weak).map(|()| None),
             Verdict::Readable(_) => edit::vary(head).map(|()| None),
-            Verdict::Decode(coding) => Ok(Some(Work::Decode(coding))),
-            Verdict::Eligible => match accepted.best(&compress.algorithms) {
-                Some(coding) if self.is_worth(session, coding) => Ok(Some(Work::Encode(coding))),
-                Some(_) | None => edit::vary(head).map(|()| None),
-            },
+            Verdict::Decode(coding) => Ok(Some(Order::Decode(coding))),
+            Verdict::Eligible => {
+                edit::vary(head)?;
+                let Some(coding) = accepted.best(&compress.algorithms) else { return Ok(None) };
+                let level = self.level(compress, coding);
+                let passing =
+                    Encoding { coding, level: level.now, length: announced_length(&head.headers), pauses: true };
+                let is_head = request.method == Method::HEAD;
+                Ok(stored
+                    .map_or(Some(Order::Encode(passing)), |object| self.encode_stored(object, level, passing, is_head)))
+            }
         }
     }
 
-    /// How hard a coding tries now, and whether that is less than it should.
-    fn level(&self, coding: Coding) -> (u8, bool) {
-        let Some(compress) = self.compress() else { return (0, false) };
+    /// How what is stored is encoded, if it is worth it.
+    fn encode_stored(&self, object: &Arc<Object>, level: Level, passing: Encoding, is_head: bool) -> Option<Order> {
+        let (coding, began) = (passing.coding, Instant::now());
+        let form = if is_head { object.coded(coding) } else { self.stored_form(object, coding, level) };
+        match form {
+            Coded::Ready(body) => {
+                Some(Order::Replace { coding, pieces: body.pieces().to_vec(), took: began.elapsed() })
+            }
+            Coded::NotWorthIt => None,
+            // What is stored whole has no pauses.
+            Coded::Unknown => {
+                let pauses = object.length().is_none();
+                Some(Order::Encode(Encoding { level: level.in_passing(coding), pauses, ..passing }))
+            }
+        }
+    }
+
+    /// How hard a coding tries.
+    fn level(&self, compress: &Compress, coding: Coding) -> Level {
         let asked = compress.levels.of(coding);
-        let level = compress.max_cpu.map_or(asked, |max| level_at(asked, self.codings.load.percent(), max));
-        (level, level < asked)
+        let now = compress.max_cpu.map_or(asked, |max| level_at(asked, self.workshop.load.percent(), max));
+        Level { asked, now }
     }
 
-    /// A piece of the answer's body is on its way.
-    pub(super) fn announce_piece(&self, session: &mut Session) {
-        if self.is_recoded
-            && let Some(recoder) = session.downstream_modules_ctx.get_mut::<Recoder>()
-        {
-            recoder.announce();
-        }
+    /// A piece of the answer's body is on its way. Whoever has worked for long lets others work first: for so long.
+    pub(super) fn announce_piece(&self, session: &mut Session) -> Option<Duration> {
+        let recoder = session.downstream_modules_ctx.get_mut::<Recoder>().filter(|_| self.is_recoded)?;
+        recoder.announce();
+        recoder.is_to_rest().then_some(REST)
     }
 
     /// What was done to the body of the answer, as far as there was one.
@@ -118,18 +151,18 @@ impl Exchange {
     }
 
     /// What the access log says of it.
-    pub(super) fn encoding(&self, session: &Session) -> Option<Encoding> {
+    pub(super) fn encoding(&self, session: &Session) -> Option<access_log::Recoded> {
         let Outcome { work, before, after, took } = self.recoded(session)?;
         Some(match work {
-            Work::Encode(coding) => Encoding::new(coding.name(), false, (before, after), took),
-            Work::Decode(coding) => Encoding::new(coding.name(), true, (before, after), took),
+            Work::Encode(coding) => access_log::Recoded::new(coding.name(), false, (before, after), took),
+            Work::Decode(coding) => access_log::Recoded::new(coding.name(), true, (before, after), took),
         })
     }
 
     /// Counts it.
     pub(super) fn count_recoding(&self, session: &Session) {
         if let Some(outcome) = self.recoded(session) {
-            self.codings.counts.count(&outcome);
+            self.workshop.counts.count(&outcome);
         }
     }
 

@@ -61,7 +61,7 @@ impl CodedBody {
 
 /// What is known of a body in each coding.
 #[derive(Debug)]
-pub(super) struct Codings {
+pub(super) struct Forms {
     slots: [Slot; Coding::ALL.len()],
     _charge: Charge,
 }
@@ -73,7 +73,7 @@ struct Slot {
     settled: OnceLock<Option<Arc<CodedBody>>>,
 }
 
-impl Codings {
+impl Forms {
     fn new(charge: Charge) -> Self {
         Self { slots: Default::default(), _charge: charge }
     }
@@ -104,7 +104,7 @@ impl Store {
         if object.body.codings.get().is_none() {
             let mut charge = Charge::none(&self.budget);
             let paid = self.pay(&mut charge, PER_TABLE);
-            paid.then(|| object.body.codings.get_or_init(|| Box::new(Codings::new(charge))))?;
+            paid.then(|| object.body.codings.get_or_init(|| Box::new(Forms::new(charge))))?;
         }
         let claim = Claim::new(object.clone(), coding)?;
         Some(CodedFilling {
@@ -128,7 +128,8 @@ struct Claim {
 impl Claim {
     fn new(object: Arc<Object>, coding: Coding) -> Option<Self> {
         let is_free = !object.body.codings.get()?.slot(coding).is_claimed.swap(true, Relaxed);
-        is_free.then_some(Self { object, coding })
+        // Made only now: one that is dropped gives the claim back.
+        is_free.then(|| Self { object, coding })
     }
 
     fn slot(&self) -> Option<&Slot> {
