@@ -266,3 +266,42 @@ async fn answers_of_our_own_can_be_read() {
         assert!(!content(&refusal).is_empty() && content(&refusal).is_ascii(), "{coding}");
     }
 }
+
+#[tokio::test]
+async fn a_level_of_the_route_reaches_the_encoder() {
+    let backend = Backend::writing(answer(&[JSON], text(60_000).as_bytes()));
+    for (coding, low, high) in [("zstd", 1, 19), ("br", 0, 6), ("gzip", 1, 9), ("deflate", 1, 9)] {
+        let mut lengths = Vec::new();
+        for level in [low, high] {
+            let lb =
+                compressing(&backend, &format!("{{ algorithms: [{coding}], levels: {{ {coding}: {level} }} }}")).await;
+            lengths.push(get_in(&lb, "/", coding).await.body.len());
+        }
+        assert_ne!(lengths[0], lengths[1], "{coding}");
+    }
+}
+
+/// The load is that of this process: it is busy for as long as the test asks.
+#[tokio::test]
+async fn levels_step_down_while_the_process_is_busy() {
+    let backend = Backend::writing(answer(&[JSON], text(20_000).as_bytes()));
+    let route = |path: &str, more: &str| {
+        format!(
+            "  - {{ match: {{ path: {path} }}, upstream: app, compress: {{ algorithms: [gzip], levels: {{ gzip: 9 }}{more} }} }}\n"
+        )
+    };
+    let lb = Lb::yaml(format!(
+        "upstreams: {{ app: {{ backends: [\"{}\"], health_check: none }} }}\nroutes:\n{}{}",
+        backend.url(),
+        route("/limited", ", max_cpu: 1%"),
+        route("/free", "")
+    ))
+    .start()
+    .await;
+    let free = get_in(&lb, "/free", "gzip").await.body.len();
+    let began = std::time::Instant::now();
+    while get_in(&lb, "/limited", "gzip").await.body.len() <= free {
+        assert!(began.elapsed() < std::time::Duration::from_secs(30), "still at the highest level");
+    }
+    assert_eq!(get_in(&lb, "/free", "gzip").await.body.len(), free, "a route without a limit keeps its level");
+}

@@ -167,7 +167,7 @@ async fn a_stream_without_a_single_byte_is_a_whole_stream_or_no_coding_at_all() 
 }
 
 #[tokio::test]
-async fn what_a_client_leaves_behind_is_given_back() {
+async fn a_client_that_leaves_a_stream_leaves_no_request_behind() {
     let events = events();
     for coding in CODINGS {
         let backend = sending("Content-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n", &chunks(&events));

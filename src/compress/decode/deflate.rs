@@ -33,7 +33,8 @@ impl DeflateSource {
             return Ok(Made { taken: 1, given: 0 });
         };
         self.state = Some(Decompress::new(is_frame(first, *next)));
-        // Two bytes are the head of a frame, or less than what one byte of text takes: nothing of them is left over.
+        // Two bytes are the head of a frame, or a block with one byte of text at most, for which there is always room:
+        // nothing of them is left over.
         let made = self.inflate(&[first, *next], piece)?;
         if made.taken == 2 { Ok(Made { taken: 1, ..made }) } else { Err(Malformed) }
     }

@@ -1,8 +1,12 @@
 //! Makes a body what it was before it was coded, piece by piece.
 //!
-//! Nobody trusts what comes in here. What comes out is bounded ([`MOST_FREE`], [`MOST_GROWTH`], a limit of the caller's),
-//! so is the memory that a stream may ask for ([`MOST_MEMORY`]), and a body that is damaged, cut short or longer than its
-//! coding says is an error, never a shorter body.
+//! Nobody trusts what comes in here. What comes out is bounded, of a whole body and of each of its pieces
+//! ([`MOST_FREE`], [`MOST_GROWTH`], a limit of the caller's), so is the memory that a stream may ask for
+//! ([`MOST_MEMORY`]), and a body that is damaged, cut short or longer than its coding says is an error, never a shorter
+//! body.
+//!
+//! A piece has a bound of its own because all that comes out of it is in memory at once, before anybody can send it on:
+//! what a body did not use up so far must not be there for one piece of it to use.
 //!
 //! What is taken though it is not quite right, since browsers and curl take it: `deflate` without the frame of zlib, zeros
 //! behind the last member of a gzip file, and a body without a single byte, which is what a backend sends that names a
@@ -26,8 +30,8 @@ use crate::config::Coding;
 /// So much may come out of a body whatever went in: what a server sends as one answer without a second thought.
 pub const MOST_FREE: u64 = 10 << 20;
 
-/// Beyond [`MOST_FREE`] no more than this comes out for each byte that went in. Real text stays below 30; deflate can do
-/// 1,000, the others far more.
+/// Beyond [`MOST_FREE`] no more than this comes out for each byte that went in, neither of a body nor of any run of its
+/// pieces. Real text stays below 30; deflate can do 1,000, the others far more.
 pub const MOST_GROWTH: u64 = 100;
 
 /// What a stream may hold: the largest window of brotli is 16 MiB, that of Zstandard is held to 8 MiB (RFC 9659).
@@ -53,10 +57,12 @@ const PIECE: usize = 32 << 10;
 pub struct Decoder {
     coding: Coding,
     source: Source,
-    /// What comes out goes through here, so that `out` never grows beyond its bounds.
+    /// What comes out goes through here, so that `out` never grows beyond what one [`Decoder::write`] may give.
     piece: Box<[u8]>,
     taken: u64,
     given: u64,
+    /// What `given` may come to with the pieces so far, as they came.
+    bound: u64,
     limit: Option<u64>,
 }
 
@@ -88,7 +94,7 @@ impl Decoder {
             Coding::Gzip => Source::Gzip(GzipSource::new()),
             Coding::Deflate => Source::Deflate(DeflateSource::default()),
         };
-        Ok(Self { coding, source, piece: vec![0; PIECE].into(), taken: 0, given: 0, limit: None })
+        Ok(Self { coding, source, piece: vec![0; PIECE].into(), taken: 0, given: 0, bound: MOST_FREE, limit: None })
     }
 
     /// No more than this may come out; `None` for what the other bounds allow.
@@ -98,10 +104,14 @@ impl Decoder {
         self
     }
 
-    /// Takes a piece of the coded body, and appends to `out` all that can be read by now. If it fails, `out` may have
-    /// grown by what came before the fault.
+    /// Takes a piece of the coded body, and appends to `out` all that can be read by now: at most [`MOST_FREE`] and
+    /// [`MOST_GROWTH`] times the piece, also over several pieces in a row. If it fails, `out` may have grown by what came
+    /// before the fault.
     pub fn write(&mut self, mut data: &[u8], out: &mut Vec<u8>) -> Result<(), CodecError> {
-        self.taken += data.len() as u64;
+        if data.is_empty() {
+            return Ok(()); // an HTTP/2 client may send many of these in a row, which libzstd takes for a stream that is stuck
+        }
+        self.take_note_of(data.len() as u64);
         let most = self.most();
         loop {
             // Room for one byte more than may come: if that is filled there is too much.
@@ -134,8 +144,14 @@ impl Decoder {
         if whole || self.taken == 0 { Ok(()) } else { Err(CodecError::Truncated(self.coding)) }
     }
 
+    /// Of what could have come out of earlier pieces, no more than [`MOST_FREE`] is left for this one.
+    fn take_note_of(&mut self, length: u64) {
+        self.taken += length;
+        self.bound = self.bound.min(self.given + MOST_FREE).saturating_add(length.saturating_mul(MOST_GROWTH));
+    }
+
     fn most(&self) -> u64 {
-        let harmless = self.taken.saturating_mul(MOST_GROWTH).max(MOST_FREE);
+        let harmless = self.taken.saturating_mul(MOST_GROWTH).max(MOST_FREE).min(self.bound);
         self.limit.map_or(harmless, |limit| limit.min(harmless))
     }
 

@@ -180,6 +180,11 @@ fn a_large_window_of_brotli_is_refused() {
     }
 }
 
+/// The head of a frame of Zstandard with a window of 128 KiB, and a block that says "128 KiB of this byte" (RFC 8878,
+/// section 3.1.1).
+const ZSTD_FRAME: [u8; 6] = [0x28, 0xB5, 0x2F, 0xFD, 0, 7 << 3];
+const ZSTD_128_KIB: [u8; 4] = [0x02, 0x00, 0x10, b'0'];
+
 /// Feeds one piece again and again until it is refused, which must happen within the bounds.
 fn blow_up(coding: Coding, begin: &[u8], again: &[u8]) {
     let (mut decoder, mut out) = (Decoder::new(coding).unwrap(), Vec::new());
@@ -202,15 +207,66 @@ fn blow_up(coding: Coding, begin: &[u8], again: &[u8]) {
 fn a_bomb_is_refused_before_it_fills_the_memory() {
     let zeros = vec![0; 1 << 20];
     blow_up(Coding::Gzip, &[], &coded(Coding::Gzip, 9, None, &[&zeros]));
-    // Blocks that say "128 KiB of this byte" (RFC 8878, section 3.1.1.2), 32 in a piece: 32,000 times its size.
-    let block = ((128_u32 << 10) << 3 | 0b010).to_le_bytes();
-    let block = [block[0], block[1], block[2], 0];
-    blow_up(Coding::Zstd, &[0x28, 0xB5, 0x2F, 0xFD, 0, 7 << 3], &block.repeat(32));
+    // 32 in a piece: 32,000 times its size.
+    blow_up(Coding::Zstd, &ZSTD_FRAME, &ZSTD_128_KIB.repeat(32));
     // At once: 10 GiB in 320 KiB.
-    let whole = [&[0x28, 0xB5, 0x2F, 0xFD, 0, 7 << 3][..], &block.repeat(80 << 10)].concat();
+    let whole = [&ZSTD_FRAME[..], &ZSTD_128_KIB.repeat(80 << 10)].concat();
     let (mut decoder, mut out) = (Decoder::new(Coding::Zstd).unwrap(), Vec::new());
     assert_eq!(decoder.write(&whole, &mut out), Err(CodecError::Bomb(Coding::Zstd)));
     assert!(out.len() as u64 <= whole.len() as u64 * MOST_GROWTH);
+}
+
+/// A frame without an end whose blocks hold these bytes as they are.
+fn zstd_as_it_is(bytes: &[u8]) -> Vec<u8> {
+    let blocks = bytes.chunks(128 << 10).map(|block| [&((block.len() as u32) << 3).to_le_bytes()[..3], block].concat());
+    [&ZSTD_FRAME[..], &blocks.collect::<Vec<_>>().concat()].concat()
+}
+
+#[test]
+fn a_bomb_behind_what_was_harmless_is_refused_as_early() {
+    let harmless = vec![b'1'; 25 << 20];
+    let (mut decoder, mut out) = (Decoder::new(Coding::Zstd).unwrap(), Vec::new());
+    for piece in zstd_as_it_is(&harmless).chunks(64 << 10) {
+        decoder.write(piece, &mut out).unwrap();
+        out.clear();
+    }
+    // 64 KiB that would be 2 GiB, of the 2.6 GB that a hundred times the whole would be.
+    let piece = ZSTD_128_KIB.repeat(16 << 10);
+    assert_eq!(decoder.write(&piece, &mut out), Err(CodecError::Bomb(Coding::Zstd)));
+    assert!(out.len() as u64 <= MOST_FREE + MOST_GROWTH * piece.len() as u64, "{} bytes came out", out.len());
+}
+
+#[test]
+fn what_many_small_pieces_give_is_bounded_together() {
+    let (mut decoder, mut out) = (Decoder::new(Coding::Zstd).unwrap(), Vec::new());
+    decoder.write(&zstd_as_it_is(&vec![b'0'; 2 << 20]), &mut out).unwrap();
+    out.clear();
+    let refused = (1..).find(|_| decoder.write(&ZSTD_128_KIB, &mut out).is_err()).unwrap();
+    assert!(out.len() as u64 <= MOST_FREE + MOST_GROWTH * 4 * refused, "{} bytes of {refused} pieces", out.len());
+}
+
+#[test]
+fn what_is_blown_up_no_more_than_a_hundred_times_comes_through_in_whatever_pieces() {
+    // 1,330 bytes as they are, then 128 KiB in four: 99 times what they take, for 40 MiB.
+    let block = [&(1330_u32 << 3).to_le_bytes()[..3], &[b'1'; 1330], &ZSTD_128_KIB].concat();
+    let body = [&ZSTD_FRAME[..], &block.repeat(320)].concat();
+    for piece in [7, 1000, 64 << 10, body.len()] {
+        let (mut decoder, mut out) = (Decoder::new(Coding::Zstd).unwrap(), Vec::new());
+        body.chunks(piece).for_each(|piece| decoder.write(piece, &mut out).unwrap());
+        assert_eq!(out.len(), 320 * ((128 << 10) + 1330), "in pieces of {piece}");
+    }
+}
+
+#[test]
+fn pieces_without_a_byte_do_no_harm() {
+    for coding in Coding::ALL {
+        let text = text(coding);
+        for cut in [0, 5, text.len() / 2, text.len()] {
+            let (begin, rest) = text.split_at(cut);
+            let pieces = [begin].into_iter().chain([&b""[..]; 40]).chain([rest]);
+            assert_eq!(decoded(coding, pieces).as_deref(), Ok(TEXT), "{coding} {cut}");
+        }
+    }
 }
 
 #[test]

@@ -15,7 +15,8 @@ pub(super) mod tests;
 use bytes::Bytes;
 
 use self::br::BrStream;
-use self::zlib::ZlibStream;
+pub use self::pool::MOST_IDLE_BYTES;
+use self::zlib::{Frame, ZlibStream};
 use self::zstd::ZstdStream;
 use super::CodecError;
 use crate::config::Coding;
@@ -89,7 +90,8 @@ impl Encoder {
         let stream = match coding {
             Coding::Zstd => Stream::Zstd(ZstdStream::new(level, length)?),
             Coding::Br => Stream::Br(BrStream::new(level, length)),
-            Coding::Gzip | Coding::Deflate => Stream::Zlib(ZlibStream::new(coding, level)?),
+            Coding::Gzip => Stream::Zlib(ZlibStream::new(Frame::Gzip, level)?),
+            Coding::Deflate => Stream::Zlib(ZlibStream::new(Frame::Zlib, level)?),
         };
         Ok(Self { stream, pending: false })
     }
@@ -164,5 +166,3 @@ pub fn most_memory(coding: Coding, level: u8) -> usize {
         Coding::Gzip | Coding::Deflate => zlib::MEMORY,
     }
 }
-
-pub use self::pool::MOST_IDLE_BYTES;

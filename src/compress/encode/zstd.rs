@@ -60,7 +60,7 @@ pub(super) struct ZstdStream {
 
 impl ZstdStream {
     pub(super) fn new(level: u8, length: Length) -> Result<Self, CodecError> {
-        let mut state = POOL.take(|| CCtx::try_create().ok_or(REFUSED), CCtx::sizeof)?;
+        let mut state = POOL.take(most_memory(level), || CCtx::try_create().ok_or(REFUSED), CCtx::sizeof)?;
         state.reset(ResetDirective::SessionAndParameters).map_err(refused)?;
         // Not level 0: that one means "the default".
         state.set_parameter(CParameter::CompressionLevel(level.clamp(1, 19).into())).map_err(refused)?;
@@ -111,4 +111,45 @@ const REFUSED: CodecError = CodecError::Refused(Coding::Zstd);
 
 fn refused(_code: usize) -> CodecError {
     REFUSED
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How much memory a stream has taken once something was written, and the stream.
+    fn begun(level: u8, length: Length) -> (usize, ZstdStream) {
+        let mut stream = ZstdStream::new(level, length).unwrap();
+        stream.step(b"all tables and buffers are there from the first byte on", &mut Vec::new(), Step::Go).unwrap();
+        (stream.state.sizeof(), stream)
+    }
+
+    #[test]
+    fn a_stream_at_a_low_level_does_not_hold_what_a_high_one_has_left_behind() {
+        for high in [19, 12, 9] {
+            for (level, length) in
+                [(3, Length::Unknown), (1, Length::Announced(2000)), (6, Length::Announced(u64::MAX))]
+            {
+                let (left, mut stream) = begun(high, Length::Announced(u64::MAX));
+                assert!(left > most_memory(level), "else this proves nothing");
+                stream.step(&[], &mut Vec::new(), Step::Finish).unwrap();
+                drop(stream);
+                let (held, _stream) = begun(level, length);
+                assert!(held <= most_memory(level), "{held} bytes at {level} after {high}, {length:?}");
+            }
+        }
+    }
+
+    /// Else each stream at this level would make its tables anew.
+    #[test]
+    fn what_a_level_leaves_behind_is_light_enough_for_that_level() {
+        for level in 0..=20 {
+            for length in
+                [Length::Unknown, Length::Announced(2000), Length::Announced(u64::MAX), Length::Certain(9 << 20)]
+            {
+                let (held, _stream) = begun(level, length);
+                assert!(held <= most_memory(level), "{held} bytes at {level}, {length:?}");
+            }
+        }
+    }
 }

@@ -52,11 +52,6 @@ impl Accepted {
         self.weight(coding) > 0
     }
 
-    /// Whether `identity` may be sent: it is refused by name, or by a `*` and not named.
-    pub fn identity_allowed(&self) -> bool {
-        self.identity.or(self.others) != Some(0)
-    }
-
     fn weight(&self, coding: Coding) -> u16 {
         self.codings[place(coding)].or(self.others).unwrap_or(0)
     }

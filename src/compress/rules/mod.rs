@@ -63,26 +63,6 @@ pub enum Why {
     Small,
 }
 
-impl Why {
-    /// Its name in logs.
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Status => "status",
-            Self::Part => "part",
-            Self::OldClient => "http_1_0",
-            Self::NoTransform => "no_transform",
-            Self::Grpc => "grpc",
-            Self::Trailer => "trailer",
-            Self::Empty => "empty",
-            Self::Encoded => "encoded",
-            Self::Unknown => "unknown_coding",
-            Self::NoType => "no_type",
-            Self::Type => "type",
-            Self::Small => "small",
-        }
-    }
-}
-
 /// What is to be done with this answer to this request. HEAD is judged as GET is, since both get the same head.
 pub fn judge(request: &RequestHeader, accepted: &Accepted, response: &ResponseHeader, compress: &Compress) -> Verdict {
     if let Some(why) = barred(request, response) {
@@ -190,7 +170,7 @@ fn length(fields: &HeaderMap) -> Option<u64> {
 /// the request does not say.
 fn has_weak_form(request: &HeaderMap, response: &HeaderMap) -> Option<bool> {
     let tag = response.get(ETAG).map(|tag| tag.as_bytes()).filter(|tag| tag.starts_with(b"\""))?;
-    // A tag may hold a comma; cut in two it is equal to none, and the answer's tag stays as the backend wrote it.
+    // A tag may hold a comma; cut in two it is equal to none, as if the request had not said.
     let names = |form: &[u8]| members(request, &IF_NONE_MATCH).any(|named| named == form);
     match (names(&[b"W/", tag].concat()), names(tag)) {
         (true, false) => Some(true),

@@ -205,23 +205,3 @@ fn a_request_is_decoded_only_where_that_is_asked_for_and_does_no_harm() {
     old.set_version(Version::HTTP_10);
     assert_eq!(judge_request(&old, &asked), None);
 }
-
-#[test]
-fn every_reason_has_a_name_of_its_own() {
-    let all = [
-        Why::Status,
-        Why::Part,
-        Why::OldClient,
-        Why::NoTransform,
-        Why::Grpc,
-        Why::Trailer,
-        Why::Empty,
-        Why::Encoded,
-        Why::Unknown,
-        Why::NoType,
-        Why::Type,
-        Why::Small,
-    ];
-    let labels: std::collections::BTreeSet<_> = all.into_iter().map(Why::label).collect();
-    assert_eq!(labels.len(), all.len());
-}

@@ -6,7 +6,7 @@ use http::{HeaderName, Method};
 use serde_json::{Value as Json, json};
 
 use super::decode::{Decode, Marked, refuse, scalar, shorten};
-use super::leaves::{CookieName, FilePath, Size, SizeOrNone};
+use super::leaves::{CookieName, FilePath, Size, SizeOrZero};
 use super::section::section;
 use crate::config::problem::{Problems, Spot, closest, suggest};
 use crate::config::tree::{Kind, Node, Value};
@@ -76,7 +76,7 @@ section! {
         /// Which cookies.
         cookies: Vec<Marked<CookieName>> = "[]",
         /// The request body, if it is no larger than this, to 64KiB; for POST. 0 is none.
-        body: SizeOrNone = "0",
+        body: SizeOrZero = "0",
     }
     later {}
 }

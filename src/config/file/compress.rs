@@ -3,7 +3,7 @@
 use serde_json::{Value as Json, json};
 
 use super::decode::{Decode, Marked, refuse, scalar};
-use super::leaves::{Share, SizeOrNone};
+use super::leaves::{Share, SizeOrZero};
 use super::section::section;
 use crate::config::problem::{Problems, Spot, suggest};
 use crate::config::tree::{Kind, Node};
@@ -15,7 +15,7 @@ section! {
         /// The codings that are offered, from zstd, br, gzip and deflate; of those that a client likes best, the first.
         algorithms: Vec<Marked<Coding>> = "[zstd, br, gzip]",
         /// An answer that announces fewer bytes is left as it is. 0: none is.
-        min_size: SizeOrNone = "1KiB",
+        min_size: SizeOrZero = "1KiB",
         /// The types of content that are worth it: `text/html`, `text/*`, `*/*+json`, `*/*`.
         types: Vec<Marked<MediaRange>> = "[\
             text/*, application/json, */*+json, application/xml, */*+xml, application/javascript, \

@@ -28,7 +28,7 @@ pub(crate) struct Size(pub(crate) u64);
 
 /// A size in bytes that may be none at all. Nothing has no unit, so `0` may stand bare.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct SizeOrNone(pub(crate) u64);
+pub(crate) struct SizeOrZero(pub(crate) u64);
 
 /// A share of a whole, 1.0 for 100%.
 #[derive(Clone, Copy, Debug)]
@@ -123,7 +123,7 @@ impl Decode for Size {
     }
 }
 
-impl Decode for SizeOrNone {
+impl Decode for SizeOrZero {
     fn decode(node: &Node, at: &Spot, problems: &mut Problems) -> Option<Self> {
         if written(node) == "0" {
             return Some(Self(0));
