@@ -4,6 +4,7 @@
 
 mod support;
 
+use bytes::Bytes;
 use support::backend::response;
 use support::bytes_on_the_wire::Framing;
 use support::coded::{CODINGS, JSON, answer, chunk, compressing, content, encode, get_in, text};
@@ -220,6 +221,32 @@ async fn the_last_answer_is_whole_where_nobody_has_a_better_one() {
         let got = once(&lb, "gzip").await;
         assert_eq!(got.status, 503, "{route}");
         assert!(content(&got) == busy.as_bytes(), "{route}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_was_held_back_is_coded_once_and_whole() {
+    // The second is hardly larger than what is worth it, and smaller once it is coded; the third comes coded.
+    let (busy, small) = (text(9000), text(1160));
+    let coded = encode("gzip", busy.as_bytes());
+    let in_gzip = ("Content-Encoding", "gzip");
+    let late = |fields: &[(&str, &str)], body: &[u8]| {
+        let ok = answer(fields, body);
+        Bytes::from([&b"HTTP/1.1 503 Busy"[..], &ok[b"HTTP/1.1 200 OK".len()..]].concat())
+    };
+    for (bad, asked, expected, sent) in [
+        (late(&[JSON], busy.as_bytes()), "gzip", Some("gzip"), &busy),
+        (late(&[JSON], small.as_bytes()), "gzip", Some("gzip"), &small),
+        (late(&[JSON, in_gzip], &coded), "identity", None, &busy),
+        (late(&[JSON, in_gzip], &coded), "gzip", Some("gzip"), &busy),
+    ] {
+        for route in ["", "    retry: { buffer: 1MiB }\n"] {
+            let (first, second) = (Backend::writing(bad.clone()), Backend::closing_after_request());
+            let lb = first_then(&first, &second, route).start().await;
+            let got = get_in(&lb, "/", asked).await;
+            assert_eq!((got.status, got.field("content-encoding")), (503, expected), "{asked} {route}");
+            assert!(content(&got) == sent.as_bytes(), "{asked} {route}: {} bytes", got.body.len());
+        }
     }
 }
 

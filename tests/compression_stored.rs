@@ -9,7 +9,7 @@ use support::bytes_on_the_wire::Framing;
 use support::cached::get;
 use support::coded::{CODINGS, JSON, Reader, answer, begin, content, text};
 use support::front_door::Builder;
-use support::{Act, Backend, Client, Lb, Response, Script};
+use support::{Act, Backend, Client, Lb, Response, Script, in_time};
 
 const FRESH: (&str, &str) = ("Cache-Control", "max-age=600");
 const ANY: &str = "compress: { algorithms: [zstd, br, gzip, deflate] }";
@@ -65,9 +65,52 @@ async fn who_leaves_early_leaves_no_half_of_anything() {
             assert_eq!(got.field("content-encoding"), Some(coding));
             assert!(content(&got) == body.as_bytes(), "{coding}: {} bytes", got.body.len());
         }
-        assert!(matches!(get_in(&lb, coding).await.framing, Framing::Length(_)), "{coding} is stored in the end");
+        until_stored(&lb, coding).await;
     }
     assert_eq!(backend.requests(), 1);
+}
+
+/// What is large is encoded beside the requests: those that come meanwhile are encoded for one by one.
+async fn until_stored(lb: &Lb, coding: &str) {
+    in_time("stored in the coding", async { while !matches!(get_in(lb, coding).await.framing, Framing::Length(_)) {} })
+        .await;
+}
+
+#[tokio::test]
+async fn who_leaves_a_stored_answer_halfway_is_at_fault_himself() {
+    let backend = Backend::writing(answer(&[JSON, FRESH], text(6 << 20).as_bytes()));
+    let lb = caching(&backend).start().await;
+    get_in(&lb, "identity").await;
+    for coding in ["gzip", "identity"] {
+        let mut client = lb.raw().await;
+        client.send(format!("GET / HTTP/1.1\r\nHost: a\r\nAccept-Encoding: {coding}\r\n\r\n")).await;
+        client.read_head().await;
+        drop(client);
+    }
+    let log = lb.access_log(3).await;
+    assert_eq!((&log[1]["reason"], &log[2]["reason"]), (&"client_gone".into(), &"client_gone".into()), "{log:#?}");
+}
+
+#[tokio::test]
+async fn our_own_answer_is_never_taken_for_what_is_stored() {
+    let body = text(20_000);
+    let fields = [JSON, ("Cache-Control", "max-age=0"), ("ETag", "\"1\"")];
+    let still_so = support::backend::response(304, &[("Cache-Control", "max-age=0"), ("ETag", "\"1\"")], "");
+    let acts = |bytes| vec![Act::ReadBody, Act::Write(bytes)];
+    let backend = Backend::scripted(Script::each([acts(answer(&fields, body.as_bytes())), acts(still_so)]));
+    let compress = "compress: { algorithms: [zstd, br, gzip, deflate], min_size: 1B }";
+    let lb = Lb::with_backends([&backend]).yaml_route("cache: {}").yaml_route(compress).start().await;
+    get_in(&lb, "identity").await;
+    for coding in CODINGS {
+        let refused = get(&lb, "/", &format!("Accept-Encoding: {coding}\r\nCache-Control: only-if-cached\r\n")).await;
+        assert_eq!((refused.status, refused.field("content-encoding")), (504, Some(coding)));
+        assert!(content(&refused).starts_with(b"504 "), "{coding}");
+        for _ in 0..2 {
+            let got = get_in(&lb, coding).await;
+            assert_eq!((got.status, got.field("content-encoding")), (200, Some(coding)));
+            assert!(content(&got) == body.as_bytes(), "{coding}");
+        }
+    }
 }
 
 #[tokio::test]
