@@ -30,8 +30,8 @@ use super::load::likely_time;
 use super::{CodecError, Decoder, Encoder};
 use crate::config::Coding;
 
-/// How long a piece may keep a thread to itself. To move the others away takes some 20 us.
-const TURN: Duration = Duration::from_micros(500);
+/// How long a piece may keep a thread to itself. To move the others away takes some 20 us, and several pieces may come together.
+const TURN: Duration = Duration::from_micros(200);
 
 static MODULES: LazyLock<HttpModules> = LazyLock::new(|| {
     let mut modules = HttpModules::new();
