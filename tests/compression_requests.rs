@@ -240,7 +240,7 @@ async fn an_answer_that_was_held_back_is_coded_once_and_whole() {
         (late(&[JSON, in_gzip], &coded), "identity", None, &busy),
         (late(&[JSON, in_gzip], &coded), "gzip", Some("gzip"), &busy),
     ] {
-        for route in ["", "    retry: { buffer: 1MiB }\n"] {
+        for route in ["    retry: { attempts: 2 }\n", "    retry: { attempts: 2, buffer: 1MiB }\n"] {
             let (first, second) = (Backend::writing(bad.clone()), Backend::closing_after_request());
             let lb = first_then(&first, &second, route).start().await;
             let got = get_in(&lb, "/", asked).await;
