@@ -58,7 +58,8 @@ async fn ask(address: SocketAddr, client: usize) {
     for object in (client..OBJECTS).step_by(CLIENTS) {
         let mut connection = Client::tcp(address).await;
         connection.send(get(&format!("/{object}"), "Connection: close\r\n")).await;
-        if object % LEAVES == 0 {
+        // One that breaks off may do so before its first byte has left.
+        if object % LEAVES == 0 && object % 5 < 3 {
             assert_eq!(connection.read_exactly(9).await, "HTTP/1.1 ");
             continue;
         }
