@@ -30,8 +30,13 @@ use super::load::likely_time;
 use super::{CodecError, Decoder, Encoder};
 use crate::config::Coding;
 
-/// How long a piece may keep a thread to itself. To move the others away takes some 20 us, and several pieces may come together.
+/// How long a piece of a long body may keep a thread to itself. To move the others away takes some 20 us, and several
+/// pieces may come together.
 const TURN: Duration = Duration::from_micros(200);
+
+/// The same for a body in one piece. Each has but one turn, and to move the others away for it made it dearer by half
+/// where many of them share a processor.
+const TURN_OF_ONE_PIECE: Duration = Duration::from_millis(2);
 
 static MODULES: LazyLock<HttpModules> = LazyLock::new(|| {
     let mut modules = HttpModules::new();
@@ -186,7 +191,7 @@ fn begin(encoding: Encoding, data: &[u8], follows: Follows) -> Result<(State, By
     if follows != Follows::Nothing {
         return encode(Encoder::new(coding, level, length)?, encoding, data, follows);
     }
-    let out = beside_others(encoding, data.len(), || encode_all(coding, level, &[data]))?;
+    let out = beside_others(encoding, data.len(), TURN_OF_ONE_PIECE, || encode_all(coding, level, &[data]))?;
     Ok((State::Ended, out))
 }
 
@@ -196,7 +201,7 @@ fn encode(
     data: &[u8],
     follows: Follows,
 ) -> Result<(State, Bytes), CodecError> {
-    beside_others(encoding, data.len(), || {
+    beside_others(encoding, data.len(), TURN, || {
         let mut out = Vec::new();
         encoder.write(data, &mut out)?;
         let state = if follows == Follows::Nothing {
@@ -214,9 +219,9 @@ fn encode(
 
 /// Work that takes long does not keep other tasks waiting: they move to another thread, and the system shares the
 /// processors between the two.
-fn beside_others<T>(encoding: Encoding, length: usize, work: impl FnOnce() -> T) -> T {
+fn beside_others<T>(encoding: Encoding, length: usize, turn: Duration, work: impl FnOnce() -> T) -> T {
     let has_threads = || Handle::try_current().is_ok_and(|it| it.runtime_flavor() == RuntimeFlavor::MultiThread);
-    let takes_long = likely_time(encoding.coding, encoding.level, length) >= TURN;
+    let takes_long = likely_time(encoding.coding, encoding.level, length) >= turn;
     if takes_long && has_threads() { block_in_place(work) } else { work() }
 }
 
