@@ -34,8 +34,7 @@ use crate::config::Coding;
 /// pieces may come together.
 const TURN: Duration = Duration::from_micros(200);
 
-/// The same for a body in one piece. Each has but one turn, and to move the others away for it made it dearer by half
-/// where many of them share a processor.
+/// The same for a body in one piece, which has but one turn.
 const TURN_OF_ONE_PIECE: Duration = Duration::from_millis(2);
 
 static MODULES: LazyLock<HttpModules> = LazyLock::new(|| {
