@@ -59,7 +59,7 @@ struct Count {
 }
 
 impl Counts {
-    /// Counts a body that is done.
+    /// Counts a body, as far as it came.
     pub fn count(&self, outcome: &Outcome) {
         let count = self.of(outcome.work);
         count.answers.fetch_add(1, Relaxed);

@@ -132,11 +132,6 @@ impl Recoder {
         self.announced += 1;
     }
 
-    /// Whether the body has been recoded to its end.
-    pub fn has_ended(&self) -> bool {
-        self.job.as_ref().is_some_and(|job| matches!(job.state, State::Ended))
-    }
-
     /// What has been done so far.
     pub fn outcome(&self) -> Option<Outcome> {
         self.job.as_ref().map(|job| job.outcome)

@@ -33,7 +33,7 @@ impl Exchange {
 
     /// Decides what is done to the body of a final answer, changes its head accordingly, and sees to the body.
     pub(super) fn recode(&mut self, session: &mut Session, head: &mut ResponseHeader) -> Result<()> {
-        let stored = self.served(session).cloned();
+        let stored = self.compress().and_then(|_| self.served(session)).cloned();
         // What is held back reaches a client as an answer of ours, if ever.
         let is_held = self.attempt.as_ref().is_some_and(|attempt| attempt.phase == Phase::Dropped);
         if is_held && stored.is_none() {
