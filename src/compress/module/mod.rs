@@ -34,8 +34,11 @@ use crate::config::Coding;
 /// pieces may come together.
 const TURN: Duration = Duration::from_micros(200);
 
-/// The same for a body in one piece, which has but one turn.
-const TURN_OF_ONE_PIECE: Duration = Duration::from_millis(2);
+/// The same for a short body, or one in one piece: there are few turns to it.
+const TURN_OF_SHORT_BODY: Duration = Duration::from_millis(2);
+
+/// Up to how many bytes a body is short.
+const SHORT: u64 = 64 * 1024;
 
 static MODULES: LazyLock<HttpModules> = LazyLock::new(|| {
     let mut modules = HttpModules::new();
@@ -185,7 +188,7 @@ fn begin(encoding: Encoding, data: &[u8], follows: Follows) -> Result<(State, By
     if follows != Follows::Nothing {
         return encode(Encoder::new(coding, level, length)?, encoding, data, follows);
     }
-    let out = beside_others(encoding, data.len(), TURN_OF_ONE_PIECE, || encode_all(coding, level, &[data]))?;
+    let out = beside_others(encoding, data.len(), TURN_OF_SHORT_BODY, || encode_all(coding, level, &[data]))?;
     Ok((State::Ended, out))
 }
 
@@ -195,7 +198,9 @@ fn encode(
     data: &[u8],
     follows: Follows,
 ) -> Result<(State, Bytes), CodecError> {
-    beside_others(encoding, data.len(), TURN, || {
+    let is_short = encoding.length.is_some_and(|length| length <= SHORT);
+    let turn = if is_short { TURN_OF_SHORT_BODY } else { TURN };
+    beside_others(encoding, data.len(), turn, || {
         let mut out = Vec::new();
         encoder.write(data, &mut out)?;
         let state = if follows == Follows::Nothing {
