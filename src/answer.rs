@@ -57,6 +57,10 @@ pub enum Refusal {
         /// The same.
         retry_after: u32,
     },
+    /// There are no credentials, or they are not good (RFC 9110, section 15.5.2).
+    Unauthenticated(Credentials),
+    /// What could tell whether the credentials are good cannot be asked at the moment.
+    AuthUnavailable,
     /// The client would have only what is stored (RFC 9111, section 5.2.1.7).
     OnlyIfCached,
     /// No backend accepted the connection.
@@ -83,6 +87,17 @@ pub enum Refusal {
     BackendRemoved,
     /// We failed.
     Internal,
+}
+
+/// What is wrong with a request's credentials. The client is never told; the log is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Credentials {
+    /// There are none.
+    Missing,
+    /// They cannot be read, or there are several.
+    Malformed,
+    /// They are nobody's, or belong to somebody else.
+    Wrong,
 }
 
 /// Who is to blame when a request ends early.
@@ -146,6 +161,11 @@ struct Facts {
 /// Names the columns of the table below.
 const fn facts(status: u16, label: &'static str, words: &'static str, error: &'static str, fault: Fault) -> Facts {
     Facts { status, label, words, error, fault }
+}
+
+/// Whoever guesses learns from the answer only that it was wrong.
+const fn unauthenticated(label: &'static str) -> Facts {
+    facts(401, label, "valid credentials are needed", "http_request_denied", Fault::Client)
 }
 
 impl Refusal {
@@ -233,6 +253,10 @@ impl Refusal {
             Self::QueueFull { .. }   => facts(503, "queue_full", "the service has too much to do at the moment", "connection_limit_reached", Backend),
             Self::QuotaUsedUp { .. } => facts(503, "quota_used_up", "the service asks for some patience", "destination_unavailable", Quota),
             Self::QueueTimeout { .. } => facts(503, "queue_timeout", "the service has too much to do at the moment", "connection_limit_reached", Backend),
+            Self::Unauthenticated(Credentials::Missing)   => unauthenticated("credentials_missing"),
+            Self::Unauthenticated(Credentials::Malformed) => unauthenticated("credentials_malformed"),
+            Self::Unauthenticated(Credentials::Wrong)     => unauthenticated("credentials_wrong"),
+            Self::AuthUnavailable    => facts(503, "auth_unavailable", "the service is not available at the moment", "proxy_internal_error", Us),
             Self::OnlyIfCached       => facts(504, "only_if_cached", "nothing is stored that could be served", "http_request_denied", Client),
             Self::ConnectRefused     => facts(502, "connect_refused", "the service could not be reached", "connection_refused", Network),
             Self::ConnectTimeout     => facts(504, "connect_timeout", "the service could not be reached in time", "connection_timeout", Network),
@@ -282,6 +306,10 @@ mod tests {
         Refusal::QueueFull { retry_after: 1 },
         Refusal::QuotaUsedUp { retry_after: 1 },
         Refusal::QueueTimeout { retry_after: 1 },
+        Refusal::Unauthenticated(Credentials::Missing),
+        Refusal::Unauthenticated(Credentials::Malformed),
+        Refusal::Unauthenticated(Credentials::Wrong),
+        Refusal::AuthUnavailable,
         Refusal::ConnectRefused,
         Refusal::ConnectTimeout,
         Refusal::BackendTls,

@@ -3,6 +3,7 @@
 //! Whatever is in a [`Config`] has been checked: names refer to something, units are decoded, defaults are filled in.
 //! This room is data only: no sockets, no clock, no Pingora. What it needs from outside is handed in as [`Surroundings`].
 
+mod auth;
 mod cache;
 pub mod certificate;
 mod check;
@@ -11,6 +12,7 @@ pub mod diff;
 mod discover;
 mod expand;
 mod file;
+pub mod htpasswd;
 mod limits;
 mod listener;
 pub mod members;
@@ -32,6 +34,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+pub use auth::{Attribute, Auth, AuthBy};
 pub use cache::{CacheDisk, CacheStore, Caching, Eviction, KeyParts, Part, QueryParts};
 pub use check::{Checked, known_keys, parse, schema};
 pub use compress::{Coding, Compress, Levels, MediaRange};

@@ -15,6 +15,7 @@ use super::replay::Place;
 use super::snapshot::{Plan, Snapshot};
 use super::watch::Watch;
 use crate::answer::Refusal;
+use crate::auth::Identity;
 use crate::backend::{Seat, Tunnel};
 use crate::compress::{Decoder, Workshop};
 use crate::retry::Failure;
@@ -33,6 +34,8 @@ pub struct Exchange {
     pub(super) request: Request,
     pub(super) sender: Sender,
     pub(super) plan: Option<Arc<Plan>>,
+    /// Who sent it, where the route asks.
+    pub(super) identity: Option<Arc<Identity>>,
     pub(super) body_seen: u64,
     /// When the whole request was here, which is when the route's time begins to run.
     pub(super) request_ended: Option<Instant>,
@@ -155,6 +158,7 @@ impl Exchange {
             request: Request::default(),
             sender: Sender { client: None, trusted: false },
             plan: None,
+            identity: None,
             body_seen: 0,
             request_ended: None,
             attempt: None,

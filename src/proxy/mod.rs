@@ -3,6 +3,7 @@
 //! The phases stand in the order in which Pingora calls them. Each is a few calls into rooms; none parses, computes or
 //! formats. Nothing else in the program implements `ProxyHttp`.
 
+mod admit;
 mod again;
 mod arrive;
 mod attempt;
@@ -48,6 +49,7 @@ use crate::answer::{Ended, Refusal};
 use crate::cache::rules;
 use crate::filter::Answer;
 
+pub use self::admit::{Admission, Admissions, Lasting};
 pub(crate) use self::connection::streams_from_the_store;
 pub(crate) use self::date::DATE_LENGTH;
 pub use self::exchange::Exchange;
@@ -195,6 +197,7 @@ impl ProxyHttp for Gateway {
         forward::request(head, session.req_header(), (&exchange.request, exchange.sender), connection);
         exchange.ask_for_identity(head)?;
         exchange.decode_request(session.req_header(), head)?;
+        exchange.introduce(head);
         exchange.edit(head)
     }
 

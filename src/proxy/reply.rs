@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use http::header::{
     ACCEPT_RANGES, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, DATE, ETAG, LAST_MODIFIED, LOCATION, RETRY_AFTER,
-    TRAILER, TRANSFER_ENCODING,
+    TRAILER, TRANSFER_ENCODING, WWW_AUTHENTICATE,
 };
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use pingora::Result;
@@ -52,6 +52,9 @@ pub(super) async fn refuse(session: &mut Session, exchange: &mut Exchange, refus
     head.insert_header(CACHE_CONTROL, "no-store")?;
     if let Some(seconds) = refusal.retry_after() {
         head.insert_header(RETRY_AFTER, seconds)?;
+    }
+    if let (Refusal::Unauthenticated(_), Some(challenge)) = (refusal, exchange.challenge()) {
+        head.insert_header(WWW_AUTHENTICATE, challenge)?;
     }
     if refusal == Refusal::MethodNotSupported {
         head.insert_header("allow", "GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH")?;

@@ -13,7 +13,7 @@ use crate::config::problem::suggest;
 use crate::config::{Action, Expose, HeaderEdits, Match, Rewrite, Route};
 
 /// Fields that concern one connection only or frame the message (RFC 9110, 7.6.1): ours to write, not a route's.
-const NOT_EDITABLE: [HeaderName; 9] = [
+pub(super) const NOT_EDITABLE: [HeaderName; 9] = [
     header::CONNECTION,
     header::CONTENT_LENGTH,
     header::HOST,
@@ -69,6 +69,7 @@ impl Check<'_> {
             retry: self.retry(route, &known.file.server.retry_buffers),
             cache: self.caching(route),
             compress: self.compress(route),
+            auth: self.auth(route),
             body_limit: route.body_limit.0,
             request_headers: self.edits(&route.headers.request),
             response_headers: self.edits(&route.headers.response),

@@ -3,6 +3,7 @@
 //! Each section is declared once; its decoder, its part of the JSON Schema and its keys for the documentation's tests
 //! follow from that. Whatever is in a [`File`] has the right shape; whether it makes sense is `check`'s question.
 
+mod auth;
 mod backend;
 mod cache;
 mod compress;

@@ -3,6 +3,7 @@
 use http::{HeaderName, HeaderValue, Method};
 use serde_json::{Value as Json, json};
 
+use super::auth::Auth;
 use super::backend::dns_name;
 use super::cache::Caching;
 use super::compress::Compress;
@@ -40,6 +41,8 @@ section! {
         cache: Option<Caching> = "null",
         /// Which answers are made smaller for clients that read it, and how. `{}` suits most sites.
         compress: Option<Compress> = "null",
+        /// Who may come in: whoever cannot prove who they are gets 401. `none`: everybody.
+        auth: Option<Auth> = "null",
         /// The largest request body.
         body_limit: Size = "10MiB",
         /// Changes to header fields.
@@ -48,7 +51,7 @@ section! {
         /// `timing` is Server-Timing.
         expose: Vec<Marked<Exposed>> = "[]",
     }
-    later { allow, deny, auth, rate_limits, cors, errors }
+    later { allow, deny, rate_limits, cors, errors }
 }
 
 section! {

@@ -25,6 +25,9 @@ pub struct Entry {
     pub id: String,
     /// The client, behind trusted proxies; none on a unix socket.
     pub client: Option<IpAddr>,
+    /// Who sent it, where the route has `auth`.
+    #[serde(serialize_with = "name")]
+    pub identity: Option<Arc<str>>,
     /// The method; empty if there was no readable head.
     #[serde(serialize_with = "text")]
     pub method: String,
@@ -132,6 +135,7 @@ impl Default for Entry {
             time: SystemTime::UNIX_EPOCH,
             id: String::new(),
             client: None,
+            identity: None,
             method: String::new(),
             host: String::new(),
             path: String::new(),
