@@ -12,6 +12,7 @@ pub mod cli;
 pub mod compress;
 pub mod config;
 pub mod demo;
+pub mod fetch;
 pub mod files;
 pub mod filter;
 pub mod health;

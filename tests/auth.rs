@@ -138,7 +138,7 @@ async fn an_answer_for_one_is_not_stored_for_others_unless_the_backend_says_so()
     for (control, sent) in [("max-age=60", 2), ("max-age=60, public", 1)] {
         let answer = response(200, &[("Cache-Control", control)], "in");
         let backend = Backend::writing(answer);
-        let lb = guarded(&backend, "}, cache: { ttl: null").await;
+        let lb = guarded(&backend, " }\n    cache: { ttl: null").await;
         for (name, password) in [("ann", "opensesame"), ("bob", "hunter2")] {
             assert_eq!(lb.send(&get(&basic(name, password))).await.status, 200);
         }

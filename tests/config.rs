@@ -50,6 +50,9 @@ fn files() -> HashMap<PathBuf, Vec<u8>> {
     put("users", "ann:$2y$04$abcdefghijklmnopqrstuuFuhxWRTXIsURoluSTZ1N4tYaWGn9oOi\n");
     put("plain-users", "# staff\nann:opensesame\n");
     put("empty-users", "");
+    let ed25519 =
+        r#"{ "keys": [{ "kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo" }] }"#;
+    put("jwks.json", ed25519);
     files
 }
 

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 const LEVELS: &[&[&str]] = &[
     &["path", "files"],
     &["config", "answer"],
-    &["backend"],
+    &["backend", "fetch"],
     &["observe"],
     &["balance", "health", "limit", "route", "retry", "cache", "compress", "filter", "auth"],
     &["upstream"],

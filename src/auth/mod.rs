@@ -4,30 +4,43 @@
 //! client is told only that they were not good.
 
 mod basic;
+mod jwt;
 
 use std::sync::Arc;
 
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use pingora::http::RequestHeader;
+use serde_json::{Map, Value as Json};
 
 use crate::answer::{Credentials, Refusal};
 use crate::config::{self, Attribute, AuthBy};
 use crate::files::{Library, Unusable};
 
 use self::basic::Basic;
+use self::jwt::Jwt;
+
+pub use self::jwt::FetchedKeys;
 
 /// Somebody who was let in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// Who they are; in the access log too.
+    /// Who they are; in the access log too. Empty where their token does not say.
     pub name: Arc<str>,
+    /// What their token says of them.
+    claims: Option<Arc<Map<String, Json>>>,
 }
 
 impl Identity {
+    /// What their token says, as text; `None` if it does not, or says what is no text.
+    pub fn claim(&self, name: &str) -> Option<String> {
+        jwt::claim(self.claims.as_ref()?, name)
+    }
+
     fn attribute(&self, attribute: &Attribute) -> Option<HeaderValue> {
         match attribute {
             Attribute::Name => HeaderValue::from_bytes(self.name.as_bytes()).ok(),
+            Attribute::Claim(name) => HeaderValue::try_from(self.claim(name)?).ok(),
         }
     }
 }
@@ -40,14 +53,16 @@ pub struct Gate {
 }
 
 enum By {
-    Basic(Arc<Basic>),
+    Basic(Basic),
+    Jwt(Box<Jwt>),
 }
 
 impl Gate {
     /// The gate of a route, with what is known from the configuration before.
-    pub fn new(config: &config::Auth, library: &Library) -> Result<Self, Unusable> {
+    pub fn new(config: &config::Auth, library: &Library, fetched: &FetchedKeys) -> Result<Self, Unusable> {
         let by = match &config.by {
-            AuthBy::Basic(path) => By::Basic(Arc::new(Basic::new(path, library)?)),
+            AuthBy::Basic(path) => By::Basic(Basic::new(path, library)?),
+            AuthBy::Jwt(config) => By::Jwt(Box::new(Jwt::new(config, library, fetched)?)),
         };
         Ok(Self { by, keep: config.keep, headers: config.headers.clone() })
     }
@@ -56,6 +71,7 @@ impl Gate {
     pub async fn identify(&self, headers: &HeaderMap) -> Result<Identity, Refusal> {
         match &self.by {
             By::Basic(basic) => basic.identify(headers).await,
+            By::Jwt(jwt) => jwt.identify(headers).await,
         }
     }
 
@@ -63,6 +79,7 @@ impl Gate {
     pub fn challenge(&self) -> HeaderValue {
         match &self.by {
             By::Basic(_) => HeaderValue::from_static("Basic realm=\"restricted\", charset=\"UTF-8\""),
+            By::Jwt(_) => HeaderValue::from_static("Bearer realm=\"restricted\""),
         }
     }
 

@@ -36,7 +36,7 @@ pub enum Discover {
     /// From a JSON list at a URL.
     Http {
         /// Where it is.
-        url: ListUrl,
+        url: HttpUrl,
         /// Between two looks.
         interval: Duration,
     },
@@ -47,9 +47,9 @@ pub enum Discover {
     },
 }
 
-/// The URL of a list.
+/// A URL that something is fetched from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ListUrl {
+pub struct HttpUrl {
     /// Whether it is `https`.
     pub tls: bool,
     /// The host: a name, or an address without brackets.
@@ -60,7 +60,12 @@ pub struct ListUrl {
     pub path: String,
 }
 
-impl ListUrl {
+impl HttpUrl {
+    /// Whether nobody else is on the way there.
+    pub fn is_loopback(&self) -> bool {
+        &*self.host == "localhost" || self.host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    }
+
     /// What the Host field says: without a port that the scheme implies.
     pub fn authority(&self) -> String {
         let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.to_string() };
@@ -69,7 +74,7 @@ impl ListUrl {
     }
 }
 
-impl fmt::Display for ListUrl {
+impl fmt::Display for HttpUrl {
     /// Without the query, which may hold what nobody shall read.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = if self.tls { "https" } else { "http" };

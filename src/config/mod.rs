@@ -13,6 +13,7 @@ mod discover;
 mod expand;
 mod file;
 pub mod htpasswd;
+pub mod jwks;
 mod limits;
 mod listener;
 pub mod members;
@@ -34,11 +35,11 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-pub use auth::{Attribute, Auth, AuthBy};
+pub use auth::{Attribute, Auth, AuthBy, Jwt, JwtKeys};
 pub use cache::{CacheDisk, CacheStore, Caching, Eviction, KeyParts, Part, QueryParts};
 pub use check::{Checked, known_keys, parse, schema};
 pub use compress::{Coding, Compress, Levels, MediaRange};
-pub use discover::{Discover, ListUrl};
+pub use discover::{Discover, HttpUrl};
 pub use limits::{Adaptive, Limits, Queue, Quota};
 pub use listener::{
     CertificateFiles, ClientAuth, ClientAuthMode, Http2, Listener, ListenerLimits, ListenerTimeouts, Tls, TlsVersion,

@@ -11,7 +11,7 @@ use pingora::proxy::Session;
 
 use super::exchange::Exchange;
 use crate::answer::Refusal;
-use crate::auth::Gate;
+use crate::auth::{FetchedKeys, Gate};
 use crate::config::{self, Config};
 use crate::files::{Library, Unusable};
 use crate::filter::Answer;
@@ -21,6 +21,8 @@ use crate::filter::Answer;
 pub struct Lasting {
     /// The files that are read again when they change.
     pub files: Library,
+    /// The keys that are fetched from issuers of tokens.
+    pub keys: FetchedKeys,
 }
 
 /// What each route asks, in their order; `None` is nothing. Made before a snapshot, because it can fail.
@@ -41,7 +43,7 @@ pub struct Admission {
 
 impl Admission {
     fn of(route: &config::Route, lasting: &Lasting) -> Result<Option<Arc<Self>>, Unusable> {
-        let gate = route.auth.as_ref().map(|auth| Gate::new(auth, &lasting.files)).transpose()?;
+        let gate = route.auth.as_ref().map(|auth| Gate::new(auth, &lasting.files, &lasting.keys)).transpose()?;
         Ok(gate.map(|gate| Arc::new(Self { gate: Some(gate) })))
     }
 }

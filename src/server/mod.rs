@@ -120,6 +120,7 @@ impl FrontDoor {
         let upstreams = Replacement::prepare(&whole, &Upstreams::new(), Tallies::default(), reads_files).await?;
         let lasting = Lasting::default();
         let admissions = Admissions::new(&config, &lasting)?;
+        lasting.keys.first_answers().await;
         let (upstreams, _) = upstreams.put_in_place(&changes, config.server.grace_period);
         let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::new(&config, upstreams, admissions)));
         let closing = watch::Sender::new(false);

@@ -9,7 +9,7 @@ use super::backend::{BackendUrl, dns_name};
 use super::decode::{Decode, refuse, scalar};
 use super::leaves::{FilePath, Timeout};
 use super::section::section;
-use crate::config::ListUrl;
+use crate::config::HttpUrl;
 use crate::config::outline::Spelled;
 use crate::config::problem::{Problems, Spot};
 use crate::config::tree::Node;
@@ -24,7 +24,7 @@ section! {
         /// A YAML or JSON list in a file of its own, which is watched.
         file: Option<FilePath> = "null",
         /// The URL of a JSON list, which is asked for again and again.
-        http: Option<ListUrl> = "null",
+        http: Option<HttpUrl> = "null",
         /// Backends register themselves on the admin address.
         register: Option<Register> = "null",
         /// With `http`: between two looks, 10s if it is left out. With `dns` and `srv`: the longest time, 30s; an answer
@@ -73,12 +73,12 @@ impl Decode for SocketAddr {
     }
 }
 
-impl Decode for ListUrl {
+impl Decode for HttpUrl {
     fn decode(node: &Node, at: &Spot, problems: &mut Problems) -> Option<Self> {
-        let wanted = "the URL of a list";
-        let help = "write http://10.0.0.1:8500/backends or https://registry.internal/backends, without a user";
+        let wanted = "a URL";
+        let help = "write http://10.0.0.1:8500/path or https://name.internal/path, without a user";
         let text = &scalar(node, at, wanted, help, problems)?.text;
-        list_url(text).or_else(|| refuse(node, at, wanted, help, problems))
+        http_url(text).or_else(|| refuse(node, at, wanted, help, problems))
     }
 
     /// A query may hold what nobody shall read.
@@ -93,7 +93,7 @@ impl Decode for ListUrl {
     }
 }
 
-fn list_url(text: &str) -> Option<ListUrl> {
+fn http_url(text: &str) -> Option<HttpUrl> {
     let uri: Uri = text.parse().ok()?;
     let (tls, implied) = match uri.scheme_str()? {
         "http" => (false, 80),
@@ -108,7 +108,7 @@ fn list_url(text: &str) -> Option<ListUrl> {
     };
     let port = authority.port_u16().or(authority.port().is_none().then_some(implied)).filter(|port| *port > 0)?;
     let path = uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
-    Some(ListUrl { tls, host: host.into(), port, path })
+    Some(HttpUrl { tls, host: host.into(), port, path })
 }
 
 #[cfg(test)]
@@ -122,13 +122,13 @@ mod tests {
             ("https://Registry.internal", "https://registry.internal/", "/"),
             ("http://[::1]:80/x", "http://[::1]/x", "/x"),
         ] {
-            let url = list_url(text).unwrap();
+            let url = http_url(text).unwrap();
             assert_eq!((url.to_string().as_str(), url.path.as_str()), (shown, path));
         }
         for text in
             ["10.0.0.1:80/x", "ftp://a.b/", "http://me:secret@a.b/", "http://a.b:0/", "/x", "http://", "http://-a/"]
         {
-            assert_eq!(list_url(text), None, "{text}");
+            assert_eq!(http_url(text), None, "{text}");
         }
     }
 }
