@@ -8,6 +8,7 @@ mod cache;
 mod compress;
 mod discover;
 mod files;
+mod keys;
 mod limits;
 mod lint;
 mod listener;
@@ -91,11 +92,13 @@ struct Check<'a> {
 
 impl Check<'_> {
     fn config(&mut self, file: &File) -> Config {
+        let routes = self.routes(file);
         let config = Config {
+            keys: self.keys(&file.keys, &routes),
             server: self.server(&file.server),
             listeners: self.listeners(&file.listeners),
             upstreams: self.upstreams(&file.upstreams),
-            routes: self.routes(file),
+            routes,
             cache: self.cache_store(&file.cache),
             admin: self.admin(&file.admin, &file.listeners),
             log: self.log(&file.log),
