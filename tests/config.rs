@@ -50,6 +50,15 @@ fn files() -> HashMap<PathBuf, Vec<u8>> {
     put("users", "ann:$2y$04$abcdefghijklmnopqrstuuFuhxWRTXIsURoluSTZ1N4tYaWGn9oOi\n");
     put("plain-users", "# staff\nann:opensesame\n");
     put("empty-users", "");
+    let hash = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+    put("keys.yaml", &format!("- {{ name: ci, hash: {hash}, routes: [ap] }}\n"));
+    put(
+        "bad-keys.yaml",
+        &format!(
+            "- name: pck_Zk3uT9aB_hunter2\n  hash: {hash}\n  expires: tomorrow\n- pck_Zk3uT9aB_hunter2\n- name: ci\n  \
+             hash: pck_Zk3uT9aB_hunter2\n- {{ name: ci, hash: {hash}, methods: [get], plann: gold }}\n"
+        ),
+    );
     files
 }
 

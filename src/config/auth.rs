@@ -1,8 +1,11 @@
 //! Who may come in? A route's `auth`, checked.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use http::HeaderName;
+
+use super::KeySource;
 
 /// What is asked of those who come in.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,6 +23,13 @@ pub struct Auth {
 pub enum AuthBy {
     /// By a name and a password (RFC 7617) that are in this file, as `htpasswd` writes it.
     Basic(PathBuf),
+    /// By a key that is in this store.
+    Keys {
+        /// Where the keys are.
+        source: KeySource,
+        /// The query parameter that may hold one, beside `X-API-Key` and `Authorization: Bearer`.
+        query: Option<Arc<str>>,
+    },
 }
 
 /// What may be known of somebody who was let in.
@@ -27,4 +37,6 @@ pub enum AuthBy {
 pub enum Attribute {
     /// Who they are.
     Name,
+    /// What they pay for.
+    Plan,
 }

@@ -140,27 +140,21 @@ impl KeyLimits {
     }
 }
 
-/// Reads a file of keys; `file` is its name in problems.
-pub fn parse_keys(bytes: &[u8], file: &str) -> Result<Vec<Key>, Vec<Problem>> {
-    let mut problems = Problems::of(file);
+/// Reads a file of keys, or says in one line what is wrong with it.
+pub fn parse_keys(bytes: &[u8]) -> Result<Vec<Key>, String> {
+    let mut problems = Problems::of("keys");
     let keys = parse(bytes, &mut problems).unwrap_or_default();
-    let keys = keys.into_iter().map(|(key, _)| key).collect();
     let (errors, _) = problems.into_parts();
-    if errors.is_empty() { Ok(keys) } else { Err(errors) }
-}
-
-/// The same for a file that is followed, with what is wrong in one line.
-pub fn parse_followed(bytes: &[u8]) -> Result<Vec<Key>, String> {
-    parse_keys(bytes, "keys").map_err(|problems| {
-        let one = |problem: &Problem| {
-            format!("{}:{}: {}: {}", problem.place.line, problem.place.col, problem.key, problem.what)
-        };
-        let mut told: Vec<_> = problems.iter().take(MOST_TOLD).map(one).collect();
-        if problems.len() > MOST_TOLD {
-            told.push(format!("and {} more", problems.len() - MOST_TOLD));
-        }
-        told.join("; ")
-    })
+    if errors.is_empty() {
+        return Ok(keys.into_iter().map(|(key, _)| key).collect());
+    }
+    let one =
+        |problem: &Problem| format!("{}:{}: {}: {}", problem.place.line, problem.place.col, problem.key, problem.what);
+    let mut told: Vec<_> = errors.iter().take(MOST_TOLD).map(one).collect();
+    if errors.len() > MOST_TOLD {
+        told.push(format!("and {} more", errors.len() - MOST_TOLD));
+    }
+    Err(told.join("; "))
 }
 
 /// The keys, each with the place of its routes.
@@ -180,8 +174,9 @@ pub(super) fn parse(bytes: &[u8], problems: &mut Problems) -> Option<Vec<(Key, S
     for (index, item) in items.iter().enumerate() {
         let at = at.item(index, item.mark);
         let Some((key, routes)) = one(item, &at, problems) else { continue };
-        if let Some(first) = seen.insert(key.hash, item.mark.line) {
-            let what = format!("this key is already at line {first}");
+        let first = *seen.entry(key.hash).or_insert(item.mark);
+        if first != item.mark {
+            let what = format!("this key is already at line {}, column {}", first.line, first.col);
             problems.error(&at, what, "a key belongs to one owner: take one of the two away");
         }
         keys.push((key, routes));
@@ -239,7 +234,7 @@ mod tests {
 
     #[track_caller]
     fn refused(text: &str, parts: &[&str]) -> String {
-        let said = parse_followed(text.as_bytes()).unwrap_err();
+        let said = parse_keys(text.as_bytes()).unwrap_err();
         for part in parts {
             assert!(said.contains(part), "{text}: {said}");
         }
@@ -254,21 +249,22 @@ mod tests {
              - {{ name: plain, hash: \"{}\" }}\n",
             HASH.replace('0', "1"),
         );
-        let keys = parse_followed(text.as_bytes()).unwrap();
+        let keys = parse_keys(text.as_bytes()).unwrap();
         let [ci, plain] = &keys[..] else { panic!("{keys:?}") };
         assert_eq!((ci.id.as_deref(), ci.plan.as_deref(), &*ci.name), (Some("Zk3uT9aB"), Some("gold"), "ci"));
         assert_eq!(ci.hash.show(), HASH.to_lowercase());
         assert_eq!(ci.expires.unwrap().to_string(), "2026-02-01T00:00:00Z");
         assert_eq!(ci.limits.addresses[0].to_string(), "10.0.0.0/8");
         assert_eq!((&plain.limits, plain.expires, plain.plan.as_deref()), (&KeyLimits::default(), None, None));
-        assert_eq!(parse_followed(b"[]"), Ok(Vec::new()));
+        assert_eq!(parse_keys(b"[]"), Ok(Vec::new()));
     }
 
     #[test]
     fn what_is_wrong_is_told_at_once_and_with_its_place() {
         let text = format!(
             "- name: a\n  hash: {HASH}\n  expires: tomorrow\n- hash: {HASH}\n  name: \"\"\n- {{ name: b, hsh: {HASH} }}\n\
-             - name: c\n  hash: {HASH}\n- {{ name: d, hash: {HASH}, not_before: 2026-01-02T00:00:00Z, expires: 2026-01-01T00:00:00Z }}\n"
+             - {{ name: d, hash: {}, not_before: 2026-01-02T00:00:00Z, expires: 2026-01-01T00:00:00Z }}\n",
+            HASH.replace('0', "1"),
         );
         let parts = [
             "3:12: [0].expires",
@@ -281,7 +277,7 @@ mod tests {
         refused("", &["nothing in it"]);
         refused("name: a", &["a list of keys"]);
         refused("- a: &x 1\n", &["anchors"]);
-        assert!(parse_followed(&[0xff, 0xfe]).unwrap_err().contains("UTF-8"));
+        assert!(parse_keys(&[0xff, 0xfe]).unwrap_err().contains("UTF-8"));
         assert!(refused(&"- 1\n".repeat(9), &[]).ends_with("and 4 more"));
     }
 
@@ -317,8 +313,8 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn no_file_makes_it_panic(bytes: Vec<u8>, text: String) {
-            let _ = parse_followed(&bytes);
-            let _ = parse_followed(text.as_bytes());
+            let _ = parse_keys(&bytes);
+            let _ = parse_keys(text.as_bytes());
             let _ = KeyHash::parse(&text);
         }
     }

@@ -41,8 +41,7 @@ pub use check::{Checked, known_keys, parse, schema};
 pub use compress::{Coding, Compress, Levels, MediaRange};
 pub use discover::{Discover, ListUrl};
 pub use keys::{
-    Key, KeyHash, KeyLimits, KeySource, KeyStore, OnStoreError, PREFIX as KEY_PREFIX, is_a_key_name, parse_followed,
-    parse_keys,
+    Key, KeyHash, KeyLimits, KeySource, KeyStore, OnStoreError, PREFIX as KEY_PREFIX, is_a_key_name, parse_keys,
 };
 pub use limits::{Adaptive, Limits, Queue, Quota};
 pub use listener::{

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method};
 
-use super::{Auth, AuthBy, Caching, Compress, Retry};
+use super::{Auth, AuthBy, Caching, Compress, KeySource, Retry};
 
 /// A match, and what it leads to.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,8 +44,9 @@ pub struct Route {
 impl Route {
     /// The files that it refers to, which are read again when they change.
     pub fn files(&self) -> impl Iterator<Item = PathBuf> {
-        self.auth.iter().map(|auth| match &auth.by {
-            AuthBy::Basic(path) => path.clone(),
+        self.auth.iter().filter_map(|auth| match &auth.by {
+            AuthBy::Basic(path) | AuthBy::Keys { source: KeySource::File(path), .. } => Some(path.clone()),
+            AuthBy::Keys { source: KeySource::Sqlite { .. }, .. } => None,
         })
     }
 }

@@ -7,11 +7,11 @@ use super::files::given;
 use super::{Check, Names};
 use crate::config::file::{self, Map, Marked};
 use crate::config::keys;
-use crate::config::problem::{Problems, suggest};
-use crate::config::{KeySource, KeyStore, OnStoreError, Route};
+use crate::config::problem::{Problems, Spot, suggest};
+use crate::config::{KeySource, KeyStore, OnStoreError};
 
 impl Check<'_> {
-    pub(super) fn keys(&mut self, stores: &Map<file::KeyStore>, routes: &[Route]) -> Vec<KeyStore> {
+    pub(super) fn keys(&mut self, stores: &Map<file::KeyStore>, routes: &[Marked<file::Route>]) -> Vec<KeyStore> {
         let mut names = Names::default();
         let mut checked = Vec::new();
         for named in &stores.0 {
@@ -23,12 +23,7 @@ impl Check<'_> {
         checked
     }
 
-    fn key_source(
-        &mut self,
-        store: &file::KeyStore,
-        at: &crate::config::problem::Spot,
-        routes: &[Route],
-    ) -> Option<KeySource> {
+    fn key_source(&mut self, store: &file::KeyStore, at: &Spot, routes: &[Marked<file::Route>]) -> Option<KeySource> {
         let help = "name one of `file` and `sqlite`";
         match (given(&store.file), given(&store.sqlite)) {
             (Some(_), Some(second)) => {
@@ -62,12 +57,12 @@ impl Check<'_> {
     }
 
     /// What is wrong in the file is told with its places there.
-    fn key_file(&mut self, path: &Marked<file::FilePath>, routes: &[Route]) {
+    fn key_file(&mut self, path: &Marked<file::FilePath>, routes: &[Marked<file::Route>]) {
         let Some(bytes) = self.files.contents(path, self.problems) else { return };
         let mut theirs = Problems::of(&self.files.joined(path).display().to_string());
         for (key, at) in keys::parse(&bytes, &mut theirs).unwrap_or_default() {
-            let known = || routes.iter().map(|route| &*route.name);
-            for unknown in key.limits.routes.iter().filter(|name| !known().any(|route| route == &***name)) {
+            let known = || routes.iter().map(|route| route.name.as_deref().unwrap_or(&route.at.key));
+            for unknown in key.limits.routes.iter().filter(|name| !known().any(|route| *route == ***name)) {
                 let help = suggest(unknown, "routes", known());
                 theirs.warning(&at, format!("no route is called `{unknown}`"), help);
             }
@@ -79,7 +74,8 @@ impl Check<'_> {
     fn key_database(&mut self, path: &Marked<file::FilePath>) {
         let joined = self.files.joined(path);
         let folder = joined.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        if !(self.around.has_directory)(folder) {
+        // That of the configuration is there: it was read from it.
+        if folder != self.files.folder() && !(self.around.has_directory)(folder) {
             let what = format!("there is no directory `{}`", folder.display());
             self.problems.error(&path.at, what, "create it first; `portcullis keys new` makes the file in it");
         }

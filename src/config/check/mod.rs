@@ -92,13 +92,13 @@ struct Check<'a> {
 
 impl Check<'_> {
     fn config(&mut self, file: &File) -> Config {
-        let routes = self.routes(file);
+        let keys = self.keys(&file.keys, &file.routes);
         let config = Config {
-            keys: self.keys(&file.keys, &routes),
             server: self.server(&file.server),
             listeners: self.listeners(&file.listeners),
             upstreams: self.upstreams(&file.upstreams),
-            routes,
+            routes: self.routes(file, &keys),
+            keys,
             cache: self.cache_store(&file.cache),
             admin: self.admin(&file.admin, &file.listeners),
             log: self.log(&file.log),

@@ -14,24 +14,29 @@ section! {
     Auth {
         /// A file of names and passwords, as `htpasswd -B` writes it: bcrypt or argon2. It is read again when it changes.
         basic: Option<FilePath> = "null",
+        /// The store in `keys` whose keys open the route: in `X-API-Key`, or in `Authorization: Bearer`.
+        api_keys: Option<String> = "null",
+        /// With `api_keys`: a query parameter that may hold the key too. It is taken out before anything else is done.
+        query: Option<String> = "null",
         /// Whether the backend sees the credentials too.
         keep: bool = "false",
-        /// What the backend is told of whoever came in: `name`. A client's own fields of these names never arrive.
+        /// What the backend is told of whoever came in: `name`, `plan`. A client's own fields of these names never arrive.
         headers: Map<Attribute> = "{}",
     }
-    later { api_keys, query, jwt }
+    later { jwt }
 }
 
 impl Decode for Attribute {
     fn decode(node: &Node, at: &Spot, problems: &mut Problems) -> Option<Self> {
-        let (wanted, help) = ("`name`", "write for example { X-User: name }");
+        let (wanted, help) = ("`name` or `plan`", "write for example { X-User: name, X-Plan: plan }");
         match scalar(node, at, wanted, help, problems)?.text.as_str() {
             "name" => Some(Self::Name),
-            word => refuse(node, at, wanted, &suggest(word, "values", ["name"]), problems),
+            "plan" => Some(Self::Plan),
+            word => refuse(node, at, wanted, &suggest(word, "values", ["name", "plan"]), problems),
         }
     }
 
     fn schema() -> Json {
-        json!({ "enum": ["name"] })
+        json!({ "enum": ["name", "plan"] })
     }
 }

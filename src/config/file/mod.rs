@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+pub(crate) use auth::Auth;
 pub(crate) use backend::{Backend, BackendSection, BackendUrl, dns_name};
 pub(crate) use cache::{CacheKey, CacheStore, Caching, Query};
 pub(crate) use compress::{Compress, Levels};
