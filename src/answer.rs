@@ -59,6 +59,8 @@ pub enum Refusal {
     },
     /// There are no credentials, or they are not good (RFC 9110, section 15.5.2).
     Unauthenticated(Credentials),
+    /// The credentials are good, and not for this (RFC 9110, section 15.5.4).
+    Forbidden(Forbidden),
     /// What could tell whether the credentials are good cannot be asked at the moment.
     AuthUnavailable,
     /// The client would have only what is stored (RFC 9111, section 5.2.1.7).
@@ -98,6 +100,23 @@ pub enum Credentials {
     Malformed,
     /// They are nobody's, or belong to somebody else.
     Wrong,
+    /// Their time is over.
+    Expired,
+    /// Their time has not begun.
+    TooEarly,
+    /// They were taken back.
+    Revoked,
+}
+
+/// What good credentials are not good for. The client is never told; the log is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Forbidden {
+    /// The route.
+    Route,
+    /// The method.
+    Method,
+    /// A client at this address: one that the key is not for.
+    KeyAddress,
 }
 
 /// Who is to blame when a request ends early.
@@ -166,6 +185,11 @@ const fn facts(status: u16, label: &'static str, words: &'static str, error: &'s
 /// Whoever guesses learns from the answer only that it was wrong.
 const fn unauthenticated(label: &'static str) -> Facts {
     facts(401, label, "valid credentials are needed", "http_request_denied", Fault::Client)
+}
+
+/// The same for whoever is known, and not allowed.
+const fn forbidden(label: &'static str) -> Facts {
+    facts(403, label, "this is not allowed", "http_request_denied", Fault::Client)
 }
 
 impl Refusal {
@@ -256,6 +280,12 @@ impl Refusal {
             Self::Unauthenticated(Credentials::Missing)   => unauthenticated("credentials_missing"),
             Self::Unauthenticated(Credentials::Malformed) => unauthenticated("credentials_malformed"),
             Self::Unauthenticated(Credentials::Wrong)     => unauthenticated("credentials_wrong"),
+            Self::Unauthenticated(Credentials::Expired)   => unauthenticated("credentials_expired"),
+            Self::Unauthenticated(Credentials::TooEarly)  => unauthenticated("credentials_too_early"),
+            Self::Unauthenticated(Credentials::Revoked)   => unauthenticated("credentials_revoked"),
+            Self::Forbidden(Forbidden::Route)      => forbidden("key_route"),
+            Self::Forbidden(Forbidden::Method)     => forbidden("key_method"),
+            Self::Forbidden(Forbidden::KeyAddress) => forbidden("key_address"),
             Self::AuthUnavailable    => facts(503, "auth_unavailable", "the service is not available at the moment", "proxy_internal_error", Us),
             Self::OnlyIfCached       => facts(504, "only_if_cached", "nothing is stored that could be served", "http_request_denied", Client),
             Self::ConnectRefused     => facts(502, "connect_refused", "the service could not be reached", "connection_refused", Network),
@@ -309,6 +339,12 @@ mod tests {
         Refusal::Unauthenticated(Credentials::Missing),
         Refusal::Unauthenticated(Credentials::Malformed),
         Refusal::Unauthenticated(Credentials::Wrong),
+        Refusal::Unauthenticated(Credentials::Expired),
+        Refusal::Unauthenticated(Credentials::TooEarly),
+        Refusal::Unauthenticated(Credentials::Revoked),
+        Refusal::Forbidden(Forbidden::Route),
+        Refusal::Forbidden(Forbidden::Method),
+        Refusal::Forbidden(Forbidden::KeyAddress),
         Refusal::AuthUnavailable,
         Refusal::ConnectRefused,
         Refusal::ConnectTimeout,

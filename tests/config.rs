@@ -53,6 +53,15 @@ fn files() -> HashMap<PathBuf, Vec<u8>> {
     let ed25519 =
         r#"{ "keys": [{ "kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo" }] }"#;
     put("jwks.json", ed25519);
+    let hash = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+    put("keys.yaml", &format!("- {{ name: ci, hash: {hash}, routes: [ap] }}\n"));
+    put(
+        "bad-keys.yaml",
+        &format!(
+            "- name: pck_Zk3uT9aB_hunter2\n  hash: {hash}\n  expires: tomorrow\n- pck_Zk3uT9aB_hunter2\n- name: ci\n  \
+             hash: pck_Zk3uT9aB_hunter2\n- {{ name: ci, hash: {hash}, methods: [get], plann: gold }}\n"
+        ),
+    );
     files
 }
 

@@ -5,11 +5,14 @@
 
 mod basic;
 mod jwt;
+pub mod keys;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::header::AUTHORIZATION;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use jiff::Timestamp;
 use pingora::http::RequestHeader;
 use serde_json::{Map, Value as Json};
 
@@ -19,16 +22,47 @@ use crate::files::{Library, Unusable};
 
 use self::basic::Basic;
 use self::jwt::Jwt;
+use self::keys::{Keys, Stores};
 
 pub use self::jwt::FetchedKeys;
 
 /// Somebody who was let in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// Who they are; in the access log too. Empty where their token does not say.
+    /// Who they are; in the access log too.
     pub name: Arc<str>,
+    /// What they pay for, where that is known.
+    pub plan: Option<Arc<str>>,
     /// What their token says of them.
     claims: Option<Arc<Map<String, Json>>>,
+}
+
+/// What is known of those who come in, and outlives reloads.
+#[derive(Debug, Default)]
+pub struct Lasting {
+    /// The files that are read again when they change.
+    pub files: Library,
+    /// The databases of keys.
+    pub keys: Stores,
+    /// The keys that issuers of tokens publish.
+    pub issuers: FetchedKeys,
+}
+
+/// What a request shows of whoever sent it, and where it wants to go.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// Its fields.
+    pub headers: &'a HeaderMap,
+    /// Its query.
+    pub query: Option<&'a str>,
+    /// Its method.
+    pub method: &'a Method,
+    /// The name of its route.
+    pub route: &'a str,
+    /// Where it comes from; `None` on a unix socket.
+    pub address: Option<IpAddr>,
+    /// What time it is.
+    pub now: Timestamp,
 }
 
 impl Identity {
@@ -40,6 +74,7 @@ impl Identity {
     fn attribute(&self, attribute: &Attribute) -> Option<HeaderValue> {
         match attribute {
             Attribute::Name => HeaderValue::from_bytes(self.name.as_bytes()).ok(),
+            Attribute::Plan => HeaderValue::from_bytes(self.plan.as_ref()?.as_bytes()).ok(),
             Attribute::Claim(name) => HeaderValue::try_from(self.claim(name)?).ok(),
         }
     }
@@ -55,23 +90,27 @@ pub struct Gate {
 enum By {
     Basic(Basic),
     Jwt(Box<Jwt>),
+    Keys(Keys),
 }
 
 impl Gate {
     /// The gate of a route, with what is known from the configuration before.
-    pub fn new(config: &config::Auth, library: &Library, fetched: &FetchedKeys) -> Result<Self, Unusable> {
+    pub fn new(config: &config::Auth, lasting: &Lasting) -> Result<Self, Unusable> {
+        let Lasting { files, keys: stores, issuers } = lasting;
         let by = match &config.by {
-            AuthBy::Basic(path) => By::Basic(Basic::new(path, library)?),
-            AuthBy::Jwt(config) => By::Jwt(Box::new(Jwt::new(config, library, fetched)?)),
+            AuthBy::Basic(path) => By::Basic(Basic::new(path, files)?),
+            AuthBy::Jwt(config) => By::Jwt(Box::new(Jwt::new(config, files, issuers)?)),
+            AuthBy::Keys { source, query } => By::Keys(Keys::new(source, query.as_deref(), (files, stores))?),
         };
         Ok(Self { by, keep: config.keep, headers: config.headers.clone() })
     }
 
-    /// Who sends this request.
-    pub async fn identify(&self, headers: &HeaderMap) -> Result<Identity, Refusal> {
+    /// Who sends this request; `None` where it does not matter at the moment.
+    pub async fn identify(&self, asked: &Asked<'_>) -> Result<Option<Identity>, Refusal> {
         match &self.by {
-            By::Basic(basic) => basic.identify(headers).await,
-            By::Jwt(jwt) => jwt.identify(headers).await,
+            By::Basic(basic) => basic.identify(asked.headers).await.map(Some),
+            By::Jwt(jwt) => jwt.identify(asked.headers).await.map(Some),
+            By::Keys(keys) => keys.identify(asked),
         }
     }
 
@@ -79,19 +118,21 @@ impl Gate {
     pub fn challenge(&self) -> HeaderValue {
         match &self.by {
             By::Basic(_) => HeaderValue::from_static("Basic realm=\"restricted\", charset=\"UTF-8\""),
-            By::Jwt(_) => HeaderValue::from_static("Bearer realm=\"restricted\""),
+            By::Jwt(_) | By::Keys(_) => HeaderValue::from_static("Bearer realm=\"restricted\""),
         }
     }
 
     /// Puts what the backend is told in the place of what the client has shown. What a client says of itself in the same
     /// fields goes in any case.
-    pub fn introduce(&self, identity: &Identity, head: &mut RequestHeader) {
-        if !self.keep {
-            head.remove_header(&AUTHORIZATION);
+    pub fn introduce(&self, identity: Option<&Identity>, head: &mut RequestHeader) {
+        match &self.by {
+            By::Basic(_) | By::Jwt(_) if self.keep => {}
+            By::Basic(_) | By::Jwt(_) => drop(head.remove_header(&AUTHORIZATION)),
+            By::Keys(keys) => keys.hide(self.keep, head),
         }
         for (name, attribute) in &self.headers {
             head.remove_header(name);
-            if let Some(value) = identity.attribute(attribute) {
+            if let Some(value) = identity.and_then(|identity| identity.attribute(attribute)) {
                 // Fails only when there are more fields than a head can hold.
                 let _ = head.insert_header(name.clone(), value);
             }

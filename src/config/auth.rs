@@ -1,12 +1,13 @@
 //! Who may come in? A route's `auth`, checked.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderName;
 use jsonwebtoken::Algorithm;
 
-use super::{HttpUrl, Secret};
+use super::{HttpUrl, KeySource, Secret};
 
 /// What is asked of those who come in.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,6 +27,13 @@ pub enum AuthBy {
     Basic(PathBuf),
     /// By a signed token (RFC 7519).
     Jwt(Jwt),
+    /// By a key that is in this store.
+    Keys {
+        /// Where the keys are.
+        source: KeySource,
+        /// The query parameter that may hold one, beside `X-API-Key` and `Authorization: Bearer`.
+        query: Option<Arc<str>>,
+    },
 }
 
 /// Which tokens are good.
@@ -61,6 +69,8 @@ pub enum JwtKeys {
 pub enum Attribute {
     /// Who they are.
     Name,
+    /// What they pay for.
+    Plan,
     /// What their token says.
     Claim(String),
 }

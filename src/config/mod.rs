@@ -14,6 +14,7 @@ mod expand;
 mod file;
 pub mod htpasswd;
 pub mod jwks;
+mod keys;
 mod limits;
 mod listener;
 pub mod members;
@@ -40,6 +41,9 @@ pub use cache::{CacheDisk, CacheStore, Caching, Eviction, KeyParts, Part, QueryP
 pub use check::{Checked, known_keys, parse, schema};
 pub use compress::{Coding, Compress, Levels, MediaRange};
 pub use discover::{Discover, HttpUrl};
+pub use keys::{
+    Key, KeyHash, KeyLimits, KeySource, KeyStore, OnStoreError, PREFIX as KEY_PREFIX, is_a_key_name, parse_keys,
+};
 pub use limits::{Adaptive, Limits, Queue, Quota};
 pub use listener::{
     CertificateFiles, ClientAuth, ClientAuthMode, Http2, Listener, ListenerLimits, ListenerTimeouts, Tls, TlsVersion,
@@ -66,6 +70,8 @@ pub struct Config {
     pub upstreams: Vec<Upstream>,
     /// The routes, in the order of the file.
     pub routes: Vec<Route>,
+    /// Where API keys are kept, in the order of the file.
+    pub keys: Vec<KeyStore>,
     /// The store that routes with a cache share.
     pub cache: CacheStore,
     /// Where `/healthz` and `/readyz` are served; `None` when switched off.

@@ -130,6 +130,11 @@ impl Problems {
         self.list.push(Problem { place, key, what, help, severity });
     }
 
+    /// What is wrong in another file, with the places there.
+    pub(crate) fn take_over(&mut self, others: Self) {
+        self.list.extend(others.list);
+    }
+
     /// Whether something was said about this key or one below it. What follows from that is not worth saying too.
     pub(crate) fn speak_of(&self, key: &str) -> bool {
         let below = |of: &str| of.strip_prefix(key).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']));

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method};
 
-use super::{Auth, AuthBy, Caching, Compress, JwtKeys, Retry};
+use super::{Auth, AuthBy, Caching, Compress, JwtKeys, KeySource, Retry};
 
 /// A match, and what it leads to.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,11 +45,12 @@ impl Route {
     /// The files that it refers to, which are read again when they change.
     pub fn files(&self) -> impl Iterator<Item = PathBuf> {
         self.auth.iter().filter_map(|auth| match &auth.by {
-            AuthBy::Basic(path) => Some(path.clone()),
+            AuthBy::Basic(path) | AuthBy::Keys { source: KeySource::File(path), .. } => Some(path.clone()),
             AuthBy::Jwt(jwt) => match &jwt.keys {
                 JwtKeys::File(path) => Some(path.clone()),
                 JwtKeys::Url(_) | JwtKeys::Secret(_) => None,
             },
+            AuthBy::Keys { source: KeySource::Sqlite { .. }, .. } => None,
         })
     }
 }

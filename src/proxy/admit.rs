@@ -6,24 +6,16 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use http::HeaderValue;
+use jiff::Timestamp;
 use pingora::http::RequestHeader;
 use pingora::proxy::Session;
 
 use super::exchange::Exchange;
 use crate::answer::Refusal;
-use crate::auth::{FetchedKeys, Gate};
+use crate::auth::{Asked, Gate, Lasting};
 use crate::config::{self, Config};
-use crate::files::{Library, Unusable};
+use crate::files::Unusable;
 use crate::filter::Answer;
-
-/// What is known of those who come in, and outlives reloads.
-#[derive(Debug, Default)]
-pub struct Lasting {
-    /// The files that are read again when they change.
-    pub files: Library,
-    /// The keys that are fetched from issuers of tokens.
-    pub keys: FetchedKeys,
-}
 
 /// What each route asks, in their order; `None` is nothing. Made before a snapshot, because it can fail.
 pub struct Admissions(pub(super) Vec<Option<Arc<Admission>>>);
@@ -43,7 +35,7 @@ pub struct Admission {
 
 impl Admission {
     fn of(route: &config::Route, lasting: &Lasting) -> Result<Option<Arc<Self>>, Unusable> {
-        let gate = route.auth.as_ref().map(|auth| Gate::new(auth, &lasting.files, &lasting.keys)).transpose()?;
+        let gate = route.auth.as_ref().map(|auth| Gate::new(auth, lasting)).transpose()?;
         Ok(gate.map(|gate| Arc::new(Self { gate: Some(gate) })))
     }
 }
@@ -62,10 +54,19 @@ impl Exchange {
 
     async fn identify(&mut self, admission: &Admission, session: &mut Session) -> Result<(), Refusal> {
         let Some(gate) = &admission.gate else { return Ok(()) };
-        let identity = gate.identify(&session.req_header().headers).await?;
+        let head = session.req_header();
+        let asked = Asked {
+            headers: &head.headers,
+            query: head.uri.query(),
+            method: &head.method,
+            route: self.plan.as_ref().map_or("", |plan| &plan.name),
+            address: self.sender.client,
+            now: Timestamp::now(),
+        };
+        let identity = gate.identify(&asked).await?;
         // Here too, and not only in what is sent on: so that the cache sees what the backend sees.
-        gate.introduce(&identity, session.req_header_mut());
-        self.identity = Some(Arc::new(identity));
+        gate.introduce(identity.as_ref(), session.req_header_mut());
+        self.identity = identity.map(Arc::new);
         Ok(())
     }
 
@@ -73,8 +74,14 @@ impl Exchange {
     pub(super) fn introduce(&self, head: &mut RequestHeader) {
         let gate = self.plan.as_ref().and_then(|plan| plan.admission.as_ref()?.gate.as_ref());
         if let (Some(gate), Some(identity)) = (gate, &self.identity) {
-            gate.introduce(identity, head);
+            gate.introduce(Some(identity), head);
         }
+    }
+
+    /// Whether whoever got this far had to show credentials.
+    pub(super) fn is_guarded(&self) -> bool {
+        let admission = self.plan.as_ref().and_then(|plan| plan.admission.as_ref());
+        admission.is_some_and(|admission| admission.gate.is_some())
     }
 
     /// What a client whose credentials are not good is asked for.

@@ -49,7 +49,7 @@ use crate::answer::{Ended, Refusal};
 use crate::cache::rules;
 use crate::filter::Answer;
 
-pub use self::admit::{Admission, Admissions, Lasting};
+pub use self::admit::{Admission, Admissions};
 pub(crate) use self::connection::streams_from_the_store;
 pub(crate) use self::date::DATE_LENGTH;
 pub use self::exchange::Exchange;

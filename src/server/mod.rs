@@ -32,12 +32,13 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
+use crate::auth::Lasting;
 use crate::cache::Cache;
 use crate::compress::Workshop;
 use crate::config::{Address, Config, Secret};
 use crate::observe::access_log::AccessLog;
 use crate::observe::dashboard;
-use crate::proxy::{Admissions, Belongings, Gateway, Lasting, Snapshot, Upstreams, streams_from_the_store};
+use crate::proxy::{Admissions, Belongings, Gateway, Snapshot, Upstreams, streams_from_the_store};
 use crate::upstream::{Tallies, Upstream};
 
 use self::connection::InFlight;
@@ -120,7 +121,7 @@ impl FrontDoor {
         let upstreams = Replacement::prepare(&whole, &Upstreams::new(), Tallies::default(), reads_files).await?;
         let lasting = Lasting::default();
         let admissions = Admissions::new(&config, &lasting)?;
-        lasting.keys.first_answers().await;
+        lasting.issuers.first_answers().await;
         let (upstreams, _) = upstreams.put_in_place(&changes, config.server.grace_period);
         let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::new(&config, upstreams, admissions)));
         let closing = watch::Sender::new(false);

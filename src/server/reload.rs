@@ -38,7 +38,7 @@ impl Inner {
         let (whole, gone) = (followers.join(&config), self.gone_tallies());
         let replacement = Replacement::prepare(&whole, &old.upstreams, gone, reads_files).await?;
         let admissions = Admissions::new(&config, &self.lasting)?;
-        self.lasting.keys.first_answers().await;
+        self.lasting.issuers.first_answers().await;
         // From here on nothing can fail, and nothing waits.
         let (upstreams, gone) = replacement.put_in_place(&self.changes, config.server.grace_period);
         self.remember_gone(gone);

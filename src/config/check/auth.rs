@@ -1,61 +1,73 @@
 //! Does it make sense who may come in?
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use http::header::{self, HeaderName};
-use jsonwebtoken::{Algorithm, AlgorithmFamily};
 
 use super::Check;
 use super::files::given;
 use super::route::NOT_EDITABLE;
-use crate::config::file::{self, FilePath, KeysAt, Map, Marked, SecretText};
+use crate::config::file::{self, FilePath, Map, Marked};
 use crate::config::htpasswd::Users;
-use crate::config::jwks::KeySet;
-use crate::config::problem::Spot;
-use crate::config::{Attribute, Auth, AuthBy, Jwt, JwtKeys, Secret};
+use crate::config::problem::suggest;
+use crate::config::{Attribute, Auth, AuthBy, KeySource, KeyStore};
 
-/// Bytes of a secret that tokens are signed with.
-const SHORTEST_SECRET: usize = 32;
+/// Where a client shows its key.
+const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
 impl Check<'_> {
-    pub(super) fn auth(&mut self, route: &Marked<file::Route>) -> Option<Auth> {
+    pub(super) fn auth(
+        &mut self,
+        route: &Marked<file::Route>,
+        stores: (&Map<file::KeyStore>, &[KeyStore]),
+    ) -> Option<Auth> {
         let auth = route.auth.as_ref()?;
         let headers = self.told(&auth.headers);
         if let (Some(first), None) = (auth.headers.0.first(), &route.upstream.value) {
             self.problems.error(&first.at, "there is no backend that could be told", "leave `headers` out");
         }
-        let by = self.auth_by(route, auth)?;
+        let by = self.auth_by(route, auth, stores)?;
         let has_claims = matches!(by, AuthBy::Jwt(_));
-        let keep = auth.keep.unwrap_or(has_claims);
-        for field in auth.headers.0.iter().filter(|_| !has_claims) {
-            if let Some(Attribute::Claim(_)) = field.value {
-                self.problems.error(&field.at, "only tokens make claims", "write `name`, or use `jwt`");
-            }
+        for field in &auth.headers.0 {
+            let help = match field.value {
+                Some(Attribute::Claim(_)) if !has_claims => "only tokens make claims: write `name`, or use `jwt`",
+                Some(Attribute::Plan) if has_claims => "a token has no plan: write `claim:NAME`",
+                Some(Attribute::Name | Attribute::Plan | Attribute::Claim(_)) | None => continue,
+            };
+            self.problems.error(&field.at, "this is never known here", help);
         }
-        Some(Auth { by, keep, headers })
+        Some(Auth { by, keep: auth.keep.unwrap_or(has_claims), headers })
     }
 
-    fn auth_by(&mut self, route: &Marked<file::Route>, auth: &file::Auth) -> Option<AuthBy> {
-        let ways = [("basic", &auth.basic.at, auth.basic.is_some()), ("jwt", &auth.jwt.at, auth.jwt.is_some())];
-        let mut given_ways = ways.iter().filter(|(_, _, given)| *given);
-        match (given_ways.next(), given_ways.next()) {
-            (Some(_), None) => {}
-            (Some((first, ..)), Some((_, at, _))) => {
-                let what = format!("this route asks for `{first}` already");
-                self.problems.error(at, what, "keep one of basic and jwt; a second route can ask for the other");
-            }
-            (None, _) => {
-                if !ways.iter().any(|(_, at, _)| self.problems.speak_of(&at.key)) {
-                    let help = "add `basic: PATH` or `jwt: { jwks: URL }`";
-                    self.problems.error(&route.auth.at, "nothing is asked of anybody", help);
-                }
-                return None;
-            }
+    fn auth_by(
+        &mut self,
+        route: &Marked<file::Route>,
+        auth: &file::Auth,
+        stores: (&Map<file::KeyStore>, &[KeyStore]),
+    ) -> Option<AuthBy> {
+        let query = self.key_parameter(auth);
+        let ways = [
+            ("basic", &auth.basic.at, auth.basic.is_some()),
+            ("api_keys", &auth.api_keys.at, auth.api_keys.is_some()),
+            ("jwt", &auth.jwt.at, auth.jwt.is_some()),
+        ];
+        let mut written = ways.iter().filter(|(_, _, is_written)| *is_written);
+        let (first, second) = (written.next(), written.next());
+        if let (Some((first, ..)), Some((_, at, _))) = (first, second) {
+            let what = format!("this route asks for `{first}` already");
+            self.problems.error(at, what, "a route asks for one kind of credentials: keep one of the two");
+            return None;
         }
-        match (given(&auth.basic), auth.jwt.as_ref()) {
-            (Some(path), _) => Some(self.basic(&path)),
-            (None, Some(jwt)) => self.jwt(&auth.jwt, jwt).map(AuthBy::Jwt),
-            (None, None) => None,
+        if first.is_none() && !ways.iter().any(|(_, at, _)| self.problems.speak_of(&at.key)) {
+            let help = "add `api_keys: STORE`, `jwt: { jwks: URL }` or `basic: PATH`";
+            self.problems.error(&route.auth.at, "nothing is asked of anybody", help);
+        }
+        match (given(&auth.basic), given(&auth.api_keys), auth.jwt.as_ref()) {
+            (Some(path), ..) => Some(self.basic(&path)),
+            (_, Some(store), _) => self.key_store(&store, stores).map(|source| AuthBy::Keys { source, query }),
+            (_, _, Some(jwt)) => self.jwt(&auth.jwt, jwt).map(AuthBy::Jwt),
+            (None, None, None) => None,
         }
     }
 
@@ -64,91 +76,13 @@ impl Check<'_> {
         AuthBy::Basic(self.followed(path, |bytes| Users::read(bytes).map(drop), help))
     }
 
-    fn jwt(&mut self, at: &Marked<Option<file::Jwt>>, jwt: &file::Jwt) -> Option<Jwt> {
-        let (keys, default) = match (given(&jwt.jwks), &jwt.secret.value) {
-            (Some(_), Some(_)) => {
-                let help = "keep one of the two: a token is signed with a private key, or with a shared secret";
-                self.problems.error(&jwt.secret.at, "there are keys of the issuer already", help);
-                return None;
-            }
-            (None, None) => {
-                if !self.problems.speak_of(&jwt.jwks.at.key) && !self.problems.speak_of(&jwt.secret.at.key) {
-                    let what = "there is no key that a token could be signed with";
-                    self.problems.error(&at.at, what, "add `jwks: URL or PATH`, or `secret`");
-                }
-                return None;
-            }
-            (Some(keys), None) => (Some(self.keys_at(&keys)), vec![Algorithm::RS256, Algorithm::ES256]),
-            (None, Some(secret)) => (self.jwt_secret(secret, &jwt.secret.at), vec![Algorithm::HS256]),
-        };
-        let by_secret = jwt.secret.is_some();
-        let algorithms = match &jwt.algorithms.value {
-            Some(written) => self.algorithms_of(written, by_secret, &jwt.algorithms.at),
-            None => default,
-        };
-        if let (true, false) = (jwt.refresh.written, matches!(keys, Some(JwtKeys::Url(_)) | None)) {
-            self.problems.error(
-                &jwt.refresh.at,
-                "nothing is fetched that could be fetched again",
-                "leave `refresh` out",
-            );
-        }
-        Some(Jwt {
-            keys: keys?,
-            algorithms,
-            issuer: jwt.issuer.value.clone(),
-            audience: jwt.audience.iter().map(|name| name.value.clone()).collect(),
-            skew: *jwt.skew,
-            refresh: jwt.refresh.0,
-        })
-    }
-
-    fn keys_at(&mut self, keys: &Marked<KeysAt>) -> JwtKeys {
-        match &keys.value {
-            KeysAt::Url(url) => {
-                if !url.tls && !url.is_loopback() {
-                    let what = "whoever is on the way to this URL can put keys of their own in its place";
-                    self.problems.warning(&keys.at, what, "use https");
-                }
-                JwtKeys::Url(url.clone())
-            }
-            KeysAt::File(path) => {
-                let path = Marked { value: path.clone(), at: keys.at.clone(), written: keys.written };
-                let help = "the file holds a JWKS: { \"keys\": [ ... ] } with the issuer's public keys";
-                JwtKeys::File(self.followed(&path, |bytes| KeySet::read(bytes).map(drop), help))
-            }
-        }
-    }
-
-    /// RFC 7518, section 3.2: a key at least as long as the hash.
-    fn jwt_secret(&mut self, secret: &SecretText, at: &Spot) -> Option<JwtKeys> {
-        let secret = self.secret(secret, at)?;
-        if (Secret::LEAST..SHORTEST_SECRET).contains(&secret.bytes().len()) {
-            let what = format!("this secret has less than {SHORTEST_SECRET} bytes, so that tokens can be forged");
-            self.problems.error(at, what, "agree on a longer one with the issuer: `head -c 32 /dev/urandom | base64`");
-        }
-        Some(JwtKeys::Secret(secret))
-    }
-
-    /// A public key is no secret: whoever could choose the algorithm would sign with it (RFC 8725, section 2.1).
-    fn algorithms_of(&mut self, written: &[Marked<Algorithm>], by_secret: bool, at: &Spot) -> Vec<Algorithm> {
-        if written.is_empty() && !self.problems.speak_of(&at.key) {
-            self.problems.error(at, "no token would be good", "leave `algorithms` out, or name one");
-        }
-        for algorithm in written {
-            if (algorithm.value.family() == AlgorithmFamily::Hmac) != by_secret {
-                let (what, help) = match by_secret {
-                    true => ("is not made with a secret", "with `secret` they are HS256, HS384 and HS512"),
-                    false => ("is made with a secret", "with `jwks` they are RS, PS, ES and EdDSA"),
-                };
-                self.problems.error(&algorithm.at, format!("{:?} {what}", algorithm.value), help);
-            }
-        }
-        written.iter().map(|algorithm| algorithm.value).collect()
-    }
-
     /// A file that is read again when it changes, and must be a good one now.
-    fn followed(&mut self, path: &Marked<FilePath>, read: impl Fn(&[u8]) -> Result<(), String>, help: &str) -> PathBuf {
+    pub(super) fn followed(
+        &mut self,
+        path: &Marked<FilePath>,
+        read: impl Fn(&[u8]) -> Result<(), String>,
+        help: &str,
+    ) -> PathBuf {
         let joined = self.files.joined(path);
         if let Some(bytes) = self.files.contents(path, self.problems)
             && let Err(why) = read(&bytes)
@@ -158,12 +92,43 @@ impl Check<'_> {
         joined
     }
 
+    /// The store of this name, among those that are written and those of them that make sense.
+    fn key_store(
+        &mut self,
+        name: &Marked<String>,
+        (written, stores): (&Map<file::KeyStore>, &[KeyStore]),
+    ) -> Option<KeySource> {
+        let names = || written.0.iter().map(|named| named.name.as_str());
+        if !names().any(|known| known == name.value) && !self.problems.speak_of_exactly("keys") {
+            let help = match names().next() {
+                Some(_) => suggest(name, "stores", names()),
+                None => format!("add `keys: {{ {}: {{ file: keys.yaml }} }}`", name.value),
+            };
+            self.problems.error(&name.at, format!("no store of keys is called `{}`", name.value), help);
+        }
+        stores.iter().find(|store| *store.name == *name.value).map(|store| store.source.clone())
+    }
+
+    fn key_parameter(&mut self, auth: &file::Auth) -> Option<Arc<str>> {
+        let name = given(&auth.query)?;
+        if auth.api_keys.is_none() && !self.problems.speak_of(&auth.api_keys.at.key) {
+            let what = "only a key can be in the query";
+            self.problems.error(&name.at, what, "it belongs to `api_keys`: leave it out");
+        }
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+        if name.is_empty() || !name.bytes().all(plain) {
+            let help = "write letters, digits, `-`, `.`, `_` and `~`, as in api_key";
+            self.problems.error(&name.at, format!("`{}` is not the name of a parameter", name.value), help);
+        }
+        Some(name.as_str().into())
+    }
+
     fn told(&mut self, headers: &Map<Attribute>) -> Vec<(HeaderName, Attribute)> {
         let mut told: Vec<(HeaderName, Attribute)> = Vec::new();
         for field in &headers.0 {
             let Some(attribute) = field.value.clone() else { continue };
             match field.name.parse::<HeaderName>() {
-                Ok(name) if NOT_EDITABLE.contains(&name) || name == header::AUTHORIZATION => {
+                Ok(name) if NOT_EDITABLE.contains(&name) || name == header::AUTHORIZATION || name == X_API_KEY => {
                     let help = "choose a name of your own, such as X-User";
                     self.problems.error(&field.at, format!("`{}` cannot be set here", field.name), help);
                 }

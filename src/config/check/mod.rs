@@ -8,6 +8,8 @@ mod cache;
 mod compress;
 mod discover;
 mod files;
+mod jwt;
+mod keys;
 mod limits;
 mod lint;
 mod listener;
@@ -91,11 +93,13 @@ struct Check<'a> {
 
 impl Check<'_> {
     fn config(&mut self, file: &File) -> Config {
+        let keys = self.keys(&file.keys, &file.routes);
         let config = Config {
             server: self.server(&file.server),
             listeners: self.listeners(&file.listeners),
             upstreams: self.upstreams(&file.upstreams),
-            routes: self.routes(file),
+            routes: self.routes(file, &keys),
+            keys,
             cache: self.cache_store(&file.cache),
             admin: self.admin(&file.admin, &file.listeners),
             log: self.log(&file.log),

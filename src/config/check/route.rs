@@ -10,7 +10,7 @@ use super::files::given;
 use super::{Check, Names};
 use crate::config::file::{self, File, Map, Marked, Statuses};
 use crate::config::problem::suggest;
-use crate::config::{Action, Expose, HeaderEdits, Match, Rewrite, Route};
+use crate::config::{Action, Expose, HeaderEdits, KeyStore, Match, Rewrite, Route};
 
 /// Fields that concern one connection only or frame the message (RFC 9110, 7.6.1): ours to write, not a route's.
 pub(super) const NOT_EDITABLE: [HeaderName; 9] = [
@@ -31,18 +31,19 @@ const MAX_BODY: usize = 64 << 10;
 /// What routes may refer to.
 struct Known<'a> {
     file: &'a File,
+    keys: &'a [KeyStore],
     upstreams: BTreeSet<&'a str>,
 }
 
 impl Check<'_> {
-    pub(super) fn routes(&mut self, file: &File) -> Vec<Route> {
+    pub(super) fn routes(&mut self, file: &File, keys: &[KeyStore]) -> Vec<Route> {
         let redirects_only = file.listeners.iter().all(|listener| listener.redirect_to_https.is_some());
         if file.routes.is_empty() && !redirects_only && !self.problems.speak_of("routes") {
             let help = "add one: `- upstream: NAME` takes every request";
             self.problems.error(&file.routes.at, "there is no route", help);
         }
         let mut names = Names::default();
-        let known = Known { file, upstreams: file.upstreams.0.iter().map(|named| named.name.as_str()).collect() };
+        let known = Known { file, keys, upstreams: file.upstreams.0.iter().map(|named| named.name.as_str()).collect() };
         file.routes.iter().map(|route| self.route(route, &known, &mut names)).collect()
     }
 
@@ -69,7 +70,7 @@ impl Check<'_> {
             retry: self.retry(route, &known.file.server.retry_buffers),
             cache: self.caching(route),
             compress: self.compress(route),
-            auth: self.auth(route),
+            auth: self.auth(route, (&known.file.keys, known.keys)),
             body_limit: route.body_limit.0,
             request_headers: self.edits(&route.headers.request),
             response_headers: self.edits(&route.headers.response),

@@ -1,111 +1,52 @@
 //! What may be written about who may come in? The shape of a route's `auth`.
 
-use std::time::Duration;
-
-use jsonwebtoken::Algorithm;
 use serde_json::{Value as Json, json};
 
-use super::decode::{Decode, Map, Marked, refuse, scalar};
-use super::leaves::{FilePath, SecretText, Timeout};
+use super::decode::{Decode, Map, refuse, scalar};
+use super::jwt::Jwt;
+use super::leaves::FilePath;
 use super::section::section;
-use crate::config::outline::Spelled;
+use crate::config::Attribute;
 use crate::config::problem::{Problems, Spot, suggest};
 use crate::config::tree::Node;
-use crate::config::{Attribute, HttpUrl};
 
 section! {
     /// What is asked of those who come in.
     Auth {
         /// A file of names and passwords, as `htpasswd -B` writes it: bcrypt or argon2. It is read again when it changes.
         basic: Option<FilePath> = "null",
+        /// The store in `keys` whose keys open the route: in `X-API-Key`, or in `Authorization: Bearer`.
+        api_keys: Option<String> = "null",
+        /// With `api_keys`: a query parameter that may hold the key too. It is taken out before anything else is done.
+        query: Option<String> = "null",
         /// A signed token.
         jwt: Option<Jwt> = "null",
         /// Whether the backend sees the credentials too; left out it sees tokens alone.
         keep: Option<bool> = "null",
-        /// What the backend is told of whoever came in: `name`, or `claim:NAME` of a token. A client's own fields of these names never arrive.
+        /// What the backend is told of whoever came in: `name`, `plan`, or `claim:NAME` of a token. A client's own fields of these names never arrive.
         headers: Map<Attribute> = "{}",
-    }
-    later { api_keys, query }
-}
-
-section! {
-    /// Which tokens are good: signed JSON Web Tokens, in `Authorization: Bearer`.
-    Jwt {
-        /// The issuer's public keys (JWKS): an `http` or `https` URL, which is fetched in the background, or a file, which is read
-        /// again when it changes.
-        jwks: Option<KeysAt> = "null",
-        /// Instead of `jwks`: a secret shared with the issuer, for the HS algorithms; a text of 32 bytes or more, or `file:` and
-        /// a path.
-        secret: Option<SecretText> = "null",
-        /// The issuer (`iss`) that a token must name.
-        issuer: Option<String> = "null",
-        /// The audiences of which a token must name one (`aud`); left out it is anybody.
-        audience: Vec<Marked<String>> = "[]",
-        /// How far the issuer's clock may be from ours.
-        skew: Duration = "60s",
-        /// How tokens may be signed. Left out: RS256 and ES256, with `secret` HS256.
-        algorithms: Option<Vec<Marked<Algorithm>>> = "null",
-        /// How often keys are fetched from a URL.
-        refresh: Timeout = "10m",
     }
     later {}
 }
 
-/// Where keys are.
-#[derive(Clone, Debug)]
-pub(crate) enum KeysAt {
-    Url(HttpUrl),
-    File(FilePath),
-}
-
-impl Decode for KeysAt {
-    fn decode(node: &Node, at: &Spot, problems: &mut Problems) -> Option<Self> {
-        let help = "write https://issuer.example/jwks.json, or the path of a file";
-        let text = &scalar(node, at, "a URL or a path", help, problems)?.text;
-        if text.contains("://") {
-            HttpUrl::decode(node, at, problems).map(Self::Url)
-        } else {
-            FilePath::decode(node, at, problems).map(Self::File)
-        }
-    }
-
-    /// A query may hold what nobody shall read.
-    fn spell(node: &Node) -> Spelled {
-        HttpUrl::spell(node)
-    }
-
-    fn schema() -> Json {
-        json!({ "type": "string" })
-    }
-}
-
-/// Those that verify by a secret, and those that verify by a public key.
-const ALGORITHMS: [&str; 12] =
-    ["HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA"];
-
-impl Decode for Algorithm {
-    fn decode(node: &Node, at: &Spot, problems: &mut Problems) -> Option<Self> {
-        let wanted = "an algorithm that tokens are signed with";
-        let text = &scalar(node, at, wanted, "write for example [RS256, ES256]", problems)?.text;
-        text.parse().ok().or_else(|| refuse(node, at, wanted, &suggest(text, "algorithms", ALGORITHMS), problems))
-    }
-
-    fn schema() -> Json {
-        json!({ "enum": ALGORITHMS })
-    }
-}
+/// What stands before the name of a claim.
+const CLAIM: &str = "claim:";
 
 impl Decode for Attribute {
     fn decode(node: &Node, at: &Spot, problems: &mut Problems) -> Option<Self> {
-        let (wanted, help) = ("`name` or `claim:NAME`", "write for example { X-User: name, X-Org: claim:org }");
+        let wanted = "`name`, `plan` or `claim:NAME`";
+        let help = "write for example { X-User: name, X-Org: claim:org }";
         match scalar(node, at, wanted, help, problems)?.text.as_str() {
             "name" => Some(Self::Name),
-            word if word.len() > 6 && word.starts_with("claim:") => Some(Self::Claim(word[6..].to_owned())),
-            word => refuse(node, at, wanted, &suggest(word, "values", ["name", "claim:NAME"]), problems),
+            "plan" => Some(Self::Plan),
+            word if word.len() > CLAIM.len() && word.starts_with(CLAIM) => {
+                Some(Self::Claim(word[CLAIM.len()..].to_owned()))
+            }
+            word => refuse(node, at, wanted, &suggest(word, "values", ["name", "plan", "claim:NAME"]), problems),
         }
     }
 
     fn schema() -> Json {
-        json!({ "type": "string", "pattern": "^(name|claim:.+|\\$\\{.*)$" })
+        json!({ "type": "string", "pattern": "^(name|plan|claim:.+|\\$\\{.*)$" })
     }
 }

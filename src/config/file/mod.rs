@@ -9,6 +9,8 @@ mod cache;
 mod compress;
 mod decode;
 mod discover;
+mod jwt;
+mod keys;
 mod leaves;
 mod limits;
 mod live;
@@ -22,12 +24,14 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-pub(crate) use auth::{Auth, Jwt, KeysAt};
+pub(crate) use auth::Auth;
 pub(crate) use backend::{Backend, BackendSection, BackendUrl, dns_name};
 pub(crate) use cache::{CacheKey, CacheStore, Caching, Query};
 pub(crate) use compress::{Compress, Levels};
 pub(crate) use decode::{Decode, Map, Marked};
 pub(crate) use discover::Discover;
+pub(crate) use jwt::{Jwt, KeysAt};
+pub(crate) use keys::{Key, KeyStore};
 pub(crate) use leaves::{FilePath, JsonLines, PathOr, SecretText, Share, Size, Threads, Timeout};
 pub(crate) use live::Breaker;
 pub(crate) use retry::{Cause as RetryCause, Retry, RetryBudget};
@@ -48,6 +52,8 @@ section! {
         upstreams: Map<Upstream> = "{}",
         /// Which request goes where. The most specific match wins, whatever the order.
         routes: Vec<Marked<Route>> = "[]",
+        /// Where API keys are kept, by the names that routes call them.
+        keys: Map<KeyStore> = "{}",
         /// The store that routes with `cache` share.
         cache: CacheStore = "{}",
         /// Where `/healthz` and `/readyz` are served.
@@ -55,7 +61,7 @@ section! {
         /// What is logged, and where.
         log: Log = "{}",
     }
-    later { keys }
+    later {}
 }
 
 section! {

@@ -1,5 +1,7 @@
 //! What can be typed? Every command and flag, with its help, and the exit codes.
 
+mod keys;
+
 use std::fmt::Display;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -11,6 +13,8 @@ use clap::{Parser, Subcommand};
 use crate::config::{self, Checked, Problem};
 use crate::demo;
 use crate::server::{self, Source};
+
+use self::keys::Keys;
 
 /// Bad flags (`EX_USAGE` of sysexits.h).
 const USAGE: u8 = 64;
@@ -26,6 +30,7 @@ const EXAMPLES: &str = "Examples:
   portcullis demo                         a front door with sample backends, to look around
   portcullis run -c portcullis.yaml       the real thing
   portcullis check -c portcullis.yaml     all problems of a file at once; exits 78 if there are any
+  portcullis keys new --name ci           an API key, where a store for them is configured
   portcullis schema > schema.json         for editors that complete and check YAML
   kill -HUP PID                           reload the file, or change nothing if it is bad
   kill -TERM PID                          finish what is in flight, then leave
@@ -54,6 +59,9 @@ enum Command {
         #[arg(short, long, value_name = "FILE")]
         config: Option<PathBuf>,
     },
+    /// Make, list, revoke and rotate API keys
+    #[command(subcommand)]
+    Keys(Keys),
     /// Print the JSON Schema of the configuration, for editors
     Schema,
     /// Serve sample backends on https://localhost:8443 and http://localhost:8080
@@ -76,6 +84,7 @@ impl Cli {
         match self.command {
             Command::Run { config } => run(config),
             Command::Check { config } => check(config),
+            Command::Keys(keys) => keys.run(),
             Command::Schema => say(config::schema()),
             Command::Demo => match demo::run() {
                 Ok(()) => ExitCode::SUCCESS,

@@ -1,0 +1,191 @@
+//! What does a store say now? Its keys in memory, read again in the background when the database changes.
+//!
+//! Requests never wait for a database. One that cannot be read leaves the keys that were read last in use; that is told
+//! once, and it is asked again and again, so that it heals by itself.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use arc_swap::ArcSwapOption;
+use tokio::task::spawn_blocking;
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::sqlite::{self, StoreError};
+use super::table::Table;
+use crate::backend::Task;
+
+/// How often the file is looked at.
+const EVERY: Duration = Duration::from_millis(500);
+
+/// Clocks of file systems are coarse: of two changes within one tick the second would not show. So a file that changed
+/// this recently is read again whatever its times say.
+const COARSE: Duration = Duration::from_secs(2);
+
+/// A database whose keys are in memory.
+#[derive(Debug)]
+pub(super) struct Live {
+    path: PathBuf,
+    /// `None` until it has been read once.
+    now: Arc<ArcSwapOption<Table>>,
+    _reading: Task,
+}
+
+/// Whoever reads it.
+struct Reader {
+    path: PathBuf,
+    now: Arc<ArcSwapOption<Table>>,
+    seen: Option<Look>,
+    is_unusable: bool,
+}
+
+/// What one look at the file and its journals has shown, without reading them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Look {
+    file: Option<Place>,
+    log: Option<Place>,
+}
+
+/// Which file it is, and when it was changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Place {
+    device: u64,
+    inode: u64,
+    length: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Live {
+    /// Reads it, and goes on doing so until this is dropped. Needs a tokio runtime.
+    pub(super) fn open(path: &Path) -> Self {
+        let now = Arc::new(ArcSwapOption::empty());
+        let mut reader = Reader { path: path.to_owned(), now: now.clone(), seen: None, is_unusable: false };
+        // Whoever starts with a good store shall not refuse its first requests.
+        reader.look();
+        Self { path: path.to_owned(), now, _reading: Task::spawn(reader.run()) }
+    }
+
+    /// Whether it reads this file.
+    pub(super) fn reads(&self, path: &Path) -> bool {
+        self.path == path
+    }
+
+    /// Its keys; `None` while it has never been read.
+    pub(super) fn now(&self) -> Option<Arc<Table>> {
+        self.now.load_full()
+    }
+}
+
+impl Reader {
+    async fn run(mut self) {
+        let mut tick = interval(EVERY);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tick.tick().await;
+            let looked = spawn_blocking(move || {
+                self.look();
+                self
+            });
+            match looked.await {
+                Ok(reader) => self = reader,
+                Err(error) => return log::error!("a store of keys is not read any more: {error}"),
+            }
+        }
+    }
+
+    fn look(&mut self) {
+        let seen = Look::at(&self.path);
+        if self.seen == Some(seen) && !self.is_unusable && !seen.is_fresh() {
+            return;
+        }
+        // Taken before it is read, so that a change meanwhile is seen the next time.
+        self.seen = Some(seen);
+        match sqlite::read(&self.path) {
+            Ok(keys) => {
+                if std::mem::take(&mut self.is_unusable) {
+                    log::info!("the keys in {} can be read again", self.path.display());
+                }
+                self.now.store(Some(Arc::new(Table::new(keys))));
+            }
+            Err(error) => self.complain(&error),
+        }
+    }
+
+    fn complain(&mut self, error: &StoreError) {
+        if !std::mem::replace(&mut self.is_unusable, true) {
+            let meanwhile = match self.now.load().is_some() {
+                true => "the keys that were read before stay in use",
+                false => "it has not been read yet, so `on_store_error` decides who comes in",
+            };
+            log::error!("the keys in {} cannot be read: {error}; {meanwhile}", self.path.display());
+        }
+    }
+}
+
+impl Look {
+    fn at(path: &Path) -> Self {
+        let mut log = path.as_os_str().to_owned();
+        log.push("-wal");
+        // An empty log is there while somebody reads, and says nothing.
+        Self { file: Place::of(path), log: Place::of(Path::new(&log)).filter(|log| log.length > 0) }
+    }
+
+    fn is_fresh(self) -> bool {
+        [self.file, self.log].into_iter().flatten().any(Place::is_fresh)
+    }
+}
+
+impl Place {
+    fn of(path: &Path) -> Option<Self> {
+        let it = std::fs::metadata(path).ok()?;
+        Some(Self {
+            device: it.dev(),
+            inode: it.ino(),
+            length: it.len(),
+            modified: (it.mtime(), it.mtime_nsec()),
+            changed: (it.ctime(), it.ctime_nsec()),
+        })
+    }
+
+    fn is_fresh(self) -> bool {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let changed = Duration::from_secs(u64::try_from(self.changed.0).unwrap_or_default());
+        // A time in the future, as on a drive with another clock, is fresh too.
+        now.saturating_sub(changed) <= COARSE
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_reads_a_store_ends_with_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Live::open(&folder.path().join("keys.db"));
+        let held = Arc::downgrade(&store.now);
+        drop(store);
+        let gone = async {
+            while held.upgrade().is_some() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), gone).await.expect("the task should be gone");
+    }
+
+    #[test]
+    fn a_store_is_read_again_only_when_its_file_says_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keys.db");
+        assert_eq!(Look::at(&path), Look { file: None, log: None });
+        std::fs::write(&path, "1").unwrap();
+        let first = Look::at(&path);
+        assert!(first.is_fresh());
+        std::fs::write(folder.path().join("keys.db-wal"), "").unwrap();
+        assert_eq!(Look::at(&path), first, "an empty log is there while somebody reads");
+        std::fs::write(folder.path().join("keys.db-wal"), "1").unwrap();
+        assert_ne!(Look::at(&path), first);
+    }
+}
