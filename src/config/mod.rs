@@ -16,6 +16,7 @@ mod listener;
 pub mod members;
 mod outline;
 pub mod problem;
+mod rate_limit;
 mod retry;
 mod route;
 mod secret;
@@ -42,6 +43,7 @@ pub use listener::{
 };
 pub use outline::Outline;
 pub use problem::{Place, Problem, Severity};
+pub use rate_limit::{RateFields, RateKey, RateLimit, RateLimiting};
 pub use retry::{HedgeAfter, Retry, RetryBudget, RetryWhen};
 pub use route::{Action, Expose, HeaderEdits, HostPattern, Match, PathPattern, Rewrite, Route};
 pub use secret::Secret;
@@ -89,6 +91,8 @@ pub struct Server {
     pub reload: Reload,
     /// What may be kept of all requests' bodies together, in bytes.
     pub retry_buffers: u64,
+    /// What is remembered of all rate limits together, and what clients are told.
+    pub rate_limits: RateLimiting,
 }
 
 /// When the configuration file is read again without being asked.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method};
 
-use super::{Caching, Compress, Retry};
+use super::{Caching, Compress, RateLimit, Retry};
 
 /// A match, and what it leads to.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,6 +30,8 @@ pub struct Route {
     pub compress: Option<Arc<Compress>>,
     /// The largest request body, in bytes.
     pub body_limit: u64,
+    /// How many requests each client may make.
+    pub rate_limits: Vec<RateLimit>,
     /// Changes to the request's fields.
     pub request_headers: HeaderEdits,
     /// Changes to the response's fields.

@@ -5,6 +5,7 @@
 
 mod body_limit;
 mod edits;
+pub mod networks;
 mod redirect;
 mod respond;
 mod rewrite;

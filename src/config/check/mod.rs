@@ -11,6 +11,7 @@ mod limits;
 mod lint;
 mod listener;
 mod live;
+mod rate_limit;
 mod retry;
 mod route;
 mod upstream;
@@ -114,6 +115,7 @@ impl Check<'_> {
             secret: server.secret.as_ref().and_then(|secret| self.secret(secret, &server.secret.at)),
             reload: Reload { watch: *server.reload.watch, debounce: *server.reload.debounce },
             retry_buffers: server.retry_buffers.0,
+            rate_limits: self.rate_limiting(&server.rate_limits),
         }
     }
 

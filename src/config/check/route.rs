@@ -7,6 +7,7 @@ use http::Uri;
 use http::header::{self, HeaderName, HeaderValue};
 
 use super::files::given;
+use super::rate_limit::SharedLimits;
 use super::{Check, Names};
 use crate::config::file::{self, File, Map, Marked, Statuses};
 use crate::config::problem::suggest;
@@ -41,9 +42,14 @@ impl Check<'_> {
             let help = "add one: `- upstream: NAME` takes every request";
             self.problems.error(&file.routes.at, "there is no route", help);
         }
-        let mut names = Names::default();
+        let (mut names, mut limits) = (Names::default(), SharedLimits::default());
         let known = Known { file, upstreams: file.upstreams.0.iter().map(|named| named.name.as_str()).collect() };
-        file.routes.iter().map(|route| self.route(route, &known, &mut names)).collect()
+        let route = |route| {
+            let mut checked = self.route(route, &known, &mut names);
+            checked.rate_limits = self.rate_limits(route, &mut limits);
+            checked
+        };
+        file.routes.iter().map(route).collect()
     }
 
     fn route(&mut self, route: &Marked<file::Route>, known: &Known<'_>, names: &mut Names) -> Route {
@@ -70,6 +76,7 @@ impl Check<'_> {
             cache: self.caching(route),
             compress: self.compress(route),
             body_limit: route.body_limit.0,
+            rate_limits: Vec::new(),
             request_headers: self.edits(&route.headers.request),
             response_headers: self.edits(&route.headers.response),
             expose: Expose {

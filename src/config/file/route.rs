@@ -9,6 +9,7 @@ use super::compress::Compress;
 use super::decode::{Decode, Map, Marked, refuse, scalar};
 use super::leaves::{Size, Timeout};
 use super::limits::Priority;
+use super::rate_limit::RateLimit;
 use super::retry::Retry;
 use super::section::section;
 use crate::config::problem::{Problems, Spot, suggest};
@@ -42,13 +43,15 @@ section! {
         compress: Option<Compress> = "null",
         /// The largest request body.
         body_limit: Size = "10MiB",
+        /// How many requests each client may make. All limits are checked before any is charged.
+        rate_limits: Vec<Marked<RateLimit>> = "[]",
         /// Changes to header fields.
         headers: HeaderChanges = "{}",
         /// What the client is told about the inside: `backend` is X-Backend-Server, `cache` is Cache-Status,
         /// `timing` is Server-Timing.
         expose: Vec<Marked<Exposed>> = "[]",
     }
-    later { allow, deny, auth, rate_limits, cors, errors }
+    later { allow, deny, auth, cors, errors }
 }
 
 section! {

@@ -1,0 +1,34 @@
+//! Which networks are in this file? One a line; `#` begins a comment.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+/// A line that is no network.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("line {number}: `{text}` is no network")]
+pub struct BadLine {
+    /// Counted from 1.
+    pub number: usize,
+    /// The beginning of what stands there.
+    pub text: String,
+}
+
+/// Reads a list: networks as `10.0.0.0/8` or `fd00::/8`, or single addresses.
+///
+/// Bits behind the prefix do not matter. A list that has one bad line is refused as a whole: it is not known whom that
+/// line was to keep out.
+pub fn parse(text: &str) -> Result<Vec<IpNet>, BadLine> {
+    const SHOWN: usize = 60;
+    let mut networks = Vec::new();
+    for (number, line) in (1..).zip(text.trim_start_matches('\u{feff}').lines()) {
+        let entry = line.split_once('#').map_or(line, |(entry, _)| entry).trim();
+        if entry.is_empty() {
+            continue;
+        }
+        let network = entry.parse::<IpNet>().ok().or_else(|| entry.parse::<IpAddr>().ok().map(IpNet::from));
+        let bad = || BadLine { number, text: entry.chars().take(SHOWN).filter(|c| !c.is_control()).collect() };
+        networks.push(network.ok_or_else(bad)?);
+    }
+    Ok(networks)
+}
