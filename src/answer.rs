@@ -57,6 +57,17 @@ pub enum Refusal {
         /// The same.
         retry_after: u32,
     },
+    /// There are no credentials, or they are not good (RFC 9110, section 15.5.2).
+    Unauthenticated(Credentials),
+    /// Whoever it is may not come in here (RFC 9110, section 15.5.4).
+    Forbidden(Forbidden),
+    /// A client has had as many requests as a limit of the route allows (RFC 6585, section 4).
+    RateLimited {
+        /// The seconds until this request may be sent again.
+        retry_after: u32,
+    },
+    /// What could tell whether the credentials are good cannot be asked at the moment.
+    AuthUnavailable,
     /// The client would have only what is stored (RFC 9111, section 5.2.1.7).
     OnlyIfCached,
     /// No backend accepted the connection.
@@ -83,6 +94,24 @@ pub enum Refusal {
     BackendRemoved,
     /// We failed.
     Internal,
+}
+
+/// What is wrong with a request's credentials. The client is never told; the log is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Credentials {
+    /// There are none.
+    Missing,
+    /// They cannot be read, or there are several.
+    Malformed,
+    /// They are nobody's, or belong to somebody else.
+    Wrong,
+}
+
+/// Why somebody may not come in. The client is never told; the log is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Forbidden {
+    /// `deny` names the client's address, or `allow` does not.
+    Address,
 }
 
 /// Who is to blame when a request ends early.
@@ -148,6 +177,16 @@ const fn facts(status: u16, label: &'static str, words: &'static str, error: &'s
     Facts { status, label, words, error, fault }
 }
 
+/// Whoever guesses learns from the answer only that it was wrong.
+const fn unauthenticated(label: &'static str) -> Facts {
+    facts(401, label, "valid credentials are needed", "http_request_denied", Fault::Client)
+}
+
+/// The same for whoever may not come in.
+const fn forbidden(label: &'static str) -> Facts {
+    facts(403, label, "this is not allowed", "http_request_denied", Fault::Client)
+}
+
 impl Refusal {
     /// The status for the client, 400 to 599.
     pub fn status(self) -> StatusCode {
@@ -172,7 +211,8 @@ impl Refusal {
 
     /// The value of the `Retry-After` field, if it has one: in seconds.
     pub fn retry_after(self) -> Option<u32> {
-        if let Self::Throttled { retry_after }
+        if let Self::RateLimited { retry_after }
+        | Self::Throttled { retry_after }
         | Self::QuotaUsedUp { retry_after }
         | Self::QueueFull { retry_after }
         | Self::QueueTimeout { retry_after } = self
@@ -233,6 +273,12 @@ impl Refusal {
             Self::QueueFull { .. }   => facts(503, "queue_full", "the service has too much to do at the moment", "connection_limit_reached", Backend),
             Self::QuotaUsedUp { .. } => facts(503, "quota_used_up", "the service asks for some patience", "destination_unavailable", Quota),
             Self::QueueTimeout { .. } => facts(503, "queue_timeout", "the service has too much to do at the moment", "connection_limit_reached", Backend),
+            Self::Unauthenticated(Credentials::Missing)   => unauthenticated("credentials_missing"),
+            Self::Unauthenticated(Credentials::Malformed) => unauthenticated("credentials_malformed"),
+            Self::Unauthenticated(Credentials::Wrong)     => unauthenticated("credentials_wrong"),
+            Self::Forbidden(Forbidden::Address) => forbidden("address_denied"),
+            Self::RateLimited { .. } => facts(429, "rate_limited", "too many requests", "http_request_denied", Client),
+            Self::AuthUnavailable    => facts(503, "auth_unavailable", "the service is not available at the moment", "proxy_internal_error", Us),
             Self::OnlyIfCached       => facts(504, "only_if_cached", "nothing is stored that could be served", "http_request_denied", Client),
             Self::ConnectRefused     => facts(502, "connect_refused", "the service could not be reached", "connection_refused", Network),
             Self::ConnectTimeout     => facts(504, "connect_timeout", "the service could not be reached in time", "connection_timeout", Network),
@@ -282,6 +328,12 @@ mod tests {
         Refusal::QueueFull { retry_after: 1 },
         Refusal::QuotaUsedUp { retry_after: 1 },
         Refusal::QueueTimeout { retry_after: 1 },
+        Refusal::Unauthenticated(Credentials::Missing),
+        Refusal::Unauthenticated(Credentials::Malformed),
+        Refusal::Unauthenticated(Credentials::Wrong),
+        Refusal::Forbidden(Forbidden::Address),
+        Refusal::RateLimited { retry_after: 1 },
+        Refusal::AuthUnavailable,
         Refusal::ConnectRefused,
         Refusal::ConnectTimeout,
         Refusal::BackendTls,

@@ -4,6 +4,7 @@
 //! to a request, and the rooms that each answer one question about it. `docs/ARCHITECTURE.md` has the map.
 
 pub mod answer;
+pub mod auth;
 pub mod backend;
 pub mod balance;
 pub mod cache;
@@ -11,6 +12,7 @@ pub mod cli;
 pub mod compress;
 pub mod config;
 pub mod demo;
+pub mod files;
 pub mod filter;
 pub mod health;
 pub mod limit;

@@ -46,6 +46,10 @@ fn files() -> HashMap<PathBuf, Vec<u8>> {
     put("old.pem", params.self_signed(&key).unwrap().pem());
     put("old.key", key.serialize_pem());
     put("empty.pem", "nothing here\n".into());
+    let mut put = |name: &str, text: &str| files.insert(Path::new("/etc/portcullis").join(name), text.into());
+    put("users", "ann:$2y$04$abcdefghijklmnopqrstuuFuhxWRTXIsURoluSTZ1N4tYaWGn9oOi\n");
+    put("plain-users", "# staff\nann:opensesame\n");
+    put("empty-users", "");
     files
 }
 

@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 
 /// The rooms from the ground up. A room may use those below it and none on its own level.
 const LEVELS: &[&[&str]] = &[
-    &["path"],
+    &["path", "files"],
     &["config", "answer"],
     &["backend"],
     &["observe"],
-    &["balance", "health", "limit", "route", "retry", "cache", "compress", "filter"],
+    &["balance", "health", "limit", "route", "retry", "cache", "compress", "filter", "auth"],
     &["upstream"],
     &["proxy"],
     &["server"],

@@ -94,7 +94,7 @@ async fn a_certificate_is_replaced_without_dropping_a_connection() {
     assert_eq!(early.exchange(GET).await.status, 200);
 
     new.save(lb.folder(), "a");
-    lb.front().reload_certificates();
+    lb.front().reread_files();
 
     assert_eq!(leaf(&lb, "localhost").await, new.cert.to_vec());
     assert_eq!(early.exchange(GET).await.status, 200);
@@ -114,15 +114,15 @@ async fn a_broken_certificate_file_keeps_the_old_certificate() {
     {
         std::fs::write(&cert, cert_pem).unwrap();
         std::fs::write(&key, key_pem).unwrap();
-        lb.front().reload_certificates();
+        lb.front().reread_files();
         assert_eq!(leaf(&lb, "localhost").await, old.cert.to_vec(), "{cert_pem:?}");
     }
     std::fs::remove_file(&cert).unwrap();
-    lb.front().reload_certificates();
+    lb.front().reread_files();
     assert_eq!(leaf(&lb, "localhost").await, old.cert.to_vec());
 
     new.save(lb.folder(), "a");
-    lb.front().reload_certificates();
+    lb.front().reread_files();
     assert_eq!(leaf(&lb, "localhost").await, new.cert.to_vec());
 }
 
@@ -182,7 +182,7 @@ async fn an_authority_that_is_replaced_is_trusted_no_more() {
     assert_eq!((is_served(&lb, &old).await, is_served(&lb, &new_offer).await), (true, false));
 
     new.save(lb.folder(), "ca");
-    lb.front().reload_certificates();
+    lb.front().reread_files();
 
     assert_eq!((is_served(&lb, &old).await, is_served(&lb, &new_offer).await), (false, true));
 }
@@ -235,7 +235,7 @@ async fn a_client_resumes_its_session_also_after_certificates_were_read_again() 
     assert!(resumes(&lb, &client).await);
 
     Certificate::for_names(&["localhost"]).save(lb.folder(), "a");
-    lb.front().reload_certificates();
+    lb.front().reread_files();
 
     assert!(resumes(&lb, &client).await);
 }

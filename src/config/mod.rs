@@ -3,6 +3,7 @@
 //! Whatever is in a [`Config`] has been checked: names refer to something, units are decoded, defaults are filled in.
 //! This room is data only: no sockets, no clock, no Pingora. What it needs from outside is handed in as [`Surroundings`].
 
+mod auth;
 mod cache;
 pub mod certificate;
 mod check;
@@ -11,9 +12,11 @@ pub mod diff;
 mod discover;
 mod expand;
 mod file;
+pub mod htpasswd;
 mod limits;
 mod listener;
 pub mod members;
+pub mod networks;
 mod outline;
 pub mod problem;
 mod rate_limit;
@@ -33,6 +36,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+pub use auth::{Attribute, Auth, AuthBy};
 pub use cache::{CacheDisk, CacheStore, Caching, Eviction, KeyParts, Part, QueryParts};
 pub use check::{Checked, known_keys, parse, schema};
 pub use compress::{Coding, Compress, Levels, MediaRange};
@@ -41,6 +45,7 @@ pub use limits::{Adaptive, Limits, Queue, Quota};
 pub use listener::{
     CertificateFiles, ClientAuth, ClientAuthMode, Http2, Listener, ListenerLimits, ListenerTimeouts, Tls, TlsVersion,
 };
+pub use networks::AddressList;
 pub use outline::Outline;
 pub use problem::{Place, Problem, Severity};
 pub use rate_limit::{RateFields, RateKey, RateLimit, RateLimiting};

@@ -1,11 +1,12 @@
 //! Which request goes where? The `routes` section, checked.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method};
 
-use super::{Caching, Compress, RateLimit, Retry};
+use super::{AddressList, Auth, AuthBy, Caching, Compress, RateLimit, Retry};
 
 /// A match, and what it leads to.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,6 +29,12 @@ pub struct Route {
     pub cache: Option<Arc<Caching>>,
     /// Which of their answers are made smaller; `None` is none.
     pub compress: Option<Arc<Compress>>,
+    /// Which addresses may come in; all where nothing is listed.
+    pub allow: AddressList,
+    /// Which may not, whatever `allow` says.
+    pub deny: AddressList,
+    /// Who may come in; `None` is everybody.
+    pub auth: Option<Auth>,
     /// The largest request body, in bytes.
     pub body_limit: u64,
     /// How many requests each client may make.
@@ -38,6 +45,17 @@ pub struct Route {
     pub response_headers: HeaderEdits,
     /// What the client is told about the inside.
     pub expose: Expose,
+}
+
+impl Route {
+    /// The files that it refers to, which are read again when they change.
+    pub fn files(&self) -> impl Iterator<Item = PathBuf> {
+        let auth = self.auth.iter().map(|auth| match &auth.by {
+            AuthBy::Basic(path) => path.clone(),
+        });
+        let lists = [&self.allow, &self.deny].into_iter().flat_map(|list| list.files.iter().cloned());
+        auth.chain(lists)
+    }
 }
 
 /// Which requests belong to a route; an empty list asks for nothing.

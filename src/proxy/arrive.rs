@@ -74,11 +74,12 @@ impl Exchange {
         Ok(())
     }
 
-    /// Asks the listener and the filters of the plan whether they answer.
+    /// Asks the listener, whatever keeps people out, and the filters of the plan whether they answer.
     pub(super) async fn pass_filters(&mut self, session: &mut Session) -> ControlFlow<Answer> {
         if let Some(answer) = self.listeners_answer(session.req_header()).await {
             return ControlFlow::Break(answer);
         }
+        self.admit(session).await?;
         let Some(plan) = &self.plan else { return ControlFlow::Break(Answer::Refuse(Refusal::NoRoute)) };
         if session.as_downstream_mut().is_body_done() {
             self.request_ended = Some(self.began);

@@ -3,6 +3,7 @@
 //! The phases stand in the order in which Pingora calls them. Each is a few calls into rooms; none parses, computes or
 //! formats. Nothing else in the program implements `ProxyHttp`.
 
+mod admit;
 mod again;
 mod arrive;
 mod attempt;
@@ -21,6 +22,7 @@ mod inspect;
 mod lesson;
 mod patience;
 mod queue;
+mod rates;
 mod record;
 mod replay;
 mod reply;
@@ -48,6 +50,7 @@ use crate::answer::{Ended, Refusal};
 use crate::cache::rules;
 use crate::filter::Answer;
 
+pub use self::admit::{Admission, Admissions, Lasting};
 pub(crate) use self::connection::streams_from_the_store;
 pub(crate) use self::date::DATE_LENGTH;
 pub use self::exchange::Exchange;
@@ -195,6 +198,7 @@ impl ProxyHttp for Gateway {
         forward::request(head, session.req_header(), (&exchange.request, exchange.sender), connection);
         exchange.ask_for_identity(head)?;
         exchange.decode_request(session.req_header(), head)?;
+        exchange.introduce(head);
         exchange.edit(head)
     }
 
@@ -282,6 +286,7 @@ impl ProxyHttp for Gateway {
         if head.status.is_informational() {
             return Ok(());
         }
+        exchange.tell_rates(head)?;
         reply::expose(session, head, exchange)?;
         exchange.remember_session(head)?;
         if let Some(plan) = &exchange.plan {

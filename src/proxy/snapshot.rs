@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 
+use super::admit::{Admission, Admissions};
 use crate::config::{self, Action, Config, Expose, HashKey};
 use crate::filter::Chain;
 use crate::retry::Delay;
@@ -44,6 +45,8 @@ pub struct Plan {
     pub name: Arc<str>,
     /// Where it leads; `None` when its filters answer every request.
     pub upstream: Option<Arc<Upstream>>,
+    /// What is asked of a request before anything is done for it; `None` is nothing.
+    pub admission: Option<Arc<Admission>>,
     /// The filters, in order.
     pub filters: Chain,
     /// Until the head of the response is there.
@@ -82,10 +85,13 @@ pub struct ListenerPlan {
 
 impl Snapshot {
     /// Builds the snapshot of a checked configuration; `upstreams` holds each one that it names.
-    pub fn new(config: &Config, upstreams: Upstreams) -> Self {
+    pub fn new(config: &Config, upstreams: Upstreams, admissions: Admissions) -> Self {
         let sticky = sticky(config, &upstreams);
-        let plan = |route| Arc::new(Plan::new(route, &upstreams, &sticky));
-        let plans = config.routes.iter().map(|route| (route.matches.clone(), plan(route)));
+        let plan = |(route, admission): (&config::Route, _)| {
+            let plan = Plan { admission, ..Plan::new(route, &upstreams, &sticky) };
+            (route.matches.clone(), Arc::new(plan))
+        };
+        let plans = config.routes.iter().zip(admissions.0).map(plan);
         let listeners = config.listeners.iter().map(|listener| ListenerPlan {
             redirect_to_https: listener.redirect_to_https,
             acme_challenges: listener.acme_challenges.clone(),
@@ -140,6 +146,7 @@ impl Plan {
             name: route.name.clone(),
             upstream,
             sticky,
+            admission: None,
             filters: Chain::new(route),
             timeout: route.timeout,
             priority: route.priority,

@@ -15,7 +15,7 @@ use super::admin::members::{Reply, Request, Wish};
 use super::replacement::Replacement;
 use crate::backend::Task;
 use crate::config::{self, Config};
-use crate::proxy::Snapshot;
+use crate::proxy::{Admissions, Snapshot};
 use crate::upstream::discovery::register::{NotRegistered, Registry};
 use crate::upstream::discovery::{self, Followed, Place, follow, set};
 
@@ -136,9 +136,13 @@ impl Inner {
             Ok(replacement) => replacement,
             Err(error) => return log::error!("the members of upstreams stay as they were: {error}"),
         };
+        let admissions = match Admissions::new(&config, &self.lasting) {
+            Ok(admissions) => admissions,
+            Err(error) => return log::error!("the members of upstreams stay as they were: {error}"),
+        };
         let (upstreams, gone) = replacement.put_in_place(&self.changes, config.server.grace_period);
         self.remember_gone(gone);
-        self.snapshot.store(Arc::new(Snapshot::new(&config, upstreams)));
+        self.snapshot.store(Arc::new(Snapshot::new(&config, upstreams, admissions)));
         self.changes.send_modify(|count| *count += 1);
     }
 }

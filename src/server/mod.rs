@@ -37,7 +37,7 @@ use crate::compress::Workshop;
 use crate::config::{Address, Config, Secret};
 use crate::observe::access_log::AccessLog;
 use crate::observe::dashboard;
-use crate::proxy::{Belongings, Gateway, Snapshot, Upstreams, streams_from_the_store};
+use crate::proxy::{Admissions, Belongings, Gateway, Lasting, Snapshot, Upstreams, streams_from_the_store};
 use crate::upstream::{Tallies, Upstream};
 
 use self::connection::InFlight;
@@ -78,6 +78,8 @@ struct Inner {
     /// Where the configuration names none: cookies stay good over a reload, but not over a restart.
     own_secret: Secret,
     snapshot: Arc<ArcSwap<Snapshot>>,
+    /// What is known of those who come in.
+    lasting: Lasting,
     /// What is left of upstreams that are not in the configuration any more.
     gone: Mutex<Gone>,
     /// What is answered without a backend.
@@ -116,8 +118,10 @@ impl FrontDoor {
         followers.first_answers().await;
         let whole = followers.join(&config);
         let upstreams = Replacement::prepare(&whole, &Upstreams::new(), Tallies::default(), reads_files).await?;
+        let lasting = Lasting::default();
+        let admissions = Admissions::new(&config, &lasting)?;
         let (upstreams, _) = upstreams.put_in_place(&changes, config.server.grace_period);
-        let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::new(&config, upstreams)));
+        let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::new(&config, upstreams, admissions)));
         let closing = watch::Sender::new(false);
         let conf = Arc::new(pingora_conf(&config));
         let (cache, workshop) = (Cache::new(&config.cache, streams_from_the_store), Workshop::new(conf.threads));
@@ -142,6 +146,7 @@ impl FrontDoor {
             config: Mutex::new(config),
             own_secret,
             snapshot,
+            lasting,
             gone: Mutex::default(),
             cache,
             workshop,
@@ -194,14 +199,16 @@ impl FrontDoor {
         self.inner.reload(config).await
     }
 
-    /// Reads certificate files again where they have changed; what cannot be read stays as it was.
-    pub fn reload_certificates(&self) {
-        self.inner.reload_certificates();
+    /// Reads certificates, lists and whatever else is followed again where it has changed; what cannot be read stays as it
+    /// was.
+    pub fn reread_files(&self) {
+        self.inner.reread_files();
     }
 
-    /// The files whose change is a reason to call [`FrontDoor::reload_certificates`].
-    pub fn certificate_files(&self) -> Vec<std::path::PathBuf> {
-        self.inner.fronts.iter().filter_map(|front| front.tls()).flat_map(|tls| tls.files()).collect()
+    /// The files whose change is a reason to call [`FrontDoor::reread_files`].
+    pub fn followed_files(&self) -> Vec<std::path::PathBuf> {
+        let certificates = self.inner.fronts.iter().filter_map(|front| front.tls()).flat_map(|tls| tls.files());
+        certificates.chain(self.inner.lasting.files.paths()).collect()
     }
 
     /// Says no to `/readyz`, waits the drain delay, stops accepting, lets the requests in flight finish within the

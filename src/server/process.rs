@@ -19,7 +19,7 @@ use super::tls::files_of;
 use super::watch_files::FileWatch;
 use super::{FrontDoor, StartError};
 use crate::config::diff;
-use crate::config::{Address, Config, Outline, Problem, load};
+use crate::config::{Address, Config, Outline, Problem, Route, load};
 
 /// How often files are looked at when the debounce is longer: a change must be seen twice to be quiet.
 const LOOK_AT_FILES: Duration = Duration::from_millis(250);
@@ -79,7 +79,7 @@ async fn serve(config: Config, file: Option<Source>, opened: impl FnOnce(&[Addre
     let hangups = signal(SignalKind::hangup())?;
     let mut files = Files::of(&config, file.as_ref().map(|file| &*file.path));
     // Before they are read, so that no change falls between the two.
-    files.watch_certificates(certificate_files(&config));
+    files.follow(files_of_config(&config));
     let front_door = tokio::select! {
         started = FrontDoor::start(config) => started?,
         _ = signals.next() => {
@@ -132,7 +132,7 @@ async fn keep_current(
         };
         match changed {
             Changed::Configuration => reload(front_door, file.as_mut(), &mut files).await,
-            Changed::Certificates => front_door.reload_certificates(),
+            Changed::Followed => front_door.reread_files(),
         }
     }
 }
@@ -149,9 +149,9 @@ async fn reload(front_door: &FrontDoor, file: Option<&mut Source>, files: &mut F
     if !checked.warnings.is_empty() {
         log::warn!("reload:{}", listed(&checked.warnings));
     }
-    let mut certificates = front_door.certificate_files();
-    certificates.extend(certificate_files(&checked.config));
-    files.watch_certificates(certificates);
+    let mut followed = front_door.followed_files();
+    followed.extend(files_of_config(&checked.config));
+    files.follow(followed);
     match front_door.reload(checked.config).await {
         Ok(done) => {
             let old = std::mem::replace(&mut file.outline, checked.outline);
@@ -159,7 +159,7 @@ async fn reload(front_door: &FrontDoor, file: Option<&mut Source>, files: &mut F
         }
         Err(error) => log::error!("reload: nothing was changed: {error}"),
     }
-    files.watch_certificates(front_door.certificate_files());
+    files.follow(front_door.followed_files());
 }
 
 /// Says what a reload has changed, in one message.
@@ -175,8 +175,9 @@ fn tell(changes: &[String], needs_restart: &[String]) {
     }
 }
 
-fn certificate_files(config: &Config) -> Vec<PathBuf> {
-    config.listeners.iter().filter_map(|listener| listener.tls.as_ref()).flat_map(files_of).collect()
+fn files_of_config(config: &Config) -> Vec<PathBuf> {
+    let certificates = config.listeners.iter().filter_map(|listener| listener.tls.as_ref()).flat_map(files_of);
+    certificates.chain(config.routes.iter().flat_map(Route::files)).collect()
 }
 
 fn listed(problems: &[Problem]) -> String {
@@ -222,13 +223,13 @@ impl Signals {
 
 enum Changed {
     Configuration,
-    Certificates,
+    Followed,
 }
 
 /// The files that are watched, and how.
 struct Files {
     configuration: Option<Quiet>,
-    certificates: Quiet,
+    followed: Quiet,
     look: Interval,
 }
 
@@ -240,13 +241,13 @@ impl Files {
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {
             configuration: watched.map(|file| Quiet::new(vec![file.to_owned()], debounce)),
-            certificates: Quiet::new(Vec::new(), WHOLE_PAIR),
+            followed: Quiet::new(Vec::new(), WHOLE_PAIR),
             look,
         }
     }
 
-    fn watch_certificates(&mut self, files: Vec<PathBuf>) {
-        self.certificates.files.watch(files);
+    fn follow(&mut self, files: Vec<PathBuf>) {
+        self.followed.files.watch(files);
     }
 
     /// Waits until a file has changed, and has then been quiet for its time.
@@ -254,8 +255,8 @@ impl Files {
         loop {
             self.look.tick().await;
             let passed = self.look.period();
-            if self.certificates.changed(passed) {
-                return Changed::Certificates;
+            if self.followed.changed(passed) {
+                return Changed::Followed;
             }
             if self.configuration.as_mut().is_some_and(|it| it.changed(passed)) {
                 return Changed::Configuration;

@@ -12,7 +12,7 @@ use super::replacement::{Replacement, reads_files};
 use super::tls::TlsState;
 use super::{Inner, StartError};
 use crate::config::{Config, Listener, ListenerTimeouts};
-use crate::proxy::{Gateway, Snapshot};
+use crate::proxy::{Admissions, Gateway, Snapshot};
 
 /// A listener, and the TLS state that it is to get.
 type Swap<'a> = (&'a Front<Gateway>, Arc<TlsState>);
@@ -37,10 +37,11 @@ impl Inner {
         followers.first_answers().await;
         let (whole, gone) = (followers.join(&config), self.gone_tallies());
         let replacement = Replacement::prepare(&whole, &old.upstreams, gone, reads_files).await?;
+        let admissions = Admissions::new(&config, &self.lasting)?;
         // From here on nothing can fail, and nothing waits.
         let (upstreams, gone) = replacement.put_in_place(&self.changes, config.server.grace_period);
         self.remember_gone(gone);
-        self.snapshot.store(Arc::new(Snapshot::new(&config, upstreams)));
+        self.snapshot.store(Arc::new(Snapshot::new(&config, upstreams, admissions)));
         *self.followers() = followers;
         self.cache.resize(&config.cache);
         for (front, state) in tls {
@@ -55,8 +56,9 @@ impl Inner {
         Ok(Reloaded { needs_restart })
     }
 
-    /// Reads certificate files again where they have changed.
-    pub(super) fn reload_certificates(&self) {
+    /// Reads certificates and whatever else is followed again, where it has changed.
+    pub(super) fn reread_files(&self) {
+        self.lasting.files.reread();
         for (index, front) in self.fronts.iter().enumerate() {
             match front.tls().map(|tls| tls.reload()) {
                 Some(Ok(true)) => log::info!("listeners[{index}].tls: certificates were read again"),

@@ -35,6 +35,9 @@ pub enum StartError {
     /// The sockets of a running front door stay as they are.
     #[error("a change of {0} needs a restart")]
     NeedsRestart(String),
+    /// A file that routes refer to cannot be used.
+    #[error(transparent)]
+    Unusable(#[from] crate::files::Unusable),
     /// The cache on disk cannot be opened.
     #[error("cache.disk: {0}")]
     CacheDisk(#[from] DiskError),

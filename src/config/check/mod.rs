@@ -3,6 +3,7 @@
 //! A problem of shape does not keep the rest from being checked; what only follows from another problem is not told.
 //! Nothing outside is asked for but through [`Surroundings`].
 
+mod auth;
 mod cache;
 mod compress;
 mod discover;
@@ -11,6 +12,7 @@ mod limits;
 mod lint;
 mod listener;
 mod live;
+mod networks;
 mod rate_limit;
 mod retry;
 mod route;

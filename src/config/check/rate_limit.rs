@@ -41,11 +41,24 @@ impl Check<'_> {
         let mut names = Names::default();
         let limits: Vec<_> = route.rate_limits.iter().map(|limit| self.rate_limit(limit)).collect();
         for (limit, written) in limits.iter().zip(route.rate_limits.iter()) {
+            self.is_somebody(written, route);
             let at = if limit.is_shared { &written.name.at } else { &written.at };
-            names.claim(&limit.name, at, "the limit", self.problems);
+            // One that could not be read has the name of what stands in its place.
+            if !self.problems.speak_of(&written.at.key) {
+                names.claim(&limit.name, at, "the limit", self.problems);
+            }
             self.is_the_same_everywhere(limit, at, shared);
         }
         limits
+    }
+
+    /// Whom a limit counts must be known.
+    fn is_somebody(&mut self, limit: &file::RateLimit, route: &file::Route) {
+        let known = route.auth.is_some() || self.problems.speak_of(&route.auth.at.key);
+        if limit.key.needs_identity() && !known {
+            let help = "give the route `auth`, or choose another key";
+            self.problems.error(&limit.key.at, "without `auth` nobody is known here", help);
+        }
     }
 
     fn rate_limit(&mut self, limit: &Marked<file::RateLimit>) -> RateLimit {

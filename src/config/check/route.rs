@@ -14,7 +14,7 @@ use crate::config::problem::suggest;
 use crate::config::{Action, Expose, HeaderEdits, Match, Rewrite, Route};
 
 /// Fields that concern one connection only or frame the message (RFC 9110, 7.6.1): ours to write, not a route's.
-const NOT_EDITABLE: [HeaderName; 9] = [
+pub(super) const NOT_EDITABLE: [HeaderName; 9] = [
     header::CONNECTION,
     header::CONTENT_LENGTH,
     header::HOST,
@@ -75,6 +75,9 @@ impl Check<'_> {
             retry: self.retry(route, &known.file.server.retry_buffers),
             cache: self.caching(route),
             compress: self.compress(route),
+            allow: self.addresses(&route.allow),
+            deny: self.addresses(&route.deny),
+            auth: self.auth(route),
             body_limit: route.body_limit.0,
             rate_limits: Vec::new(),
             request_headers: self.edits(&route.headers.request),

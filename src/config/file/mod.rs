@@ -3,6 +3,7 @@
 //! Each section is declared once; its decoder, its part of the JSON Schema and its keys for the documentation's tests
 //! follow from that. Whatever is in a [`File`] has the right shape; whether it makes sense is `check`'s question.
 
+mod auth;
 mod backend;
 mod cache;
 mod compress;
@@ -11,6 +12,7 @@ mod discover;
 mod leaves;
 mod limits;
 mod live;
+mod networks;
 mod rate_limit;
 mod retry;
 mod route;
@@ -29,6 +31,7 @@ pub(crate) use decode::{Decode, Map, Marked, Named};
 pub(crate) use discover::Discover;
 pub(crate) use leaves::{FilePath, JsonLines, PathOr, SecretText, Share, Size, Threads, Timeout};
 pub(crate) use live::Breaker;
+pub(crate) use networks::Addresses;
 pub(crate) use rate_limit::{RateLimit, RateLimiting};
 pub(crate) use retry::{Cause as RetryCause, Retry, RetryBudget};
 pub(crate) use route::{Edits, Exposed, Match, Redirect, Respond, Rewrite, Route, Statuses};

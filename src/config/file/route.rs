@@ -3,12 +3,14 @@
 use http::{HeaderName, HeaderValue, Method};
 use serde_json::{Value as Json, json};
 
+use super::auth::Auth;
 use super::backend::dns_name;
 use super::cache::Caching;
 use super::compress::Compress;
 use super::decode::{Decode, Map, Marked, refuse, scalar};
 use super::leaves::{Size, Timeout};
 use super::limits::Priority;
+use super::networks::Addresses;
 use super::rate_limit::RateLimit;
 use super::retry::Retry;
 use super::section::section;
@@ -41,6 +43,13 @@ section! {
         cache: Option<Caching> = "null",
         /// Which answers are made smaller for clients that read it, and how. `{}` suits most sites.
         compress: Option<Compress> = "null",
+        /// Only clients at these addresses may come in: networks, single addresses, or `file:` and the path of a list.
+        /// Left empty everybody may.
+        allow: Vec<Marked<Addresses>> = "[]",
+        /// Clients at these addresses may not come in, also those that `allow` names.
+        deny: Vec<Marked<Addresses>> = "[]",
+        /// Who may come in: whoever cannot prove who they are gets 401. `none`: everybody.
+        auth: Option<Auth> = "null",
         /// The largest request body.
         body_limit: Size = "10MiB",
         /// How many requests each client may make. All limits are checked before any is charged.
@@ -51,7 +60,7 @@ section! {
         /// `timing` is Server-Timing.
         expose: Vec<Marked<Exposed>> = "[]",
     }
-    later { allow, deny, auth, cors, errors }
+    later { cors, errors }
 }
 
 section! {

@@ -5,7 +5,7 @@
 //! its ranges begin; so a search looks at a few ranges, unless nearly all of them lie in one corner, when it is a binary
 //! search. IPv4 has a set of its own; an IPv4 address that is written as an IPv6 one (`::ffff:192.0.2.1`) is the former.
 
-mod list;
+mod lists;
 mod ranges;
 
 use std::net::IpAddr;
@@ -14,7 +14,7 @@ use ipnet::{IpNet, Ipv4Net};
 
 use self::ranges::Ranges;
 
-pub use self::list::{BadLine, parse};
+pub use self::lists::Lists;
 
 /// Networks, as a set of addresses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

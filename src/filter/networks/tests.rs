@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use proptest::prelude::*;
 
 use super::*;
+use crate::config::networks::{BadLine, parse};
 
 fn set(networks: &[&str]) -> Networks {
     Networks::new(networks.iter().map(|network| parse(network).unwrap()[0]))

@@ -49,7 +49,8 @@ pub fn rate_limit(standings: &[Standing]) -> Option<String> {
 
 /// The older fields.
 pub fn three(standings: &[Standing]) -> Option<Three> {
-    let nearest = told(standings).min_by_key(|standing| (standing.remaining, std::cmp::Reverse(standing.more_after)))?;
+    let nearest =
+        told(standings).min_by_key(|standing| (standing.remaining, std::cmp::Reverse(standing.more_after)))?;
     let Standing { limit, remaining, more_after, .. } = nearest;
     Some(Three { limit: limit.quota, remaining: *remaining, reset: seconds(*more_after) })
 }

@@ -164,7 +164,8 @@ impl Exchange {
         }
         let terms = Terms {
             method,
-            authorized: request.headers.contains_key(AUTHORIZATION),
+            // Whoever was let in has shown credentials, wherever they stood.
+            authorized: self.identity.is_some() || request.headers.contains_key(AUTHORIZATION),
             no_store: cached.asked.no_store,
             caching,
             asked_at: cached.asked_at,

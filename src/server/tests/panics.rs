@@ -8,7 +8,7 @@ use pingora::http::RequestHeader;
 use super::*;
 use crate::config::{Expose, Match, Retry, Surroundings, parse};
 use crate::filter::{Answer, Chain, Client, Filter};
-use crate::proxy::{Plan, Snapshot};
+use crate::proxy::{Admissions, Lasting, Plan, Snapshot};
 use crate::route::Table;
 use crate::server::FrontDoor;
 
@@ -83,6 +83,7 @@ async fn open(hook: Hook) -> FrontDoor {
         priority: 0,
         name: "route".into(),
         upstream: upstreams.get("app").cloned(),
+        admission: None,
         filters: Chain::of(vec![Box::new(hook)]),
         timeout: Duration::from_secs(10),
         retry: Retry::none(),
@@ -94,7 +95,7 @@ async fn open(hook: Hook) -> FrontDoor {
         body_limit: u64::MAX,
         sticky: None,
     };
-    let mut snapshot = Snapshot::new(&config, upstreams);
+    let mut snapshot = Snapshot::new(&config, upstreams, Admissions::new(&config, &Lasting::default()).unwrap());
     snapshot.routes = Table::new(vec![(Match::default(), Arc::new(plan))]);
     door.inner.snapshot.store(Arc::new(snapshot));
     door

@@ -1,8 +1,26 @@
-//! Which networks are in this file? One a line; `#` begins a comment.
+//! Which addresses are on a list? Those that the configuration names, and files with one network a line; `#` begins a
+//! comment.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use ipnet::IpNet;
+
+/// A list of addresses.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct AddressList {
+    /// Networks in the configuration.
+    pub networks: Vec<IpNet>,
+    /// Files with more, which are read again when they change.
+    pub files: Vec<PathBuf>,
+}
+
+impl AddressList {
+    /// Whether nothing is listed. A file that is empty is something: it may be filled later.
+    pub fn is_empty(&self) -> bool {
+        self.networks.is_empty() && self.files.is_empty()
+    }
+}
 
 /// A line that is no network.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

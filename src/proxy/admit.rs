@@ -1,0 +1,132 @@
+//! May they come in? What a route asks of a request before anything else is done for it, in order.
+//!
+//! What is asked for takes part in a reload like all else, but what it knows outlives one: see [`Lasting`].
+
+use std::hash::RandomState;
+use std::ops::ControlFlow;
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+use http::HeaderValue;
+use pingora::http::RequestHeader;
+use pingora::proxy::Session;
+
+use super::exchange::Exchange;
+use super::rates::Rates;
+use crate::answer::{Forbidden, Refusal};
+use crate::auth::Gate;
+use crate::config::{self, Config};
+use crate::files::{Library, Unusable};
+use crate::filter::Answer;
+use crate::filter::networks::Lists;
+use crate::limit::rate::{Table, Which};
+
+/// What is known of those who come in, and outlives reloads.
+#[derive(Debug, Default)]
+pub struct Lasting {
+    /// The files that are read again when they change.
+    pub files: Library,
+    /// What the rate limits have counted; as soon as there is a configuration that says how much is remembered.
+    counts: OnceLock<Arc<Table>>,
+}
+
+impl Lasting {
+    fn counts(&self, config: &Config) -> &Arc<Table> {
+        let entries = config.server.rate_limits.entries;
+        self.counts.get_or_init(|| Arc::new(Table::new(entries, RandomState::new(), Instant::now())))
+    }
+}
+
+/// What each route asks, in their order; `None` is nothing. Made before a snapshot, because it can fail.
+pub struct Admissions(pub(super) Vec<Option<Arc<Admission>>>);
+
+impl Admissions {
+    /// What the routes of a configuration ask.
+    pub fn new(config: &Config, lasting: &Lasting) -> Result<Self, Unusable> {
+        let all = config.routes.iter().map(|route| Admission::of(route, config, lasting));
+        let all = all.collect::<Result<_, _>>()?;
+        // Now that nothing can fail any more.
+        lasting.counts(config).resize(config.server.rate_limits.entries);
+        Ok(Self(all))
+    }
+}
+
+/// What one route asks.
+pub struct Admission {
+    addresses: Option<Lists>,
+    gate: Option<Gate>,
+    pub(super) rates: Option<Rates>,
+}
+
+impl Admission {
+    fn of(route: &config::Route, config: &Config, lasting: &Lasting) -> Result<Option<Arc<Self>>, Unusable> {
+        let admission = Self {
+            addresses: Lists::new(&route.allow, &route.deny, &lasting.files)?,
+            gate: route.auth.as_ref().map(|auth| Gate::new(auth, &lasting.files)).transpose()?,
+            rates: Rates::new(route, lasting.counts(config), config.server.rate_limits.headers),
+        };
+        let Self { addresses, gate, rates } = &admission;
+        let asks = addresses.is_some() || gate.is_some() || rates.is_some();
+        Ok(asks.then(|| Arc::new(admission)))
+    }
+
+    /// Whether a client at this address is let in at all.
+    fn admit_address(&self, address: Option<std::net::IpAddr>) -> Result<(), Refusal> {
+        match &self.addresses {
+            Some(lists) if !lists.admit(address) => Err(Refusal::Forbidden(Forbidden::Address)),
+            Some(_) | None => Ok(()),
+        }
+    }
+}
+
+impl Exchange {
+    /// Asks what the route asks of whoever sends this request.
+    pub(super) async fn admit(&mut self, session: &mut Session) -> ControlFlow<Answer> {
+        let Some(admission) = self.plan.as_ref().and_then(|plan| plan.admission.clone()) else {
+            return ControlFlow::Continue(());
+        };
+        // Whoever it is made for was admitted.
+        if self.in_background {
+            return ControlFlow::Continue(());
+        }
+        match self.pass(&admission, session).await {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(refusal) => ControlFlow::Break(Answer::Refuse(refusal)),
+        }
+    }
+
+    /// What costs least is asked first. Whoever has used up what he may have makes us compare no password, and whoever shows
+    /// a wrong one is charged for it.
+    async fn pass(&mut self, admission: &Admission, session: &mut Session) -> Result<(), Refusal> {
+        admission.admit_address(self.sender.client)?;
+        if admission.gate.is_some() {
+            self.look_at_rates(admission, session.req_header())?;
+        }
+        let identified = self.identify(admission, session).await;
+        let which = if identified.is_ok() { Which::All } else { Which::Anonymous };
+        self.charge(admission, session.req_header(), which)?;
+        identified
+    }
+
+    async fn identify(&mut self, admission: &Admission, session: &mut Session) -> Result<(), Refusal> {
+        let Some(gate) = &admission.gate else { return Ok(()) };
+        let identity = gate.identify(&session.req_header().headers).await?;
+        // Here too, and not only in what is sent on: so that the cache sees what the backend sees.
+        gate.introduce(&identity, session.req_header_mut());
+        self.identity = Some(Arc::new(identity));
+        Ok(())
+    }
+
+    /// Tells the backend who it is. Here nothing that the client says of its connection can take it away again.
+    pub(super) fn introduce(&self, head: &mut RequestHeader) {
+        let gate = self.plan.as_ref().and_then(|plan| plan.admission.as_ref()?.gate.as_ref());
+        if let (Some(gate), Some(identity)) = (gate, &self.identity) {
+            gate.introduce(identity, head);
+        }
+    }
+
+    /// What a client whose credentials are not good is asked for.
+    pub(super) fn challenge(&self) -> Option<HeaderValue> {
+        self.plan.as_ref()?.admission.as_ref()?.gate.as_ref().map(Gate::challenge)
+    }
+}
