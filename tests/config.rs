@@ -50,6 +50,8 @@ fn files() -> HashMap<PathBuf, Vec<u8>> {
     put("users", "ann:$2y$04$abcdefghijklmnopqrstuuFuhxWRTXIsURoluSTZ1N4tYaWGn9oOi\n");
     put("plain-users", "# staff\nann:opensesame\n");
     put("empty-users", "");
+    put("networks", "# offices\n10.0.0.0/8\n2001:db8::/32\n");
+    put("bad-networks", "10.0.0.0/8\n\n10.0.0.0/33 # too long\n");
     files
 }
 

@@ -248,6 +248,18 @@ fn a_flood_from_one_network_gets_little_and_hurts_only_itself() {
 }
 
 #[test]
+fn who_has_taken_more_since_is_not_forgotten() {
+    let now = Instant::now();
+    let limits = limits(&table(100), &[limit(RateKey::ClientAddress, 2, 60, 2)]);
+    assert!(passes(&limits, &number(1), now));
+    assert!(passes(&limits, &number(1), now + Duration::from_secs(29)));
+    // Newcomers make the table look for those whose time is over, and that of his first request is.
+    let later = now + Duration::from_secs(31);
+    (2..20).for_each(|address| assert!(passes(&limits, &number(address), later)));
+    assert_eq!([passes(&limits, &number(1), later), passes(&limits, &number(1), later)], [true, false]);
+}
+
+#[test]
 fn a_flood_of_keys_of_one_limit_leaves_room_for_another() {
     let now = Instant::now();
     let table = table(1_000);
