@@ -61,6 +61,11 @@ pub enum Refusal {
     Unauthenticated(Credentials),
     /// Whoever it is may not come in here (RFC 9110, section 15.5.4).
     Forbidden(Forbidden),
+    /// The route is closed (RFC 9110, section 15.6.4).
+    Maintenance {
+        /// The seconds after which it may be open.
+        retry_after: u32,
+    },
     /// A client has had as many requests as a limit of the route allows (RFC 6585, section 4).
     RateLimited {
         /// The seconds until this request may be sent again.
@@ -212,6 +217,7 @@ impl Refusal {
     /// The value of the `Retry-After` field, if it has one: in seconds.
     pub fn retry_after(self) -> Option<u32> {
         if let Self::RateLimited { retry_after }
+        | Self::Maintenance { retry_after }
         | Self::Throttled { retry_after }
         | Self::QuotaUsedUp { retry_after }
         | Self::QueueFull { retry_after }
@@ -277,6 +283,7 @@ impl Refusal {
             Self::Unauthenticated(Credentials::Malformed) => unauthenticated("credentials_malformed"),
             Self::Unauthenticated(Credentials::Wrong)     => unauthenticated("credentials_wrong"),
             Self::Forbidden(Forbidden::Address) => forbidden("address_denied"),
+            Self::Maintenance { .. } => facts(503, "maintenance", "the service is closed for maintenance", "destination_unavailable", Us),
             Self::RateLimited { .. } => facts(429, "rate_limited", "too many requests", "http_request_denied", Client),
             Self::AuthUnavailable    => facts(503, "auth_unavailable", "the service is not available at the moment", "proxy_internal_error", Us),
             Self::OnlyIfCached       => facts(504, "only_if_cached", "nothing is stored that could be served", "http_request_denied", Client),
@@ -332,6 +339,7 @@ mod tests {
         Refusal::Unauthenticated(Credentials::Malformed),
         Refusal::Unauthenticated(Credentials::Wrong),
         Refusal::Forbidden(Forbidden::Address),
+        Refusal::Maintenance { retry_after: 1 },
         Refusal::RateLimited { retry_after: 1 },
         Refusal::AuthUnavailable,
         Refusal::ConnectRefused,

@@ -4,6 +4,7 @@
 //! This room is data only: no sockets, no clock, no Pingora. What it needs from outside is handed in as [`Surroundings`].
 
 mod auth;
+mod browsers;
 mod cache;
 pub mod certificate;
 mod check;
@@ -37,6 +38,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 pub use auth::{Attribute, Auth, AuthBy};
+pub use browsers::{Cors, Maintenance, Origin, SecurityHeaders};
 pub use cache::{CacheDisk, CacheStore, Caching, Eviction, KeyParts, Part, QueryParts};
 pub use check::{Checked, known_keys, parse, schema};
 pub use compress::{Coding, Compress, Levels, MediaRange};

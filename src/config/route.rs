@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method};
 
-use super::{AddressList, Auth, AuthBy, Caching, Compress, RateLimit, Retry};
+use super::{AddressList, Auth, AuthBy, Caching, Compress, Cors, Maintenance, RateLimit, Retry, SecurityHeaders};
 
 /// A match, and what it leads to.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,6 +33,12 @@ pub struct Route {
     pub allow: AddressList,
     /// Which may not, whatever `allow` says.
     pub deny: AddressList,
+    /// It is closed.
+    pub maintenance: Option<Maintenance>,
+    /// Which pages of other sites may use what comes from here; `None`: nothing is said about it.
+    pub cors: Option<Cors>,
+    /// Fields that make browsers careful.
+    pub security_headers: Option<SecurityHeaders>,
     /// Who may come in; `None` is everybody.
     pub auth: Option<Auth>,
     /// The largest request body, in bytes.

@@ -20,6 +20,7 @@ mod gateway;
 mod hedge;
 mod inspect;
 mod lesson;
+mod parting;
 mod patience;
 mod queue;
 mod rates;
@@ -286,7 +287,7 @@ impl ProxyHttp for Gateway {
         if head.status.is_informational() {
             return Ok(());
         }
-        exchange.tell_rates(head)?;
+        exchange.part(session.req_header(), head)?;
         reply::expose(session, head, exchange)?;
         exchange.remember_session(head)?;
         if let Some(plan) = &exchange.plan {

@@ -121,6 +121,11 @@ impl Exchange {
     /// What the client reads of a refusal, and of which type it is.
     pub(super) fn words(&self, head: &RequestHeader, refusal: Refusal) -> (&'static str, String) {
         let text = || ("text/plain; charset=utf-8", refusal.body());
+        if let Refusal::Maintenance { .. } = refusal
+            && let Some(closed) = self.plan.as_ref().and_then(|plan| plan.admission.as_ref()?.maintenance.as_ref())
+        {
+            return closed.words();
+        }
         if !matches!(refusal, Refusal::RateLimited { .. }) || !takes_json(&head.headers) {
             return text();
         }
@@ -188,7 +193,9 @@ mod tests {
 
     fn response(fields: &[(&'static str, &str)]) -> ResponseHeader {
         let mut head = ResponseHeader::build(StatusCode::OK, None).unwrap();
-        fields.iter().for_each(|(name, value)| drop(head.append_header(*name, *value).unwrap()));
+        for (name, value) in fields {
+            head.append_header(*name, *value).unwrap();
+        }
         head
     }
 

@@ -159,7 +159,7 @@ async fn write(session: &mut Session, exchange: &mut Exchange, mut head: Respons
     if !session.as_downstream_mut().is_body_done() {
         session.set_keepalive(None);
     }
-    exchange.tell_rates(&mut head)?;
+    exchange.part(session.req_header(), &mut head)?;
     exchange.recode_own(session, &mut head)?;
     let no_body = body.is_empty() || session.req_header().method == Method::HEAD;
     session.write_response_header(Box::new(head), no_body).await?;

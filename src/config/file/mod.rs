@@ -5,6 +5,7 @@
 
 mod auth;
 mod backend;
+mod browsers;
 mod cache;
 mod compress;
 mod decode;
@@ -25,6 +26,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 pub(crate) use backend::{Backend, BackendSection, BackendUrl, dns_name};
+pub(crate) use browsers::FieldOrAny;
 pub(crate) use cache::{CacheKey, CacheStore, Caching, Query};
 pub(crate) use compress::{Compress, Levels};
 pub(crate) use decode::{Decode, Map, Marked, Named};

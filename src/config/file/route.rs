@@ -5,6 +5,7 @@ use serde_json::{Value as Json, json};
 
 use super::auth::Auth;
 use super::backend::dns_name;
+use super::browsers::{Cors, Maintenance, SecurityHeaders};
 use super::cache::Caching;
 use super::compress::Compress;
 use super::decode::{Decode, Map, Marked, refuse, scalar};
@@ -48,6 +49,12 @@ section! {
         allow: Vec<Marked<Addresses>> = "[]",
         /// Clients at these addresses may not come in, also those that `allow` names.
         deny: Vec<Marked<Addresses>> = "[]",
+        /// Answers everybody 503, with `retry_after`, a `body`, and `except` some addresses.
+        maintenance: Option<Maintenance> = "null",
+        /// Which pages of other sites may use what comes from here.
+        cors: Option<Cors> = "null",
+        /// Fields that make browsers careful; `{}` is a set that suits most sites.
+        security_headers: Option<SecurityHeaders> = "null",
         /// Who may come in: whoever cannot prove who they are gets 401. `none`: everybody.
         auth: Option<Auth> = "null",
         /// The largest request body.
@@ -60,7 +67,7 @@ section! {
         /// `timing` is Server-Timing.
         expose: Vec<Marked<Exposed>> = "[]",
     }
-    later { cors, errors }
+    later { errors }
 }
 
 section! {
