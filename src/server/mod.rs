@@ -134,12 +134,7 @@ impl FrontDoor {
         };
         let proxy = Arc::new(http_proxy(&conf, Gateway::new(belongings, &conf)));
         let refused = Refused::default();
-        let shared = Shared {
-            connections: TotalLimit::new(config.server.max_connections),
-            in_flight: Arc::default(),
-            on_refusal: refused.log_to(access_log.clone()),
-            trusted_proxies: config.server.trusted_proxies.clone().into(),
-        };
+        let shared = shared(&config, &refused, &access_log);
         let fronts = fronts(&config, &addresses, &proxy, &shared)?;
         cache.open_disk(&config.cache).await?;
         let inner = Arc::new(Inner {
@@ -296,6 +291,16 @@ fn fronts(
         Ok(Front::new((index, listener.clone()), address, proxy.clone(), tls, shared.clone()))
     };
     listeners.map(front).collect()
+}
+
+/// What all listeners share.
+fn shared(config: &Config, refused: &Refused, access_log: &AccessLog) -> Shared {
+    Shared {
+        connections: TotalLimit::new(config.server.max_connections),
+        in_flight: Arc::default(),
+        on_refusal: refused.log_to(access_log.clone()),
+        trusted_proxies: config.server.trusted_proxies.clone().into(),
+    }
 }
 
 fn own_secret() -> Secret {
