@@ -104,7 +104,7 @@ mod tests {
 
         let headers = HeaderMap::new();
         let who = Who { address: None, method: &Method::GET, headers: &headers, name: None, claim: &|_| None };
-        let mut send = || limits.take(&who, Which::All, now);
+        let send = || limits.take(&who, Which::All, now);
         assert_eq!(rate_limit(&send()).unwrap(), r#""burst";r=1;t=5, "day";r=4;t=17280"#);
         let second = send();
         assert_eq!(rate_limit(&second).unwrap(), r#""burst";r=0;t=5, "day";r=3;t=34560"#);
