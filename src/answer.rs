@@ -59,8 +59,18 @@ pub enum Refusal {
     },
     /// There are no credentials, or they are not good (RFC 9110, section 15.5.2).
     Unauthenticated(Credentials),
-    /// The credentials are good, and not for this (RFC 9110, section 15.5.4).
+    /// Whoever it is may not come in here (RFC 9110, section 15.5.4).
     Forbidden(Forbidden),
+    /// The route is closed (RFC 9110, section 15.6.4).
+    Maintenance {
+        /// The seconds after which it may be open.
+        retry_after: u32,
+    },
+    /// A client has had as many requests as a limit of the route allows (RFC 6585, section 4).
+    RateLimited {
+        /// The seconds until this request may be sent again.
+        retry_after: u32,
+    },
     /// What could tell whether the credentials are good cannot be asked at the moment.
     AuthUnavailable,
     /// The client would have only what is stored (RFC 9111, section 5.2.1.7).
@@ -108,14 +118,16 @@ pub enum Credentials {
     Revoked,
 }
 
-/// What good credentials are not good for. The client is never told; the log is.
+/// Why somebody may not come in. The client is never told; the log is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Forbidden {
-    /// The route.
+    /// `deny` names the client's address, or `allow` does not.
+    Address,
+    /// Their key is not for this route.
     Route,
-    /// The method.
+    /// Their key is not for this method.
     Method,
-    /// A client at this address: one that the key is not for.
+    /// Their key is not for clients at this address.
     KeyAddress,
 }
 
@@ -187,7 +199,7 @@ const fn unauthenticated(label: &'static str) -> Facts {
     facts(401, label, "valid credentials are needed", "http_request_denied", Fault::Client)
 }
 
-/// The same for whoever is known, and not allowed.
+/// The same for whoever may not come in.
 const fn forbidden(label: &'static str) -> Facts {
     facts(403, label, "this is not allowed", "http_request_denied", Fault::Client)
 }
@@ -216,7 +228,9 @@ impl Refusal {
 
     /// The value of the `Retry-After` field, if it has one: in seconds.
     pub fn retry_after(self) -> Option<u32> {
-        if let Self::Throttled { retry_after }
+        if let Self::RateLimited { retry_after }
+        | Self::Maintenance { retry_after }
+        | Self::Throttled { retry_after }
         | Self::QuotaUsedUp { retry_after }
         | Self::QueueFull { retry_after }
         | Self::QueueTimeout { retry_after } = self
@@ -286,6 +300,9 @@ impl Refusal {
             Self::Forbidden(Forbidden::Route)      => forbidden("key_route"),
             Self::Forbidden(Forbidden::Method)     => forbidden("key_method"),
             Self::Forbidden(Forbidden::KeyAddress) => forbidden("key_address"),
+            Self::Forbidden(Forbidden::Address) => forbidden("address_denied"),
+            Self::Maintenance { .. } => facts(503, "maintenance", "the service is closed for maintenance", "destination_unavailable", Us),
+            Self::RateLimited { .. } => facts(429, "rate_limited", "too many requests", "http_request_denied", Client),
             Self::AuthUnavailable    => facts(503, "auth_unavailable", "the service is not available at the moment", "proxy_internal_error", Us),
             Self::OnlyIfCached       => facts(504, "only_if_cached", "nothing is stored that could be served", "http_request_denied", Client),
             Self::ConnectRefused     => facts(502, "connect_refused", "the service could not be reached", "connection_refused", Network),
@@ -345,6 +362,9 @@ mod tests {
         Refusal::Forbidden(Forbidden::Route),
         Refusal::Forbidden(Forbidden::Method),
         Refusal::Forbidden(Forbidden::KeyAddress),
+        Refusal::Forbidden(Forbidden::Address),
+        Refusal::Maintenance { retry_after: 1 },
+        Refusal::RateLimited { retry_after: 1 },
         Refusal::AuthUnavailable,
         Refusal::ConnectRefused,
         Refusal::ConnectTimeout,

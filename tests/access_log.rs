@@ -12,10 +12,12 @@ use serde_json::Value;
 use support::backend::chunked_response;
 use support::{Backend, Client, Lb, Portcullis, wait_until};
 
-const FIELDS: [&str; 21] = [
+const FIELDS: [&str; 23] = [
     "time",
     "id",
     "client",
+    "identity",
+    "dry_run",
     "method",
     "host",
     "path",

@@ -37,9 +37,9 @@ pub struct Identity {
     claims: Option<Arc<Map<String, Json>>>,
 }
 
-/// What is known of those who come in, and outlives reloads.
+/// Where gates find what they know. It outlives reloads.
 #[derive(Debug, Default)]
-pub struct Lasting {
+pub struct Sources {
     /// The files that are read again when they change.
     pub files: Library,
     /// The databases of keys.
@@ -95,8 +95,8 @@ enum By {
 
 impl Gate {
     /// The gate of a route, with what is known from the configuration before.
-    pub fn new(config: &config::Auth, lasting: &Lasting) -> Result<Self, Unusable> {
-        let Lasting { files, keys: stores, issuers } = lasting;
+    pub fn new(config: &config::Auth, sources: &Sources) -> Result<Self, Unusable> {
+        let Sources { files, keys: stores, issuers } = sources;
         let by = match &config.by {
             AuthBy::Basic(path) => By::Basic(Basic::new(path, files)?),
             AuthBy::Jwt(config) => By::Jwt(Box::new(Jwt::new(config, files, issuers)?)),

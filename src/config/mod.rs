@@ -4,6 +4,7 @@
 //! This room is data only: no sockets, no clock, no Pingora. What it needs from outside is handed in as [`Surroundings`].
 
 mod auth;
+mod browsers;
 mod cache;
 pub mod certificate;
 mod check;
@@ -18,8 +19,10 @@ mod keys;
 mod limits;
 mod listener;
 pub mod members;
+pub mod networks;
 mod outline;
 pub mod problem;
+mod rate_limit;
 mod retry;
 mod route;
 mod secret;
@@ -37,6 +40,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 pub use auth::{Attribute, Auth, AuthBy, Jwt, JwtKeys};
+pub use browsers::{Cors, Maintenance, Origin, SecurityHeaders};
 pub use cache::{CacheDisk, CacheStore, Caching, Eviction, KeyParts, Part, QueryParts};
 pub use check::{Checked, known_keys, parse, schema};
 pub use compress::{Coding, Compress, Levels, MediaRange};
@@ -48,8 +52,10 @@ pub use limits::{Adaptive, Limits, Queue, Quota};
 pub use listener::{
     CertificateFiles, ClientAuth, ClientAuthMode, Http2, Listener, ListenerLimits, ListenerTimeouts, Tls, TlsVersion,
 };
+pub use networks::AddressList;
 pub use outline::Outline;
 pub use problem::{Place, Problem, Severity};
+pub use rate_limit::{RateFields, RateKey, RateLimit, RateLimiting};
 pub use retry::{HedgeAfter, Retry, RetryBudget, RetryWhen};
 pub use route::{Action, Expose, HeaderEdits, HostPattern, Match, PathPattern, Rewrite, Route};
 pub use secret::Secret;
@@ -99,6 +105,8 @@ pub struct Server {
     pub reload: Reload,
     /// What may be kept of all requests' bodies together, in bytes.
     pub retry_buffers: u64,
+    /// What is remembered of all rate limits together, and what clients are told.
+    pub rate_limits: RateLimiting,
 }
 
 /// When the configuration file is read again without being asked.

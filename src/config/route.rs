@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method};
 
-use super::{Auth, AuthBy, Caching, Compress, JwtKeys, KeySource, Retry};
+use super::{
+    AddressList, Auth, AuthBy, Caching, Compress, Cors, JwtKeys, KeySource, Maintenance, RateLimit, Retry,
+    SecurityHeaders,
+};
 
 /// A match, and what it leads to.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,10 +32,22 @@ pub struct Route {
     pub cache: Option<Arc<Caching>>,
     /// Which of their answers are made smaller; `None` is none.
     pub compress: Option<Arc<Compress>>,
+    /// Which addresses may come in; all where nothing is listed.
+    pub allow: AddressList,
+    /// Which may not, whatever `allow` says.
+    pub deny: AddressList,
+    /// It is closed.
+    pub maintenance: Option<Maintenance>,
+    /// Which pages of other sites may use what comes from here; `None`: nothing is said about it.
+    pub cors: Option<Cors>,
+    /// Fields that make browsers careful.
+    pub security_headers: Option<SecurityHeaders>,
     /// Who may come in; `None` is everybody.
     pub auth: Option<Auth>,
     /// The largest request body, in bytes.
     pub body_limit: u64,
+    /// How many requests each client may make.
+    pub rate_limits: Vec<RateLimit>,
     /// Changes to the request's fields.
     pub request_headers: HeaderEdits,
     /// Changes to the response's fields.
@@ -44,14 +59,16 @@ pub struct Route {
 impl Route {
     /// The files that it refers to, which are read again when they change.
     pub fn files(&self) -> impl Iterator<Item = PathBuf> {
-        self.auth.iter().filter_map(|auth| match &auth.by {
+        let auth = self.auth.iter().filter_map(|auth| match &auth.by {
             AuthBy::Basic(path) | AuthBy::Keys { source: KeySource::File(path), .. } => Some(path.clone()),
             AuthBy::Jwt(jwt) => match &jwt.keys {
                 JwtKeys::File(path) => Some(path.clone()),
                 JwtKeys::Url(_) | JwtKeys::Secret(_) => None,
             },
             AuthBy::Keys { source: KeySource::Sqlite { .. }, .. } => None,
-        })
+        });
+        let lists = [&self.allow, &self.deny].into_iter().flat_map(|list| list.files.iter().cloned());
+        auth.chain(lists)
     }
 }
 

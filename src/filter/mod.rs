@@ -4,10 +4,13 @@
 //! new filter is one file, one variant of `Kind`, and its line in `Kind::of`.
 
 mod body_limit;
+pub mod cors;
 mod edits;
+pub mod networks;
 mod redirect;
 mod respond;
 mod rewrite;
+pub mod security_headers;
 
 use std::net::IpAddr;
 use std::ops::ControlFlow;

@@ -1,10 +1,13 @@
-//! How much may it have? What one backend may have in hand and within a time, and who waits for it in which order.
+//! How much may it have? What one backend may have in hand and within a time, who waits for it in which order, and how
+//! many requests each client may make.
 //!
-//! Pure: nothing here reads a clock, waits or takes a lock. Who acts on it is `upstream`.
+//! Pure: nothing here reads a clock or waits, and nothing takes a lock but the table of `rate`, for as long as it takes to
+//! compare a few numbers. Who acts on it is `upstream` for backends and `proxy` for clients.
 
 mod adaptive;
 mod line;
 mod quota;
+pub mod rate;
 
 use std::time::Duration;
 

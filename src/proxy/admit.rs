@@ -2,8 +2,11 @@
 //!
 //! What is asked for takes part in a reload like all else, but what it knows outlives one: see [`Lasting`].
 
+use std::hash::RandomState;
+use std::net::IpAddr;
 use std::ops::ControlFlow;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use http::HeaderValue;
 use jiff::Timestamp;
@@ -11,11 +14,31 @@ use pingora::http::RequestHeader;
 use pingora::proxy::Session;
 
 use super::exchange::Exchange;
-use crate::answer::Refusal;
-use crate::auth::{Asked, Gate, Lasting};
-use crate::config::{self, Config};
+use super::rates::Rates;
+use crate::answer::{Forbidden, Refusal};
+use crate::auth::{Asked, Gate, Sources};
+use crate::config::{self, Config, Maintenance, SecurityHeaders};
 use crate::files::Unusable;
 use crate::filter::Answer;
+use crate::filter::cors::Cors;
+use crate::filter::networks::{Lists, Networks};
+use crate::limit::rate::{Table, Which};
+
+/// What is known of those who come in, and outlives reloads.
+#[derive(Debug, Default)]
+pub struct Lasting {
+    /// Where gates and lists find what they know.
+    pub sources: Sources,
+    /// What the rate limits have counted; as soon as there is a configuration that says how much is remembered.
+    counts: OnceLock<Arc<Table>>,
+}
+
+impl Lasting {
+    fn counts(&self, config: &Config) -> &Arc<Table> {
+        let entries = config.server.rate_limits.entries;
+        self.counts.get_or_init(|| Arc::new(Table::new(entries, RandomState::new(), Instant::now())))
+    }
+}
 
 /// What each route asks, in their order; `None` is nothing. Made before a snapshot, because it can fail.
 pub struct Admissions(pub(super) Vec<Option<Arc<Admission>>>);
@@ -23,20 +46,78 @@ pub struct Admissions(pub(super) Vec<Option<Arc<Admission>>>);
 impl Admissions {
     /// What the routes of a configuration ask.
     pub fn new(config: &Config, lasting: &Lasting) -> Result<Self, Unusable> {
-        let all = config.routes.iter().map(|route| Admission::of(route, lasting));
-        all.collect::<Result<_, _>>().map(Self)
+        let all = config.routes.iter().map(|route| Admission::of(route, config, lasting));
+        let all = all.collect::<Result<_, _>>()?;
+        // Now that nothing can fail any more.
+        lasting.counts(config).resize(config.server.rate_limits.entries);
+        Ok(Self(all))
     }
 }
 
-/// What one route asks.
+/// What one route asks, and what it says to whoever is asked.
 pub struct Admission {
+    addresses: Option<Lists>,
+    pub(super) maintenance: Option<Closed>,
+    pub(super) cors: Option<Cors>,
+    pub(super) security_headers: Option<SecurityHeaders>,
     gate: Option<Gate>,
+    pub(super) rates: Option<Rates>,
 }
 
 impl Admission {
-    fn of(route: &config::Route, lasting: &Lasting) -> Result<Option<Arc<Self>>, Unusable> {
-        let gate = route.auth.as_ref().map(|auth| Gate::new(auth, lasting)).transpose()?;
-        Ok(gate.map(|gate| Arc::new(Self { gate: Some(gate) })))
+    fn of(route: &config::Route, config: &Config, lasting: &Lasting) -> Result<Option<Arc<Self>>, Unusable> {
+        let admission = Self {
+            addresses: Lists::new(&route.allow, &route.deny, &lasting.sources.files)?,
+            maintenance: route.maintenance.as_ref().map(Closed::new),
+            cors: route.cors.as_ref().map(Cors::new),
+            security_headers: route.security_headers.clone(),
+            gate: route.auth.as_ref().map(|auth| Gate::new(auth, &lasting.sources)).transpose()?,
+            rates: Rates::new(route, lasting.counts(config), config.server.rate_limits.headers),
+        };
+        let Self { addresses, maintenance, cors, security_headers, gate, rates } = &admission;
+        let asks = addresses.is_some() || maintenance.is_some() || gate.is_some() || rates.is_some();
+        let asks = asks || cors.is_some() || security_headers.is_some();
+        Ok(asks.then(|| Arc::new(admission)))
+    }
+
+    /// Whether a client at this address is let in at all.
+    fn admit_address(&self, address: Option<IpAddr>) -> Result<(), Refusal> {
+        if self.addresses.as_ref().is_some_and(|lists| !lists.admit(address)) {
+            return Err(Refusal::Forbidden(Forbidden::Address));
+        }
+        self.maintenance.as_ref().map_or(Ok(()), |closed| closed.admit(address))
+    }
+
+    /// The answer to a browser that asks for a page what it may do; it asks without credentials.
+    fn preflight(&self, head: &RequestHeader) -> Option<Answer> {
+        self.cors.as_ref()?.preflight(head)
+    }
+}
+
+/// A route that is closed, but for some.
+pub(super) struct Closed {
+    retry_after: u32,
+    body: String,
+    except: Networks,
+}
+
+impl Closed {
+    fn new(config: &Maintenance) -> Self {
+        let retry_after = u32::try_from(config.retry_after.as_secs()).unwrap_or(u32::MAX);
+        Self { retry_after, body: config.body.clone(), except: Networks::new(config.except.iter().copied()) }
+    }
+
+    fn admit(&self, address: Option<IpAddr>) -> Result<(), Refusal> {
+        match address.is_some_and(|address| self.except.contains(address)) {
+            true => Ok(()),
+            false => Err(Refusal::Maintenance { retry_after: self.retry_after }),
+        }
+    }
+
+    /// What clients read, and of which type it is.
+    pub(super) fn words(&self) -> (&'static str, String) {
+        let is_html = self.body.trim_start().starts_with('<');
+        (if is_html { "text/html; charset=utf-8" } else { "text/plain; charset=utf-8" }, self.body.clone())
     }
 }
 
@@ -46,10 +127,30 @@ impl Exchange {
         let Some(admission) = self.plan.as_ref().and_then(|plan| plan.admission.clone()) else {
             return ControlFlow::Continue(());
         };
-        match self.identify(&admission, session).await {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(refusal) => ControlFlow::Break(Answer::Refuse(refusal)),
+        // Whoever it is made for was admitted.
+        if self.in_background {
+            return ControlFlow::Continue(());
         }
+        let admitted = match admission.admit_address(self.sender.client) {
+            Ok(()) => match admission.preflight(session.req_header()) {
+                Some(answer) => return ControlFlow::Break(answer),
+                None => self.pass(&admission, session).await,
+            },
+            Err(refusal) => Err(refusal),
+        };
+        admitted.map_or_else(|refusal| ControlFlow::Break(Answer::Refuse(refusal)), ControlFlow::Continue)
+    }
+
+    /// What costs least is asked first. Whoever has used up what he may have makes us compare no password, and whoever shows
+    /// a wrong one is charged for it.
+    async fn pass(&mut self, admission: &Admission, session: &mut Session) -> Result<(), Refusal> {
+        if admission.gate.is_some() {
+            self.look_at_rates(admission, session.req_header())?;
+        }
+        let identified = self.identify(admission, session).await;
+        let which = if identified.is_ok() { Which::All } else { Which::Anonymous };
+        self.charge(admission, session.req_header(), which)?;
+        identified
     }
 
     async fn identify(&mut self, admission: &Admission, session: &mut Session) -> Result<(), Refusal> {

@@ -18,6 +18,7 @@ use crate::answer::Refusal;
 use crate::auth::Identity;
 use crate::backend::{Seat, Tunnel};
 use crate::compress::{Decoder, Workshop};
+use crate::limit::rate::Standing;
 use crate::retry::Failure;
 use crate::upstream::Pick;
 use crate::upstream::sticky::Session;
@@ -36,6 +37,8 @@ pub struct Exchange {
     pub(super) plan: Option<Arc<Plan>>,
     /// Who sent it, where the route asks.
     pub(super) identity: Option<Arc<Identity>>,
+    /// What the rate limits of the route said of it.
+    pub(super) standings: Vec<Standing>,
     pub(super) body_seen: u64,
     /// When the whole request was here, which is when the route's time begins to run.
     pub(super) request_ended: Option<Instant>,
@@ -159,6 +162,7 @@ impl Exchange {
             sender: Sender { client: None, trusted: false },
             plan: None,
             identity: None,
+            standings: Vec::new(),
             body_seen: 0,
             request_ended: None,
             attempt: None,

@@ -20,8 +20,10 @@ mod gateway;
 mod hedge;
 mod inspect;
 mod lesson;
+mod parting;
 mod patience;
 mod queue;
+mod rates;
 mod record;
 mod replay;
 mod reply;
@@ -49,7 +51,7 @@ use crate::answer::{Ended, Refusal};
 use crate::cache::rules;
 use crate::filter::Answer;
 
-pub use self::admit::{Admission, Admissions};
+pub use self::admit::{Admission, Admissions, Lasting};
 pub(crate) use self::connection::streams_from_the_store;
 pub(crate) use self::date::DATE_LENGTH;
 pub use self::exchange::Exchange;
@@ -285,6 +287,7 @@ impl ProxyHttp for Gateway {
         if head.status.is_informational() {
             return Ok(());
         }
+        exchange.part(session.req_header(), head)?;
         reply::expose(session, head, exchange)?;
         exchange.remember_session(head)?;
         if let Some(plan) = &exchange.plan {

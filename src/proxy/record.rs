@@ -30,6 +30,7 @@ pub(super) fn entry(session: &Session, exchange: &mut Exchange, ended: answer::E
         time: SystemTime::now().checked_sub(total).unwrap_or(SystemTime::UNIX_EPOCH),
         id: exchange.request.id.to_str().unwrap_or_default().to_owned(),
         client: exchange.sender.client,
+        dry_run: exchange.would_be_refused_by(),
         identity: exchange.identity.as_ref().map(|identity| identity.name.clone()),
         method: exchange.request.method.as_str().to_owned(),
         host: exchange.request.host().to_owned(),

@@ -47,7 +47,8 @@ pub(super) fn has_begun(session: &Session) -> bool {
 pub(super) async fn refuse(session: &mut Session, exchange: &mut Exchange, refusal: Refusal) -> Result<()> {
     exchange.refusal = Some(refusal);
     let mut head = ResponseHeader::build(refusal.status(), Some(6))?;
-    head.insert_header(CONTENT_TYPE, "text/plain; charset=utf-8")?;
+    let (kind, body) = exchange.words(session.req_header(), refusal);
+    head.insert_header(CONTENT_TYPE, kind)?;
     head.insert_header("proxy-status", refusal.proxy_status())?;
     head.insert_header(CACHE_CONTROL, "no-store")?;
     if let Some(seconds) = refusal.retry_after() {
@@ -59,7 +60,7 @@ pub(super) async fn refuse(session: &mut Session, exchange: &mut Exchange, refus
     if refusal == Refusal::MethodNotSupported {
         head.insert_header("allow", "GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH")?;
     }
-    write(session, exchange, head, Bytes::from(refusal.body())).await
+    write(session, exchange, head, Bytes::from(body)).await
 }
 
 /// Answers an exchange that failed. If a backend's answer was dropped for a retry, the client had better get that than
@@ -158,6 +159,7 @@ async fn write(session: &mut Session, exchange: &mut Exchange, mut head: Respons
     if !session.as_downstream_mut().is_body_done() {
         session.set_keepalive(None);
     }
+    exchange.part(session.req_header(), &mut head)?;
     exchange.recode_own(session, &mut head)?;
     let no_body = body.is_empty() || session.req_header().method == Method::HEAD;
     session.write_response_header(Box::new(head), no_body).await?;

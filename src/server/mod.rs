@@ -32,13 +32,12 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
-use crate::auth::Lasting;
 use crate::cache::Cache;
 use crate::compress::Workshop;
 use crate::config::{Address, Config, Secret};
 use crate::observe::access_log::AccessLog;
 use crate::observe::dashboard;
-use crate::proxy::{Admissions, Belongings, Gateway, Snapshot, Upstreams, streams_from_the_store};
+use crate::proxy::{Admissions, Belongings, Gateway, Lasting, Snapshot, Upstreams, streams_from_the_store};
 use crate::upstream::{Tallies, Upstream};
 
 use self::connection::InFlight;
@@ -121,7 +120,7 @@ impl FrontDoor {
         let upstreams = Replacement::prepare(&whole, &Upstreams::new(), Tallies::default(), reads_files).await?;
         let lasting = Lasting::default();
         let admissions = Admissions::new(&config, &lasting)?;
-        lasting.issuers.first_answers().await;
+        lasting.sources.issuers.first_answers().await;
         let (upstreams, _) = upstreams.put_in_place(&changes, config.server.grace_period);
         let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::new(&config, upstreams, admissions)));
         let closing = watch::Sender::new(false);
@@ -205,7 +204,7 @@ impl FrontDoor {
     /// The files whose change is a reason to call [`FrontDoor::reread_files`].
     pub fn followed_files(&self) -> Vec<std::path::PathBuf> {
         let certificates = self.inner.fronts.iter().filter_map(|front| front.tls()).flat_map(|tls| tls.files());
-        certificates.chain(self.inner.lasting.files.paths()).collect()
+        certificates.chain(self.inner.lasting.sources.files.paths()).collect()
     }
 
     /// Says no to `/readyz`, waits the drain delay, stops accepting, lets the requests in flight finish within the

@@ -38,7 +38,7 @@ impl Inner {
         let (whole, gone) = (followers.join(&config), self.gone_tallies());
         let replacement = Replacement::prepare(&whole, &old.upstreams, gone, reads_files).await?;
         let admissions = Admissions::new(&config, &self.lasting)?;
-        self.lasting.issuers.first_answers().await;
+        self.lasting.sources.issuers.first_answers().await;
         // From here on nothing can fail, and nothing waits.
         let (upstreams, gone) = replacement.put_in_place(&self.changes, config.server.grace_period);
         self.remember_gone(gone);
@@ -59,7 +59,7 @@ impl Inner {
 
     /// Reads certificates and whatever else is followed again, where it has changed.
     pub(super) fn reread_files(&self) {
-        self.lasting.files.reread();
+        self.lasting.sources.files.reread();
         for (index, front) in self.fronts.iter().enumerate() {
             match front.tls().map(|tls| tls.reload()) {
                 Some(Ok(true)) => log::info!("listeners[{index}].tls: certificates were read again"),

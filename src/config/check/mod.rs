@@ -4,6 +4,7 @@
 //! Nothing outside is asked for but through [`Surroundings`].
 
 mod auth;
+mod browsers;
 mod cache;
 mod compress;
 mod discover;
@@ -14,6 +15,8 @@ mod limits;
 mod lint;
 mod listener;
 mod live;
+mod networks;
+mod rate_limit;
 mod retry;
 mod route;
 mod upstream;
@@ -119,6 +122,7 @@ impl Check<'_> {
             secret: server.secret.as_ref().and_then(|secret| self.secret(secret, &server.secret.at)),
             reload: Reload { watch: *server.reload.watch, debounce: *server.reload.debounce },
             retry_buffers: server.retry_buffers.0,
+            rate_limits: self.rate_limiting(&server.rate_limits),
         }
     }
 

@@ -7,6 +7,7 @@ use http::Uri;
 use http::header::{self, HeaderName, HeaderValue};
 
 use super::files::given;
+use super::rate_limit::SharedLimits;
 use super::{Check, Names};
 use crate::config::file::{self, File, Map, Marked, Statuses};
 use crate::config::problem::suggest;
@@ -42,9 +43,14 @@ impl Check<'_> {
             let help = "add one: `- upstream: NAME` takes every request";
             self.problems.error(&file.routes.at, "there is no route", help);
         }
-        let mut names = Names::default();
+        let (mut names, mut limits) = (Names::default(), SharedLimits::default());
         let known = Known { file, keys, upstreams: file.upstreams.0.iter().map(|named| named.name.as_str()).collect() };
-        file.routes.iter().map(|route| self.route(route, &known, &mut names)).collect()
+        let route = |route| {
+            let mut checked = self.route(route, &known, &mut names);
+            checked.rate_limits = self.rate_limits(route, &mut limits);
+            checked
+        };
+        file.routes.iter().map(route).collect()
     }
 
     fn route(&mut self, route: &Marked<file::Route>, known: &Known<'_>, names: &mut Names) -> Route {
@@ -70,8 +76,14 @@ impl Check<'_> {
             retry: self.retry(route, &known.file.server.retry_buffers),
             cache: self.caching(route),
             compress: self.compress(route),
+            allow: self.addresses(&route.allow),
+            deny: self.addresses(&route.deny),
+            maintenance: self.maintenance(route),
+            cors: self.cors(route),
+            security_headers: self.security_headers(route),
             auth: self.auth(route, (&known.file.keys, known.keys)),
             body_limit: route.body_limit.0,
+            rate_limits: Vec::new(),
             request_headers: self.edits(&route.headers.request),
             response_headers: self.edits(&route.headers.response),
             expose: Expose {

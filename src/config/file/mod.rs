@@ -5,6 +5,7 @@
 
 mod auth;
 mod backend;
+mod browsers;
 mod cache;
 mod compress;
 mod decode;
@@ -14,6 +15,8 @@ mod keys;
 mod leaves;
 mod limits;
 mod live;
+mod networks;
+mod rate_limit;
 mod retry;
 mod route;
 mod section;
@@ -26,14 +29,17 @@ use ipnet::IpNet;
 
 pub(crate) use auth::Auth;
 pub(crate) use backend::{Backend, BackendSection, BackendUrl, dns_name};
+pub(crate) use browsers::FieldOrAny;
 pub(crate) use cache::{CacheKey, CacheStore, Caching, Query};
 pub(crate) use compress::{Compress, Levels};
-pub(crate) use decode::{Decode, Map, Marked};
+pub(crate) use decode::{Decode, Map, Marked, Named};
 pub(crate) use discover::Discover;
 pub(crate) use jwt::{Jwt, KeysAt};
 pub(crate) use keys::{Key, KeyStore};
 pub(crate) use leaves::{FilePath, JsonLines, PathOr, SecretText, Share, Size, Threads, Timeout};
 pub(crate) use live::Breaker;
+pub(crate) use networks::Addresses;
+pub(crate) use rate_limit::{RateLimit, RateLimiting};
 pub(crate) use retry::{Cause as RetryCause, Retry, RetryBudget};
 pub(crate) use route::{Edits, Exposed, Match, Redirect, Respond, Rewrite, Route, Statuses};
 pub(crate) use upstream::{Balance, HealthCheck, Sticky, Upstream, UpstreamTimeouts, UpstreamTls};
@@ -83,6 +89,8 @@ section! {
         reload: Reload = "{}",
         /// What may be kept of all requests' bodies together, so that they can be sent again.
         retry_buffers: Size = "64MiB",
+        /// What is remembered of all `rate_limits` together, and what clients are told of them.
+        rate_limits: RateLimiting = "{}",
     }
     later { upgrade_socket }
 }

@@ -5,11 +5,14 @@ use serde_json::{Value as Json, json};
 
 use super::auth::Auth;
 use super::backend::dns_name;
+use super::browsers::{Cors, Maintenance, SecurityHeaders};
 use super::cache::Caching;
 use super::compress::Compress;
 use super::decode::{Decode, Map, Marked, refuse, scalar};
 use super::leaves::{Size, Timeout};
 use super::limits::Priority;
+use super::networks::Addresses;
+use super::rate_limit::RateLimit;
 use super::retry::Retry;
 use super::section::section;
 use crate::config::problem::{Problems, Spot, suggest};
@@ -41,17 +44,30 @@ section! {
         cache: Option<Caching> = "null",
         /// Which answers are made smaller for clients that read it, and how. `{}` suits most sites.
         compress: Option<Compress> = "null",
+        /// Only clients at these addresses may come in: networks, single addresses, or `file:` and the path of a list.
+        /// Left empty everybody may.
+        allow: Vec<Marked<Addresses>> = "[]",
+        /// Clients at these addresses may not come in, also those that `allow` names.
+        deny: Vec<Marked<Addresses>> = "[]",
+        /// Answers everybody 503, with `retry_after`, a `body`, and `except` some addresses.
+        maintenance: Option<Maintenance> = "null",
+        /// Which pages of other sites may use what comes from here.
+        cors: Option<Cors> = "null",
+        /// Fields that make browsers careful; `{}` is a set that suits most sites.
+        security_headers: Option<SecurityHeaders> = "null",
         /// Who may come in: whoever cannot prove who they are gets 401. `none`: everybody.
         auth: Option<Auth> = "null",
         /// The largest request body.
         body_limit: Size = "10MiB",
+        /// How many requests each client may make. All limits are checked before any is charged.
+        rate_limits: Vec<Marked<RateLimit>> = "[]",
         /// Changes to header fields.
         headers: HeaderChanges = "{}",
         /// What the client is told about the inside: `backend` is X-Backend-Server, `cache` is Cache-Status,
         /// `timing` is Server-Timing.
         expose: Vec<Marked<Exposed>> = "[]",
     }
-    later { allow, deny, rate_limits, cors, errors }
+    later { errors }
 }
 
 section! {

@@ -28,6 +28,9 @@ pub struct Entry {
     /// Who sent it, where the route has `auth`.
     #[serde(serialize_with = "name")]
     pub identity: Option<Arc<str>>,
+    /// The rate limits in a dry run that would have refused it; `null` where none would.
+    #[serde(serialize_with = "names")]
+    pub dry_run: Option<Vec<Arc<str>>>,
     /// The method; empty if there was no readable head.
     #[serde(serialize_with = "text")]
     pub method: String,
@@ -136,6 +139,7 @@ impl Default for Entry {
             id: String::new(),
             client: None,
             identity: None,
+            dry_run: None,
             method: String::new(),
             host: String::new(),
             path: String::new(),
@@ -172,6 +176,10 @@ fn text<S: Serializer>(text: &str, serializer: S) -> Result<S::Ok, S::Error> {
 
 fn name<S: Serializer>(name: &Option<Arc<str>>, serializer: S) -> Result<S::Ok, S::Error> {
     name.as_deref().serialize(serializer)
+}
+
+fn names<S: Serializer>(names: &Option<Vec<Arc<str>>>, serializer: S) -> Result<S::Ok, S::Error> {
+    names.as_ref().map(|names| names.iter().map(|name| &**name).collect::<Vec<&str>>()).serialize(serializer)
 }
 
 fn time<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {

@@ -6,10 +6,9 @@ use std::path::PathBuf;
 use pingora::http::RequestHeader;
 
 use super::*;
-use crate::auth::Lasting;
 use crate::config::{Expose, Match, Retry, Surroundings, parse};
 use crate::filter::{Answer, Chain, Client, Filter};
-use crate::proxy::{Admissions, Plan, Snapshot};
+use crate::proxy::{Admissions, Lasting, Plan, Snapshot};
 use crate::route::Table;
 use crate::server::FrontDoor;
 

@@ -1,0 +1,220 @@
+//! How many requests may each client make? The limits of a route, and what they say to one request.
+//!
+//! A route has several; each tells apart whom it counts by a [`RateKey`], and all are checked before any is charged. What
+//! was counted is in one [`Table`] for all routes, which outlives reloads: a limit is found again in it by its name, rate,
+//! burst and key. Keys are stored as keyed hashes, so that no client can make two that are the same, and however long the
+//! value of a header field is, it takes no more room.
+
+mod gcra;
+mod subject;
+mod table;
+pub mod tell;
+
+use std::fmt;
+use std::hash::{BuildHasher, Hash, RandomState};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::{HeaderMap, Method};
+
+use crate::config::{RateKey, RateLimit};
+
+pub use self::table::AT_ONCE;
+
+use self::gcra::{Left, Rate};
+use self::subject::Subject;
+use self::table::{Ask, Key, Mode, Numbers};
+
+/// The parts of the world whose keys share a number where there is no room: those of one wide network do, so that it does
+/// not matter to others what comes out of it.
+const PARTS: u64 = 256;
+
+/// What all limits have counted.
+pub struct Table {
+    numbers: Numbers,
+    /// Known to nobody, or keys could be made up that hash alike.
+    seed: RandomState,
+    born: Instant,
+}
+
+impl Table {
+    /// Room for so many keys, which are hashed with this.
+    pub fn new(entries: usize, seed: RandomState, born: Instant) -> Self {
+        Self { numbers: Numbers::new(entries), seed, born }
+    }
+
+    /// Gives it another size; nobody's count is lost.
+    pub fn resize(&self, entries: usize) {
+        self.numbers.resize(entries);
+    }
+
+    /// A number that nobody can foretell.
+    fn hash(&self, what: impl Hash) -> u64 {
+        self.seed.hash_one(what)
+    }
+}
+
+impl fmt::Debug for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Table(..)")
+    }
+}
+
+/// Who sent a request, as far as it is known.
+#[derive(Clone, Copy)]
+pub struct Who<'a> {
+    /// The client's address; none on a unix socket.
+    pub address: Option<IpAddr>,
+    /// The method of the request.
+    pub method: &'a Method,
+    /// Its fields.
+    pub headers: &'a HeaderMap,
+    /// The name of whom `auth` let in.
+    pub name: Option<&'a str>,
+    /// His claims, by name.
+    pub claim: &'a dyn Fn(&str) -> Option<String>,
+}
+
+/// Which limits are asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// All of them.
+    All,
+    /// Those that count whoever it is: before `auth` has said it, or where it refuses.
+    Anonymous,
+}
+
+/// One limit, worked out.
+#[derive(Debug)]
+pub struct Limit {
+    /// What it is called; clients read it.
+    pub name: Arc<str>,
+    /// Nobody is refused for it.
+    pub dry_run: bool,
+    /// So many requests...
+    pub quota: u64,
+    /// ...within so many seconds, as it is told.
+    pub window: u64,
+    rate: Rate,
+    key: RateKey,
+    cost: u32,
+    costs: Vec<(Method, u32)>,
+    id: u64,
+}
+
+/// The limits of a route.
+pub struct Limits {
+    limits: Vec<Arc<Limit>>,
+    table: Arc<Table>,
+}
+
+/// What one limit says of one request.
+#[derive(Clone, Debug)]
+pub struct Standing {
+    /// Which limit.
+    pub limit: Arc<Limit>,
+    /// So many requests are left at once.
+    pub remaining: u32,
+    /// Until there is more: enough for this request if it was refused, one if nothing is left, else all.
+    pub more_after: Duration,
+    /// It does not let the request pass.
+    pub exceeded: bool,
+}
+
+impl Standing {
+    /// Whether it is why the request is refused.
+    pub fn refuses(&self) -> bool {
+        self.exceeded && !self.limit.dry_run
+    }
+}
+
+impl Limits {
+    /// The limits of a route; `None` where it has none. Those beyond [`AT_ONCE`] are left out, which the configuration
+    /// does not allow.
+    pub fn new(route: &str, limits: &[RateLimit], table: &Arc<Table>) -> Option<Self> {
+        let limit = |config: &RateLimit| Arc::new(Limit::new(route, config, table));
+        let limits: Vec<_> = limits.iter().take(AT_ONCE).map(limit).collect();
+        (!limits.is_empty()).then(|| Self { limits, table: table.clone() })
+    }
+
+    /// All of them, in the order of the configuration.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Limit>> {
+        self.limits.iter()
+    }
+
+    /// Whether some count by what only `auth` knows.
+    pub fn need_identity(&self) -> bool {
+        self.limits.iter().any(|limit| limit.key.needs_identity())
+    }
+
+    /// Charges the request to all that are asked if all let it pass, and to none otherwise.
+    pub fn take(&self, who: &Who<'_>, which: Which, now: Instant) -> Vec<Standing> {
+        self.ask(who, which, now, Mode::Take)
+    }
+
+    /// Says what they would say, and charges nothing.
+    pub fn look(&self, who: &Who<'_>, which: Which, now: Instant) -> Vec<Standing> {
+        self.ask(who, which, now, Mode::Look)
+    }
+
+    fn ask(&self, who: &Who<'_>, which: Which, now: Instant, mode: Mode) -> Vec<Standing> {
+        let asked = |limit: &&Arc<Limit>| which == Which::All || !limit.key.needs_identity();
+        let asked: Vec<_> = self.limits.iter().filter(asked).collect();
+        let mut asks: Vec<_> = asked.iter().map(|limit| limit.ask(who, &self.table)).collect();
+        let now = now.saturating_duration_since(self.table.born);
+        self.table.numbers.admit(&mut asks, now, mode);
+        asked.into_iter().zip(&asks).map(|(limit, ask)| standing(limit, ask)).collect()
+    }
+}
+
+fn standing(limit: &Arc<Limit>, ask: &Ask<'_>) -> Standing {
+    let Left { remaining, one_after, all_after } = ask.left;
+    let more_after = ask.wait.unwrap_or(if remaining == 0 { one_after } else { all_after });
+    Standing { limit: limit.clone(), remaining, more_after, exceeded: ask.wait.is_some() }
+}
+
+impl Limit {
+    fn new(route: &str, config: &RateLimit, table: &Table) -> Self {
+        let rate = Rate::new(config.count, config.period, config.burst);
+        let (quota, window) = rate.quota();
+        let route = (!config.is_shared).then_some(route);
+        Self {
+            name: config.name.clone(),
+            dry_run: config.dry_run,
+            quota,
+            window,
+            rate,
+            key: config.key.clone(),
+            cost: config.cost,
+            costs: config.costs.clone(),
+            id: table.hash((route, &*config.name, config.count, config.period, config.burst, &config.key)),
+        }
+    }
+
+    fn ask<'a>(&'a self, who: &Who<'_>, table: &Table) -> Ask<'a> {
+        let subject = Subject::of(&self.key, who);
+        let key = together(table.hash((0_u8, self.id, &subject)), table.hash((1_u8, self.id, &subject)));
+        let part = subject.network().map_or(key as u64, |network| table.hash(network)) % PARTS;
+        Ask {
+            rate: &self.rate,
+            limit: self.id,
+            key,
+            // Spread over the shards; what it is made of is secret already.
+            shared: together(self.id ^ (part + 1), self.id.wrapping_mul(2 * part + 3)),
+            shares: false,
+            cost: self.costs.iter().find(|(method, _)| method == who.method).map_or(self.cost, |(_, cost)| *cost),
+            binds: !self.dry_run,
+            due: 0,
+            left: Left { remaining: 0, one_after: Duration::ZERO, all_after: Duration::ZERO },
+            wait: None,
+        }
+    }
+}
+
+fn together(upper: u64, lower: u64) -> Key {
+    (u128::from(upper) << 64) | u128::from(lower)
+}
+
+#[cfg(test)]
+mod tests;
