@@ -38,7 +38,8 @@ pub use compress::{Coding, Compress, Levels, MediaRange};
 pub use discover::{Discover, ListUrl};
 pub use limits::{Adaptive, Limits, Queue, Quota};
 pub use listener::{
-    CertificateFiles, ClientAuth, ClientAuthMode, Http2, Listener, ListenerLimits, ListenerTimeouts, Tls, TlsVersion,
+    CertificateFiles, ClientAuth, ClientAuthMode, Http2, Listener, ListenerLimits, ListenerTimeouts, ProxyProtocol,
+    Tls, TlsVersion,
 };
 pub use outline::Outline;
 pub use problem::{Place, Problem, Severity};

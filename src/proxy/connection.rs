@@ -4,7 +4,7 @@
 //! scope that `current` reads. This file decides nothing about a request.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use pingora::protocols::Stream;
@@ -16,7 +16,9 @@ use super::date::DATE_LENGTH;
 use super::forward::Words;
 use super::timer::Timer;
 use super::watch::Watch;
+use crate::proxy_protocol::Ends;
 use crate::route::host::HostError;
+use crate::upstream::Relayed;
 
 tokio::task_local! {
     static SERVING: (Arc<Connection>, Arc<Watch>);
@@ -54,7 +56,11 @@ pub struct Connection {
     pub listener: usize,
     /// The name of its listener, if it has one.
     pub listener_name: Option<Arc<str>>,
-    /// The port that the client connected to; `None` on a unix socket.
+    /// What no other connection of this process has.
+    pub id: u64,
+    /// The address that the client connected to, as far as it is known.
+    pub local: Option<SocketAddr>,
+    /// The port that we accepted it on; `None` on a unix socket.
     pub local_port: Option<u16>,
     /// Who connected; `None` on a unix socket.
     pub peer: Option<SocketAddr>,
@@ -74,6 +80,12 @@ pub struct Connection {
     pub(crate) timer: Mutex<Timer>,
 }
 
+/// An id for a new connection.
+pub(crate) fn next_id() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    NEXT.fetch_add(1, Relaxed)
+}
+
 /// What a TLS handshake settled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsFacts {
@@ -86,6 +98,12 @@ pub struct TlsFacts {
 }
 
 impl Connection {
+    /// Whose connection a backend is told that it relays.
+    pub(super) fn relayed(&self) -> Relayed {
+        let ends = self.peer.zip(self.local).map(|(client, server)| Ends { client, server });
+        Relayed { id: self.id, ends }
+    }
+
     pub(super) fn words(&self) -> &Words {
         self.words.get_or_init(|| Words::of(self.peer, self.local_port, self.tls.is_some()))
     }
@@ -243,6 +261,8 @@ impl Connection {
         Self {
             listener: 0,
             listener_name: None,
+            id: next_id(),
+            local: None,
             local_port: Some(local_port),
             peer: Some(peer),
             opened: Instant::now(),

@@ -7,6 +7,7 @@ pub mod admin;
 pub mod connection;
 pub mod front;
 pub mod guard;
+mod introduce;
 pub mod limits;
 pub mod listen;
 mod members;

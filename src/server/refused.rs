@@ -46,6 +46,7 @@ impl Refused {
                 ("max_connections", &counters.over_total),
                 ("max_connections_per_address", &counters.over_address),
                 ("handshake", &counters.failed_handshakes),
+                ("proxy_protocol", &counters.not_introduced),
             ];
             for (label, count) in of_connections {
                 *totals.entry(label).or_default() += count.load(Relaxed);

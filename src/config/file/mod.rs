@@ -26,13 +26,13 @@ pub(crate) use cache::{CacheKey, CacheStore, Caching, Query};
 pub(crate) use compress::{Compress, Levels};
 pub(crate) use decode::{Decode, Map, Marked};
 pub(crate) use discover::Discover;
-pub(crate) use leaves::{FilePath, JsonLines, PathOr, SecretText, Share, Size, Threads, Timeout};
+pub(crate) use leaves::{ByteRate, FilePath, JsonLines, PathOr, SecretText, Share, Size, Threads, Timeout};
 pub(crate) use live::Breaker;
 pub(crate) use retry::{Cause as RetryCause, Retry, RetryBudget};
 pub(crate) use route::{Edits, Exposed, Match, Redirect, Respond, Rewrite, Route, Statuses};
 pub(crate) use upstream::{Balance, HealthCheck, Sticky, Upstream, UpstreamTimeouts, UpstreamTls};
 
-use super::{Address, ClientAuthMode, Dashboard, Http2, TlsVersion};
+use super::{Address, ClientAuthMode, Dashboard, Http2, ProxyProtocol, TlsVersion};
 use section::section;
 
 section! {
@@ -107,12 +107,14 @@ section! {
         acme_challenges: Option<FilePath> = "null",
         /// Open connections of one client address; trusted proxies are not counted.
         max_connections_per_address: Option<NonZeroUsize> = "null",
+        /// Whether `server.trusted_proxies` and unix sockets announce their clients: `none`, `accept` or `require`.
+        proxy_protocol: ProxyProtocol = "none",
         /// How long a client may take.
         timeouts: ListenerTimeouts = "{}",
         /// How much a client may send.
         limits: ListenerLimits = "{}",
     }
-    later { proxy_protocol }
+    later {}
 }
 
 /// A port to connect to: zero is none.
@@ -170,6 +172,8 @@ section! {
         idle: Timeout = "60s",
         /// Between two writes.
         write: Timeout = "30s",
+        /// For a whole request, head and body, in all; `none` is no limit.
+        request: Option<Timeout> = "none",
     }
     later {}
 }
@@ -185,8 +189,10 @@ section! {
         requests_per_connection: NonZeroU32 = "10000",
         /// Concurrent streams on one HTTP/2 connection.
         h2_streams: NonZeroU32 = "100",
+        /// The slowest a client may send a body, or take an answer, such as `1KiB/s`; `none` is no limit.
+        min_rate: Option<ByteRate> = "none",
     }
-    later { min_rate }
+    later {}
 }
 
 section! {
