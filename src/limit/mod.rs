@@ -4,12 +4,14 @@
 
 mod adaptive;
 mod line;
+mod pace;
 mod quota;
 
 use std::time::Duration;
 
 pub use self::adaptive::Adaptive;
 pub use self::line::{Line, Place};
+pub use self::pace::Pace;
 pub use self::quota::Log;
 
 /// A point in time, as the age of whoever keeps what it is about.

@@ -4,7 +4,7 @@
 //! the pick and given back when the attempt ends, whichever way it ends.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use http::header::UPGRADE;
 use http::{StatusCode, Version};
@@ -109,7 +109,10 @@ impl Exchange {
         attempt.sent = now;
         let UpstreamTimeouts { first_byte, write, .. } = attempt.pick.upstream().config.timeouts;
         match self.request_ended {
-            None => self.watch.expect_body(now, self.body_timeout(), write),
+            None => {
+                let patience = self.patience_with_client(now);
+                self.watch.expect_body(now, patience, write);
+            }
             Some(ended) => {
                 let began = attempt.began.max(ended);
                 let (limit, late) = self.patience(began, first_byte).at(now);
@@ -246,10 +249,6 @@ impl Exchange {
         if refusal != Refusal::RouteTimeout || self.attempts.len() == 1 {
             pick.failed(now);
         }
-    }
-
-    fn body_timeout(&self) -> Duration {
-        self.listener().map_or(Duration::from_secs(30), |listener| listener.timeouts.body)
     }
 
     /// The hash of a request's key; `None` if it has none.

@@ -6,10 +6,11 @@
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use pingora::protocols::Stream;
 use tokio::sync::Notify;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::authority::Authority;
 use super::date::DATE_LENGTH;
@@ -76,6 +77,8 @@ pub struct Connection {
     pub(crate) words: OnceLock<Words>,
     /// Which site its last request was for: mostly the next one's too.
     pub(crate) authority: Mutex<Option<Arc<Authority>>>,
+    /// Its exchanges that are under way.
+    pub(crate) streams: Streams,
     /// Between two exchanges.
     pub(crate) timer: Mutex<Timer>,
 }
@@ -166,6 +169,11 @@ pub(crate) struct Turn {
     pub(crate) answered_by_hooks: AtomicBool,
     /// The guard found broken framing.
     pub(crate) body_is_malformed: AtomicBool,
+    /// The client took so little of the response that we have given up.
+    pub(crate) reads_slowly: AtomicBool,
+    /// When the first byte of a head came that did not come at once, in milliseconds after the connection was opened;
+    /// 0 for one that did.
+    pub(crate) head_began: AtomicU64,
     /// Requests that Pingora has begun to read.
     pub(crate) requests: AtomicUsize,
     /// A stream that Pingora has dropped, with an answer written and a body unread.
@@ -181,6 +189,8 @@ impl Turn {
     pub(crate) fn next(&self) {
         self.answered_by_hooks.store(false, Relaxed);
         self.body_is_malformed.store(false, Relaxed);
+        self.reads_slowly.store(false, Relaxed);
+        self.head_began.store(0, Relaxed);
         self.is_dated.store(false, Relaxed);
         self.expects_head.store(true, Relaxed);
         self.requests.fetch_add(1, Relaxed);
@@ -211,6 +221,46 @@ impl Turn {
 
     pub(crate) fn take_leftover(&self) -> Option<Stream> {
         self.leftover.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// The exchanges of one connection that have begun and not ended.
+#[derive(Debug, Default)]
+pub(crate) struct Streams {
+    count: AtomicUsize,
+    /// One waits at the most.
+    changed: Notify,
+}
+
+impl Streams {
+    /// Counts one until the result is dropped.
+    pub(super) fn open(&self) -> Open<'_> {
+        self.count.fetch_add(1, Relaxed);
+        self.changed.notify_one();
+        Open(self)
+    }
+
+    /// Waits until there has been none for this time.
+    pub(crate) async fn idle_for(&self, time: Duration) {
+        loop {
+            match self.count.load(Relaxed) {
+                0 => tokio::select! {
+                    () = sleep(time) => return,
+                    () = self.changed.notified() => {}
+                },
+                _ => self.changed.notified().await,
+            }
+        }
+    }
+}
+
+/// An exchange of a connection.
+pub(super) struct Open<'a>(&'a Streams);
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.0.count.fetch_sub(1, Relaxed);
+        self.0.changed.notify_one();
     }
 }
 
@@ -271,6 +321,7 @@ impl Connection {
             turn: Turn::default(),
             words: OnceLock::new(),
             authority: Mutex::default(),
+            streams: Streams::default(),
             timer: Mutex::default(),
         }
     }

@@ -13,6 +13,7 @@ use super::client::Sender;
 use super::connection::{self, Connection, Exchanging};
 use super::replay::Place;
 use super::snapshot::{Plan, Snapshot};
+use super::upload::Upload;
 use super::watch::Watch;
 use crate::answer::Refusal;
 use crate::backend::{Seat, Tunnel};
@@ -34,6 +35,8 @@ pub struct Exchange {
     pub(super) sender: Sender,
     pub(super) plan: Option<Arc<Plan>>,
     pub(super) body_seen: u64,
+    /// How fast the client sends it, and until when it must be here.
+    pub(super) upload: Upload,
     /// When the whole request was here, which is when the route's time begins to run.
     pub(super) request_ended: Option<Instant>,
     /// The attempt that is under way; its lease ends with it.
@@ -156,6 +159,7 @@ impl Exchange {
             sender: Sender { client: None, trusted: false },
             plan: None,
             body_seen: 0,
+            upload: Upload::default(),
             request_ended: None,
             attempt: None,
             attempts: Vec::new(),

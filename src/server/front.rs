@@ -19,9 +19,11 @@ use pingora::proxy::{HttpProxy, ProxyHttp};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
+use crate::answer::Refusal;
 use crate::config::{Address, Http2, Listener};
 use crate::observe::seldom::Seldom;
-use crate::server::connection::{Connection, InFlight, Served, TlsFacts, Turn, next_id};
+use crate::server::connection::{Connection, InFlight, Served, Streams, TlsFacts, Turn, next_id};
+use crate::server::frames::Counted;
 use crate::server::guard::{self, Guard, OnRefusal, Rules};
 use crate::server::introduce::{NotIntroduced, introduce};
 use crate::server::limits::{AddressLimit, AddressPlace, TotalLimit, TotalPlace};
@@ -29,6 +31,9 @@ use crate::server::listen::Accepted;
 use crate::server::options;
 use crate::server::tls::TlsState;
 use crate::server::wire::Wire;
+
+/// How long the client of an idle HTTP/2 connection may take to answer our goodbye.
+const GOODBYE: Duration = Duration::from_secs(1);
 
 /// What all listeners share.
 #[derive(Clone)]
@@ -207,6 +212,7 @@ impl<P> Front<P> {
             turn: Turn::default(),
             words: OnceLock::new(),
             authority: Mutex::default(),
+            streams: Streams::default(),
             timer: Mutex::default(),
         })
     }
@@ -317,14 +323,43 @@ where
         connection: Arc<Connection>,
         shutdown: watch::Receiver<bool>,
     ) {
-        let deadline: Duration = self.config.timeouts.header;
+        let (deadline, idle): (Duration, Duration) = (self.config.timeouts.header, self.config.timeouts.idle);
+        let (on_refusal, flooding) = (self.shared.on_refusal.clone(), connection.clone());
+        let on_flood = Box::new(move || on_refusal(&flooding, Refusal::Flood, 0));
+        let (leave, asked) = watch::channel(false);
         let served = Arc::new(Served { connection: connection.clone(), front: self });
-        let process = ServerApp::process_new(&served, stream, &shutdown);
-        tokio::pin!(process);
-        if timeout(deadline, &mut process).await.is_err() && connection.turn.requests.load(Relaxed) > 0 {
-            process.await;
+        let process = ServerApp::process_new(&served, Box::new(Counted::new(stream, on_flood)), &asked);
+        let process = async {
+            tokio::pin!(process);
+            if timeout(deadline, &mut process).await.is_err() && connection.turn.requests.load(Relaxed) > 0 {
+                process.await;
+            }
+        };
+        tokio::select! {
+            () = process => {}
+            () = say_goodbye(&connection, idle, shutdown, leave) => {}
         }
     }
+}
+
+/// Ends a connection that has had no stream for a while, or all when we leave. `GOAWAY` lets those finish that are under
+/// way, and is answered by a client that is still there; one that is not is waited for no longer than this takes.
+async fn say_goodbye(
+    connection: &Connection,
+    idle: Duration,
+    mut shutdown: watch::Receiver<bool>,
+    leave: watch::Sender<bool>,
+) {
+    let leaving = tokio::select! {
+        _ = shutdown.wait_for(|&down| down) => true,
+        () = connection.streams.idle_for(idle) => false,
+    };
+    leave.send_replace(true);
+    if leaving {
+        // How long that may take is for the grace period to say.
+        std::future::pending::<()>().await;
+    }
+    connection.streams.idle_for(GOODBYE).await;
 }
 
 fn facts(tls: &TlsRef) -> TlsFacts {

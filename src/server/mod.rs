@@ -5,6 +5,7 @@
 
 pub mod admin;
 pub mod connection;
+mod frames;
 pub mod front;
 pub mod guard;
 mod introduce;
