@@ -328,9 +328,9 @@ where
         let on_flood = Box::new(move || on_refusal(&flooding, Refusal::Flood, 0));
         let (leave, asked) = watch::channel(false);
         let served = Arc::new(Served { connection: connection.clone(), front: self });
-        let process = ServerApp::process_new(&served, Box::new(Counted::new(stream, on_flood)), &asked);
+        // Boxed: connections of HTTP/1 shall not carry the room for it.
+        let mut process = Box::pin(ServerApp::process_new(&served, Box::new(Counted::new(stream, on_flood)), &asked));
         let process = async {
-            tokio::pin!(process);
             if timeout(deadline, &mut process).await.is_err() && connection.turn.requests.load(Relaxed) > 0 {
                 process.await;
             }

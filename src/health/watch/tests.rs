@@ -11,7 +11,9 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixListener};
 
 use super::*;
+use crate::backend::PeerTls;
 use crate::backend::{Backend, Seat, State};
+use crate::config::Protocol;
 use crate::config::{self, CertificateFiles, LiveHealth, Target, UpstreamTls};
 use crate::health::OnChange;
 

@@ -12,11 +12,23 @@ use tokio::time::Instant;
 
 use crate::limit::Pace;
 
+/// How often is looked while we wait: what came at the beginning of a long wait would else pay for the silence after it.
+const LOOK: Duration = Duration::from_secs(1);
+
 /// How fast a client reads while we wait for it. No time counts in which we have nothing for it.
 pub(super) struct Reader {
     pace: Pace,
-    /// Since when we wait, and what had arrived until then.
-    waiting: Option<(Instant, u64)>,
+    waiting: Option<Waiting>,
+}
+
+/// We have more for the client than it takes.
+struct Waiting {
+    /// Since when, or since the last look.
+    since: Instant,
+    /// What had arrived until then.
+    arrived: u64,
+    /// When something arrived last.
+    moved: Instant,
 }
 
 impl Reader {
@@ -26,23 +38,32 @@ impl Reader {
 
     /// We have to wait; how long that may last.
     pub(super) fn wait(&mut self, socket: UniqueIDType) -> Duration {
-        self.waiting.get_or_insert_with(|| (Instant::now(), arrived(socket)));
-        self.pace.left()
+        self.waiting.get_or_insert_with(|| {
+            let now = Instant::now();
+            Waiting { since: now, arrived: arrived(socket), moved: now }
+        });
+        self.pace.left().min(LOOK)
     }
 
     /// We need not wait any more.
     pub(super) fn goes_on(&mut self, socket: UniqueIDType) {
-        if let Some((since, before)) = self.waiting.take() {
-            // At the least something has moved, or the socket would have no room. Who was too slow would have been told.
+        if let Some(Waiting { since, arrived: before, .. }) = self.waiting.take() {
+            // Whoever was too slow has been cut off.
             self.pace.moved(since.elapsed(), arrived(socket).saturating_sub(before));
         }
     }
 
-    /// We have waited for as long as may be; says whether the client did its part meanwhile.
+    /// Looks again after a wait; says whether the client did its part meanwhile.
     pub(super) fn takes_enough(&mut self, socket: UniqueIDType, limit: Duration) -> bool {
-        let Some((since, before)) = self.waiting.take() else { return true };
-        let (waited, bytes) = (since.elapsed(), arrived(socket).saturating_sub(before));
-        self.pace.moved(waited, bytes) && (bytes > 0 || waited < limit)
+        let Some(waiting) = &mut self.waiting else { return true };
+        let (now, until) = (Instant::now(), arrived(socket));
+        let bytes = until.saturating_sub(waiting.arrived);
+        let fast_enough = self.pace.moved(now - waiting.since, bytes);
+        (waiting.since, waiting.arrived) = (now, until);
+        if bytes > 0 {
+            waiting.moved = now;
+        }
+        fast_enough && now - waiting.moved < limit
     }
 }
 
