@@ -20,6 +20,14 @@ pub enum Refusal {
     HeaderTimeout,
     /// The body stalled for longer than `timeouts.body`.
     BodyTimeout,
+    /// The whole request took longer than `timeouts.request`.
+    RequestTimeout,
+    /// The body came slower than `limits.min_rate`.
+    SlowBody,
+    /// The response was taken slower than `limits.min_rate`, or not at all for longer than `timeouts.write`.
+    SlowReader,
+    /// The client sent too many frames of HTTP/2 that only cost.
+    Flood,
     /// The head is larger than `limits.header_size`, or has more fields than `limits.headers`.
     HeaderTooLarge,
     /// The request target alone is too long.
@@ -279,6 +287,10 @@ impl Refusal {
             Self::BadTarget          => facts(400, "bad_target", "the request target is malformed", "http_request_error", Client),
             Self::HeaderTimeout      => facts(408, "header_timeout", "the request took too long to arrive", "http_request_error", Client),
             Self::BodyTimeout        => facts(408, "body_timeout", "the request body took too long to arrive", "http_request_error", Client),
+            Self::RequestTimeout     => facts(408, "request_timeout", "the request took too long to arrive", "http_request_error", Client),
+            Self::SlowBody           => facts(408, "slow_body", "the request body took too long to arrive", "http_request_error", Client),
+            Self::SlowReader         => facts(408, "slow_reader", "the response took too long to be read", "connection_write_timeout", Client),
+            Self::Flood              => facts(429, "http2_flood", "too many frames", "http_protocol_error", Client),
             Self::HeaderTooLarge     => facts(431, "header_too_large", "the request head is too large", "http_request_error", Client),
             Self::TargetTooLong      => facts(414, "target_too_long", "the request target is too long", "http_request_error", Client),
             Self::BodyTooLarge       => facts(413, "body_too_large", "the request body is too large", "http_request_error", Client),
@@ -341,6 +353,10 @@ mod tests {
         Refusal::BadTarget,
         Refusal::HeaderTimeout,
         Refusal::BodyTimeout,
+        Refusal::RequestTimeout,
+        Refusal::SlowBody,
+        Refusal::SlowReader,
+        Refusal::Flood,
         Refusal::HeaderTooLarge,
         Refusal::TargetTooLong,
         Refusal::BodyTooLarge,

@@ -20,6 +20,7 @@ pub mod limit;
 pub mod observe;
 pub mod path;
 pub mod proxy;
+pub mod proxy_protocol;
 pub mod retry;
 pub mod route;
 pub mod server;

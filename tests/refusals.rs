@@ -625,7 +625,7 @@ async fn a_client_that_does_not_read_is_cut_off_and_the_backend_is_not_blamed() 
     backend.until_requests(1).await;
     lb.until_idle().await;
 
-    assert_eq!(lb.access_log(1).await[0]["reason"], "client_gone");
+    assert_eq!(lb.access_log(1).await[0]["reason"], "slow_reader");
     assert_eq!(errors(&lb), 0);
 }
 
@@ -641,7 +641,7 @@ async fn a_stream_that_is_not_read_is_cut_off_and_the_backend_is_not_blamed() {
 
     lb.until_idle().await;
 
-    assert_eq!(lb.access_log(1).await[0]["reason"], "client_gone");
+    assert_eq!(lb.access_log(1).await[0]["reason"], "slow_reader");
     assert_eq!(errors(&lb), 0);
 }
 

@@ -88,7 +88,7 @@ pub struct Gate {
 }
 
 enum By {
-    Basic(Basic),
+    Basic(Box<Basic>),
     Jwt(Box<Jwt>),
     Keys(Keys),
 }
@@ -98,7 +98,7 @@ impl Gate {
     pub fn new(config: &config::Auth, sources: &Sources) -> Result<Self, Unusable> {
         let Sources { files, keys: stores, issuers } = sources;
         let by = match &config.by {
-            AuthBy::Basic(path) => By::Basic(Basic::new(path, files)?),
+            AuthBy::Basic(path) => By::Basic(Box::new(Basic::new(path, files)?)),
             AuthBy::Jwt(config) => By::Jwt(Box::new(Jwt::new(config, files, issuers)?)),
             AuthBy::Keys { source, query } => By::Keys(Keys::new(source, query.as_deref(), (files, stores))?),
         };

@@ -139,6 +139,7 @@ mod tests {
             weight: 1,
             tier: 0,
             limits: config::Limits::default(),
+            send_proxy: None,
         };
         Backend::new(&"app".into(), &config, Seat(0))
     }

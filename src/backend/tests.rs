@@ -3,8 +3,15 @@
 use super::*;
 
 fn backend(target: Target) -> Backend {
-    let config =
-        config::Backend { name: "b".into(), target, tls: false, weight: 1, tier: 0, limits: config::Limits::default() };
+    let config = config::Backend {
+        name: "b".into(),
+        target,
+        tls: false,
+        weight: 1,
+        tier: 0,
+        limits: config::Limits::default(),
+        send_proxy: None,
+    };
     Backend::new(&"app".into(), &config, Seat(0))
 }
 

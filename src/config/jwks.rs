@@ -4,7 +4,7 @@
 //! Symmetric keys too: a set is published, and a secret is not.
 
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, KeyOperations, PublicKeyUse};
-use jsonwebtoken::{Algorithm, DecodingKey};
+use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey};
 use serde_json::Value as Json;
 
 /// Issuers have two or three; a token without an id has to be tried with each.
@@ -82,19 +82,18 @@ impl SigningKey {
 }
 
 /// What a key of this type can verify (RFC 7518, section 3.1; RFC 8037, section 3.1).
+#[expect(clippy::wildcard_enum_match_arm, reason = "types that the crate may add are passed over too")]
 fn possible(parameters: &AlgorithmParameters) -> Vec<Algorithm> {
-    match parameters {
-        AlgorithmParameters::RSA(rsa) if rsa.n.len() <= (MODULUS_MAX + 1) * 4 / 3 + 1 => vec![
-            Algorithm::RS256,
-            Algorithm::RS384,
-            Algorithm::RS512,
-            Algorithm::PS256,
-            Algorithm::PS384,
-            Algorithm::PS512,
-        ],
-        AlgorithmParameters::EllipticCurve(ec) if ec.curve == EllipticCurve::P256 => vec![Algorithm::ES256],
-        AlgorithmParameters::EllipticCurve(ec) if ec.curve == EllipticCurve::P384 => vec![Algorithm::ES384],
-        AlgorithmParameters::OctetKeyPair(pair) if pair.curve == EllipticCurve::Ed25519 => vec![Algorithm::EdDSA],
-        _ => Vec::new(),
+    if let AlgorithmParameters::RSA(rsa) = parameters
+        && rsa.n.len() <= (MODULUS_MAX + 1) * 4 / 3 + 1
+    {
+        return AlgorithmFamily::Rsa.algorithms().to_vec();
     }
+    let elliptic = match parameters {
+        AlgorithmParameters::EllipticCurve(ec) if ec.curve == EllipticCurve::P256 => Some(Algorithm::ES256),
+        AlgorithmParameters::EllipticCurve(ec) if ec.curve == EllipticCurve::P384 => Some(Algorithm::ES384),
+        AlgorithmParameters::OctetKeyPair(pair) if pair.curve == EllipticCurve::Ed25519 => Some(Algorithm::EdDSA),
+        _ => None,
+    };
+    elliptic.into_iter().collect()
 }

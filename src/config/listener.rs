@@ -1,5 +1,6 @@
 //! How do we accept connections? The `listeners` section, checked.
 
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,10 +24,23 @@ pub struct Listener {
     pub acme_challenges: Option<PathBuf>,
     /// Open connections of one client address; trusted proxies are not counted.
     pub max_connections_per_address: Option<usize>,
+    /// Whether trusted peers announce their clients.
+    pub proxy_protocol: ProxyProtocol,
     /// How long a client may take.
     pub timeouts: ListenerTimeouts,
     /// How much a client may send.
     pub limits: ListenerLimits,
+}
+
+/// Whether a trusted peer announces whose connection it relays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProxyProtocol {
+    /// Nobody does.
+    None,
+    /// A trusted peer may.
+    Accept,
+    /// Only trusted peers may connect, and each must.
+    Require,
 }
 
 /// HTTP/2 on a listener.
@@ -104,6 +118,8 @@ pub struct ListenerTimeouts {
     pub idle: Duration,
     /// For one write to make progress.
     pub write: Duration,
+    /// For a whole request, head and body.
+    pub request: Option<Duration>,
 }
 
 /// How much a client may send.
@@ -117,4 +133,6 @@ pub struct ListenerLimits {
     pub requests_per_connection: u32,
     /// Concurrent streams on one HTTP/2 connection.
     pub h2_streams: u32,
+    /// Bytes a second that a client has to send of a body, and to take of an answer.
+    pub min_rate: Option<NonZeroU64>,
 }

@@ -50,7 +50,8 @@ pub use keys::{
 };
 pub use limits::{Adaptive, Limits, Queue, Quota};
 pub use listener::{
-    CertificateFiles, ClientAuth, ClientAuthMode, Http2, Listener, ListenerLimits, ListenerTimeouts, Tls, TlsVersion,
+    CertificateFiles, ClientAuth, ClientAuthMode, Http2, Listener, ListenerLimits, ListenerTimeouts, ProxyProtocol,
+    Tls, TlsVersion,
 };
 pub use networks::AddressList;
 pub use outline::Outline;

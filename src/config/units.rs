@@ -76,6 +76,18 @@ pub fn rate(text: &str) -> Result<(u64, Duration), UnitError> {
     window.map(|window| (count, window)).map_err(|_| unreadable())
 }
 
+/// Bytes within a time such as `1KiB/s` or `300KiB/m`, as whole bytes a second.
+pub fn byte_rate(text: &str) -> Result<u64, UnitError> {
+    const WHAT: &str = "bytes within a time";
+    let unreadable = || UnitError::Unreadable(text.to_owned(), WHAT);
+    let (amount, window) = text.split_once('/').ok_or_else(unreadable)?;
+    let bytes = size(amount).map_err(|_| unreadable())?;
+    let counted = if window.starts_with(|first: char| first.is_ascii_digit()) { "" } else { "1" };
+    let window = duration(&format!("{counted}{window}")).map_err(|_| unreadable())?;
+    let millis = window.as_millis().try_into().ok().filter(|millis: &u64| *millis > 0).ok_or_else(unreadable)?;
+    bytes.checked_mul(1000).map(|bytes| bytes / millis).ok_or_else(|| UnitError::TooLarge(text.to_owned()))
+}
+
 /// A duration as the file would write it, in its largest whole unit.
 pub fn show_duration(duration: Duration) -> String {
     let millis = duration.as_millis();
@@ -127,6 +139,17 @@ mod tests {
         for text in ["240/", "240/10", "240m", "240/x", "/m", "240/m/s", "-1/s", "1.5/s"] {
             assert!(matches!(rate(text), Err(UnitError::Unreadable(..))), "{text}");
         }
+    }
+
+    #[test]
+    fn rates_of_bytes_are_bytes_a_second() {
+        for (text, rate) in [("1KiB/s", 1024), ("300KiB/m", 5120), ("1MiB/10s", 104_857), ("1B/s", 1), ("1B/m", 0)] {
+            assert_eq!(byte_rate(text), Ok(rate), "{text}");
+        }
+        for text in ["1KiB", "1KiB/", "1024/s", "1KB/s", "1KiB/0s", "1KiB/5", "/s", "1KiB/s/s"] {
+            assert!(matches!(byte_rate(text), Err(UnitError::Unreadable(..))), "{text}");
+        }
+        assert!(matches!(byte_rate("17179869183GiB/s"), Err(UnitError::TooLarge(_))));
     }
 
     #[test]

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use http::HeaderName;
 
+use crate::proxy_protocol::Version;
+
 use super::{Adaptive, CertificateFiles, Discover, Limits, Queue};
 
 /// A named group of backends.
@@ -62,6 +64,8 @@ pub struct Backend {
     pub tier: u32,
     /// How much it gets.
     pub limits: Limits,
+    /// How it is told whose connection each one is.
+    pub send_proxy: Option<Version>,
 }
 
 /// Where a backend is.

@@ -13,6 +13,6 @@ pub use self::keeper::{Keeper, OnChange, Trial};
 pub use self::ladder::{Ladder, Rung};
 pub use self::machine::{Age, Consequence, Machine};
 pub use self::pace::Pace;
-pub use self::probe::{Paid, Probe, Toll};
+pub use self::probe::{Paid, Probe, Speech, Toll};
 pub use self::watch::watch;
 pub use self::window::Window;

@@ -10,19 +10,34 @@ use std::time::Duration;
 use async_trait::async_trait;
 use http::Extensions;
 use pingora::connectors::http::Connector;
-use pingora::connectors::{ConnectorOptions, TransportConnector};
+use pingora::connectors::{ConnectorOptions, L4Connect, TransportConnector};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::l4::socket::SocketAddr;
+use pingora::protocols::l4::stream::Stream;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType};
 use pingora_load_balancing::Backend as Server;
 use pingora_load_balancing::health_check::{HealthCheck as Check, HttpHealthCheck, TcpHealthCheck};
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpStream, UnixStream};
 
 use crate::backend::{Backend, PeerTls};
 use crate::config::{HealthCheck, Protocol, Target};
+use crate::proxy_protocol::Version;
 
 /// The error code under which a wrong status comes back to us.
 const STATUS: &str = "status";
+
+/// How a backend is spoken to.
+#[derive(Clone, Debug)]
+pub struct Speech {
+    /// What is spoken.
+    pub protocol: Protocol,
+    /// With which files.
+    pub tls: Arc<PeerTls>,
+    /// What is said before: that the connection is nobody's but ours.
+    pub send_proxy: Option<Version>,
+}
 
 /// Asked before each probe that is a request, where the backend counts requests.
 pub trait Toll: Send + Sync {
@@ -44,11 +59,11 @@ pub struct Probe {
 
 impl Probe {
     /// Sets a probe up. May read the certificates of the system, which blocks.
-    pub fn new(backend: &Backend, check: &HealthCheck, protocol: Protocol, tls: &PeerTls) -> Self {
+    pub fn new(backend: &Backend, check: &HealthCheck, speech: &Speech) -> Self {
         let check = match check {
-            HealthCheck::None | HealthCheck::Tcp(_) if !backend.tls => Ok(connect()),
-            HealthCheck::None | HealthCheck::Tcp(_) => Ok(Arc::new(Handshake::new(backend, tls)) as Arc<_>),
-            HealthCheck::Http { .. } => request(backend, check, protocol, tls).map_err(|error| words(&error)),
+            HealthCheck::None | HealthCheck::Tcp(_) if !backend.tls && speech.send_proxy.is_none() => Ok(connect()),
+            HealthCheck::None | HealthCheck::Tcp(_) => Ok(Arc::new(Handshake::new(backend, speech)) as Arc<_>),
+            HealthCheck::Http { .. } => request(backend, check, speech).map_err(|error| words(&error)),
         };
         Self { check, toll: None }
     }
@@ -136,18 +151,13 @@ fn connect() -> Arc<dyn Check + Send + Sync> {
     check.clone()
 }
 
-fn request(
-    backend: &Backend,
-    check: &HealthCheck,
-    protocol: Protocol,
-    tls: &PeerTls,
-) -> pingora::Result<Arc<dyn Check + Send + Sync>> {
+fn request(backend: &Backend, check: &HealthCheck, speech: &Speech) -> pingora::Result<Arc<dyn Check + Send + Sync>> {
     let HealthCheck::Http { path, host, expect, schedule } = check else {
         return Ok(connect());
     };
-    let mut probe = HttpHealthCheck::<()>::new_custom("localhost", backend.tls, connector(backend, tls));
-    probe.peer_template = peer(backend, tls, schedule.timeout);
-    match protocol {
+    let mut probe = HttpHealthCheck::<()>::new_custom("localhost", backend.tls, connector(backend, &speech.tls));
+    probe.peer_template = peer(backend, speech, schedule.timeout);
+    match speech.protocol {
         Protocol::Http2 => probe.peer_template.options.set_http_version(2, 2),
         // Without TLS there is no ALPN to choose by.
         Protocol::Auto if backend.tls => probe.peer_template.options.set_http_version(2, 1),
@@ -179,16 +189,16 @@ fn authority(backend: &Backend) -> String {
     }
 }
 
-/// A TCP connection and a TLS handshake. Pingora's `TcpHealthCheck` can do that too, but not with a client certificate.
+/// A TCP connection, what is said before all else, and a TLS handshake, where there are these. Pingora's `TcpHealthCheck` can do that too, but not with a client certificate.
 struct Handshake {
     peer: HttpPeer,
     connector: TransportConnector,
 }
 
 impl Handshake {
-    fn new(backend: &Backend, tls: &PeerTls) -> Self {
-        let connector = TransportConnector::new(connector_options(backend, tls));
-        Self { peer: peer(backend, tls, Duration::MAX), connector }
+    fn new(backend: &Backend, speech: &Speech) -> Self {
+        let connector = TransportConnector::new(connector_options(backend, &speech.tls));
+        Self { peer: peer(backend, speech, Duration::MAX), connector }
     }
 }
 
@@ -206,7 +216,8 @@ impl Check for Handshake {
 }
 
 /// A peer for any address: the check puts in the one that it probes.
-fn peer(backend: &Backend, tls: &PeerTls, limit: Duration) -> HttpPeer {
+fn peer(backend: &Backend, speech: &Speech, limit: Duration) -> HttpPeer {
+    let tls = &speech.tls;
     let mut peer = HttpPeer::new("0.0.0.0:1", backend.tls, tls.server_name(backend));
     if backend.tls {
         tls.apply(&mut peer);
@@ -217,7 +228,39 @@ fn peer(backend: &Backend, tls: &PeerTls, limit: Duration) -> HttpPeer {
     peer.options.total_connection_timeout = limit;
     peer.options.read_timeout = limit;
     peer.options.write_timeout = limit;
+    if let Some(version) = speech.send_proxy {
+        peer.options.custom_l4 = Some(Arc::new(Announcing(version)));
+    }
     peer
+}
+
+/// Says at the beginning of a connection that it is nobody's but ours.
+#[derive(Debug)]
+struct Announcing(Version);
+
+#[async_trait]
+impl L4Connect for Announcing {
+    async fn connect(&self, address: &SocketAddr) -> pingora::Result<Stream> {
+        let header = self.0.own_header();
+        let connected = match address {
+            SocketAddr::Inet(address) => said(TcpStream::connect(address).await, &header).await.map(Stream::from),
+            SocketAddr::Unix(address) => {
+                let path = address.as_pathname().unwrap_or("".as_ref());
+                said(UnixStream::connect(path).await, &header).await.map(Stream::from)
+            }
+        };
+        connected.map_err(|error| {
+            let refused = error.kind() == std::io::ErrorKind::ConnectionRefused;
+            let kind = if refused { ErrorType::ConnectRefused } else { ErrorType::ConnectError };
+            Error::because(kind, "cannot connect", error)
+        })
+    }
+}
+
+async fn said<S: AsyncWrite + Unpin>(connected: std::io::Result<S>, header: &[u8]) -> std::io::Result<S> {
+    let mut stream = connected?;
+    stream.write_all(header).await?;
+    Ok(stream)
 }
 
 fn connector(backend: &Backend, tls: &PeerTls) -> Connector {

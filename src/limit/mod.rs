@@ -6,6 +6,7 @@
 
 mod adaptive;
 mod line;
+mod pace;
 mod quota;
 pub mod rate;
 
@@ -13,6 +14,7 @@ use std::time::Duration;
 
 pub use self::adaptive::Adaptive;
 pub use self::line::{Line, Place};
+pub use self::pace::Pace;
 pub use self::quota::Log;
 
 /// A point in time, as the age of whoever keeps what it is about.

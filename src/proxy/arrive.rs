@@ -24,7 +24,8 @@ use crate::route::RequestView;
 impl Exchange {
     /// Gives the session the time limits of its listener. Those of the head are kept below Pingora, and on HTTP/1 that of
     /// a write too, where it costs nothing.
-    pub(super) fn set_limits(&self, session: &mut Session) {
+    pub(super) fn set_limits(&mut self, session: &mut Session) {
+        self.expect_upload();
         if let Some(listener) = self.listener() {
             session.set_read_timeout(Some(listener.timeouts.body));
             if session.req_header().version == http::Version::HTTP_2 {
@@ -124,6 +125,7 @@ impl Exchange {
         if bytes > 0 || self.request_ended.is_none() {
             let now = Instant::now();
             self.request_ended = self.request_ended.or(end.then_some(now));
+            self.keep_pace(bytes, now)?;
             self.request_moved(now);
         }
         match self.plan.as_ref().map(|plan| plan.filters.on_body(self.body_seen)) {

@@ -4,7 +4,7 @@
 //! the pick and given back when the attempt ends, whichever way it ends.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use http::header::UPGRADE;
 use http::{StatusCode, Version};
@@ -17,6 +17,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::again::{self, Next};
 use super::cause;
+use super::connection;
 use super::exchange::{Again, Attempt, Exchange, Phase};
 use super::lesson;
 use super::queue::NoPick;
@@ -26,7 +27,7 @@ use crate::answer::{self, Refusal};
 use crate::config::{HashKey, UpstreamTimeouts};
 use crate::retry::{self, Failure, Verdict};
 use crate::upstream::dial::Line;
-use crate::upstream::{Connect, Pick};
+use crate::upstream::{Connect, Pick, Relayed};
 
 /// The addresses of one name that a request tries: enough for both families of a host, and the other backends shall
 /// have their turn.
@@ -49,8 +50,9 @@ impl Exchange {
             let left = self.time_left(now);
             let within = plan.retry.per_attempt.map_or(left, |limit| limit.min(left));
             let head = session.req_header();
+            let relayed = self.connection.as_ref().map_or_else(nobodys, |connection| connection.relayed());
             let fresh = fresh || (self.only_once(&plan, head) && pick.distrusts_pool());
-            let Some(peer) = pick.peer(Connect { fresh, within, upgrades: self.upgrades(head) }) else {
+            let Some(peer) = pick.peer(Connect { fresh, within, upgrades: self.upgrades(head), relayed }) else {
                 self.tried.push(pick.backend().seat);
                 continue;
             };
@@ -107,7 +109,10 @@ impl Exchange {
         attempt.sent = now;
         let UpstreamTimeouts { first_byte, write, .. } = attempt.pick.upstream().config.timeouts;
         match self.request_ended {
-            None => self.watch.expect_body(now, self.body_timeout(), write),
+            None => {
+                let patience = self.patience_with_client(now);
+                self.watch.expect_body(now, patience, write);
+            }
             Some(ended) => {
                 let began = attempt.began.max(ended);
                 let (limit, late) = self.patience(began, first_byte).at(now);
@@ -246,10 +251,6 @@ impl Exchange {
         }
     }
 
-    fn body_timeout(&self) -> Duration {
-        self.listener().map_or(Duration::from_secs(30), |listener| listener.timeouts.body)
-    }
-
     /// The hash of a request's key; `None` if it has none.
     pub(super) fn hash(&self, key: &HashKey, head: &RequestHeader) -> Option<u64> {
         match key {
@@ -259,6 +260,11 @@ impl Exchange {
             HashKey::Cookie(name) => cookie(head, name).map(|value| xxh3_64(value.as_bytes())),
         }
     }
+}
+
+/// What no client has asked for.
+fn nobodys() -> Relayed {
+    Relayed { id: connection::next_id(), ends: None }
 }
 
 /// The value of a cookie (RFC 6265, section 5.4).

@@ -4,6 +4,8 @@
 //! place, so this is the only file that knows their names.
 #![expect(clippy::wildcard_enum_match_arm, reason = "the list of Pingora's errors is long, open, and not ours")]
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use pingora::{Error, ErrorSource, ErrorType, RetryType};
 
 use super::exchange::{Exchange, Phase};
@@ -95,8 +97,12 @@ impl Exchange {
         if self.connection.as_ref().is_some_and(|connection| connection.body_is_malformed()) {
             return Some(Refusal::MalformedBody);
         }
+        if self.connection.as_ref().is_some_and(|connection| connection.turn.reads_slowly.load(Relaxed)) {
+            return Some(Refusal::SlowReader);
+        }
         match kind {
             ErrorType::ReadTimedout => Some(Refusal::BodyTimeout),
+            ErrorType::WriteTimedout => Some(Refusal::SlowReader),
             ErrorType::HTTPStatus(_) => Some(self.refusal.unwrap_or(Refusal::MalformedRequest)),
             ErrorType::InvalidHTTPHeader => Some(Refusal::MalformedRequest),
             _ => None,

@@ -4,19 +4,22 @@
 //! scope that `current` reads. This file decides nothing about a request.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use pingora::protocols::Stream;
 use tokio::sync::Notify;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::authority::Authority;
 use super::date::DATE_LENGTH;
 use super::forward::Words;
 use super::timer::Timer;
 use super::watch::Watch;
+use crate::proxy_protocol::Ends;
 use crate::route::host::HostError;
+use crate::upstream::Relayed;
 
 tokio::task_local! {
     static SERVING: (Arc<Connection>, Arc<Watch>);
@@ -54,7 +57,11 @@ pub struct Connection {
     pub listener: usize,
     /// The name of its listener, if it has one.
     pub listener_name: Option<Arc<str>>,
-    /// The port that the client connected to; `None` on a unix socket.
+    /// What no other connection of this process has.
+    pub id: u64,
+    /// The address that the client connected to, as far as it is known.
+    pub local: Option<SocketAddr>,
+    /// The port that we accepted it on; `None` on a unix socket.
     pub local_port: Option<u16>,
     /// Who connected; `None` on a unix socket.
     pub peer: Option<SocketAddr>,
@@ -70,8 +77,16 @@ pub struct Connection {
     pub(crate) words: OnceLock<Words>,
     /// Which site its last request was for: mostly the next one's too.
     pub(crate) authority: Mutex<Option<Arc<Authority>>>,
+    /// Its exchanges that are under way.
+    pub(crate) streams: Streams,
     /// Between two exchanges.
     pub(crate) timer: Mutex<Timer>,
+}
+
+/// An id for a new connection.
+pub(crate) fn next_id() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    NEXT.fetch_add(1, Relaxed)
 }
 
 /// What a TLS handshake settled.
@@ -86,6 +101,12 @@ pub struct TlsFacts {
 }
 
 impl Connection {
+    /// Whose connection a backend is told that it relays.
+    pub(super) fn relayed(&self) -> Relayed {
+        let ends = self.peer.zip(self.local).map(|(client, server)| Ends { client, server });
+        Relayed { id: self.id, ends }
+    }
+
     pub(super) fn words(&self) -> &Words {
         self.words.get_or_init(|| Words::of(self.peer, self.local_port, self.tls.is_some()))
     }
@@ -148,6 +169,11 @@ pub(crate) struct Turn {
     pub(crate) answered_by_hooks: AtomicBool,
     /// The guard found broken framing.
     pub(crate) body_is_malformed: AtomicBool,
+    /// The client took so little of the response that we have given up.
+    pub(crate) reads_slowly: AtomicBool,
+    /// When the first byte of a head came that did not come at once, in milliseconds after the connection was opened;
+    /// 0 for one that did.
+    pub(crate) head_began: AtomicU64,
     /// Requests that Pingora has begun to read.
     pub(crate) requests: AtomicUsize,
     /// A stream that Pingora has dropped, with an answer written and a body unread.
@@ -163,6 +189,8 @@ impl Turn {
     pub(crate) fn next(&self) {
         self.answered_by_hooks.store(false, Relaxed);
         self.body_is_malformed.store(false, Relaxed);
+        self.reads_slowly.store(false, Relaxed);
+        self.head_began.store(0, Relaxed);
         self.is_dated.store(false, Relaxed);
         self.expects_head.store(true, Relaxed);
         self.requests.fetch_add(1, Relaxed);
@@ -193,6 +221,46 @@ impl Turn {
 
     pub(crate) fn take_leftover(&self) -> Option<Stream> {
         self.leftover.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// The exchanges of one connection that have begun and not ended.
+#[derive(Debug, Default)]
+pub(crate) struct Streams {
+    count: AtomicUsize,
+    /// One waits at the most.
+    changed: Notify,
+}
+
+impl Streams {
+    /// Counts one until the result is dropped.
+    pub(super) fn open(&self) -> Open<'_> {
+        self.count.fetch_add(1, Relaxed);
+        self.changed.notify_one();
+        Open(self)
+    }
+
+    /// Waits until there has been none for this time.
+    pub(crate) async fn idle_for(&self, time: Duration) {
+        loop {
+            match self.count.load(Relaxed) {
+                0 => tokio::select! {
+                    () = sleep(time) => return,
+                    () = self.changed.notified() => {}
+                },
+                _ => self.changed.notified().await,
+            }
+        }
+    }
+}
+
+/// An exchange of a connection.
+pub(super) struct Open<'a>(&'a Streams);
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.0.count.fetch_sub(1, Relaxed);
+        self.0.changed.notify_one();
     }
 }
 
@@ -243,6 +311,8 @@ impl Connection {
         Self {
             listener: 0,
             listener_name: None,
+            id: next_id(),
+            local: None,
             local_port: Some(local_port),
             peer: Some(peer),
             opened: Instant::now(),
@@ -251,6 +321,7 @@ impl Connection {
             turn: Turn::default(),
             words: OnceLock::new(),
             authority: Mutex::default(),
+            streams: Streams::default(),
             timer: Mutex::default(),
         }
     }

@@ -13,6 +13,7 @@ use super::client::Sender;
 use super::connection::{self, Connection, Exchanging};
 use super::replay::Place;
 use super::snapshot::{Plan, Snapshot};
+use super::upload::Upload;
 use super::watch::Watch;
 use crate::answer::Refusal;
 use crate::auth::Identity;
@@ -40,6 +41,8 @@ pub struct Exchange {
     /// What the rate limits of the route said of it.
     pub(super) standings: Vec<Standing>,
     pub(super) body_seen: u64,
+    /// How fast the client sends it, and until when it must be here.
+    pub(super) upload: Upload,
     /// When the whole request was here, which is when the route's time begins to run.
     pub(super) request_ended: Option<Instant>,
     /// The attempt that is under way; its lease ends with it.
@@ -164,6 +167,7 @@ impl Exchange {
             identity: None,
             standings: Vec::new(),
             body_seen: 0,
+            upload: Upload::default(),
             request_ended: None,
             attempt: None,
             attempts: Vec::new(),

@@ -30,6 +30,7 @@ mod reply;
 mod snapshot;
 mod sticky;
 mod timer;
+mod upload;
 mod watch;
 
 use std::ops::ControlFlow;
@@ -302,10 +303,11 @@ impl ProxyHttp for Gateway {
     fn response_body_filter(
         &self,
         session: &mut Session,
-        _body: &mut Option<Bytes>,
+        body: &mut Option<Bytes>,
         _end_of_stream: bool,
         exchange: &mut Self::CTX,
     ) -> Result<Option<Duration>> {
+        exchange.give_time_to_read(session, body.as_ref().map_or(0, Bytes::len));
         exchange.announce_piece(session);
         Ok(None)
     }

@@ -3,6 +3,7 @@
 //! A request takes one snapshot and keeps it to its end, so it never sees half of a reload.
 
 use std::collections::HashMap;
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -81,6 +82,8 @@ pub struct ListenerPlan {
     pub headers_max: usize,
     /// Its time limits.
     pub timeouts: config::ListenerTimeouts,
+    /// Bytes a second that a client has to send and to take.
+    pub min_rate: Option<NonZeroU64>,
 }
 
 impl Snapshot {
@@ -97,6 +100,7 @@ impl Snapshot {
             acme_challenges: listener.acme_challenges.clone(),
             headers_max: listener.limits.headers,
             timeouts: listener.timeouts.clone(),
+            min_rate: listener.limits.min_rate,
         });
         Self {
             routes: Table::new(plans.collect()),

@@ -34,6 +34,10 @@ pub(super) enum Late {
     Attempt,
     /// The client, with its body.
     Body,
+    /// The client, with so many bytes of its body.
+    SlowBody,
+    /// The client, with all of its request.
+    WholeRequest,
     /// The backend, with taking the body.
     Request,
     /// The backend is gone from the configuration, and its tunnels had their time.
@@ -48,6 +52,8 @@ impl Late {
             Self::Attempt => Refusal::AttemptTimeout,
             Self::Route => Refusal::RouteTimeout,
             Self::Body => Refusal::BodyTimeout,
+            Self::SlowBody => Refusal::SlowBody,
+            Self::WholeRequest => Refusal::RequestTimeout,
             Self::Request => Refusal::StalledRequest,
             Self::Leaving => Refusal::BackendRemoved,
         }
@@ -55,7 +61,7 @@ impl Late {
 
     fn from_code(code: u8) -> Option<Self> {
         let all = [Self::FirstByte, Self::BetweenBytes, Self::Route, Self::Attempt, Self::Body, Self::Request];
-        all.into_iter().chain([Self::Leaving]).find(|late| *late as u8 + 1 == code)
+        all.into_iter().chain([Self::SlowBody, Self::WholeRequest, Self::Leaving]).find(|late| *late as u8 + 1 == code)
     }
 }
 
@@ -135,8 +141,9 @@ impl Watch {
     }
 
     /// Expects more of the request: from the client, and that the backend takes it. Who is late is seen when one is.
-    pub(super) fn expect_body(&self, now: StdInstant, from_client: Duration, to_backend: Duration) {
-        self.expect(now, from_client, Late::Body);
+    pub(super) fn expect_body(&self, now: StdInstant, from_client: (Duration, Late), to_backend: Duration) {
+        let (limit, late) = from_client;
+        self.expect(now, limit, late);
         self.limit_of_write.store(millis(to_backend), Relaxed);
         self.deadline.fetch_min(self.since.load(Relaxed).saturating_add(millis(to_backend)), Relaxed);
     }
@@ -159,6 +166,12 @@ impl Watch {
     /// Whether the exchange was late with something that has not been told yet.
     pub(super) fn is_late(&self) -> bool {
         self.happened.load(Relaxed) != 0
+    }
+
+    /// Whether it is the client that was late, on a connection that could not be cut.
+    pub(super) fn late_of_client(&self) -> Option<Late> {
+        let late = Late::from_code(self.happened.load(Relaxed))?;
+        matches!(late, Late::Body | Late::SlowBody | Late::WholeRequest).then_some(late)
     }
 
     /// The exchange is late, as somebody else has seen.
@@ -208,7 +221,7 @@ impl Watch {
         let (since, limit) = (self.since.load(Relaxed), self.limit.load(Relaxed));
         match late {
             Late::BetweenBytes if line.is_some_and(Line::has_unread) => (late, self.now().saturating_add(limit)),
-            Late::Body if line.is_some_and(|line| !line.has_room()) => {
+            Late::Body | Late::SlowBody | Late::WholeRequest if line.is_some_and(|line| !line.has_room()) => {
                 (Late::Request, since.saturating_add(self.limit_of_write.load(Relaxed)))
             }
             Late::FirstByte
@@ -216,6 +229,8 @@ impl Watch {
             | Late::Route
             | Late::Attempt
             | Late::Body
+            | Late::SlowBody
+            | Late::WholeRequest
             | Late::Request
             | Late::Leaving => (late, since.saturating_add(limit)),
         }
@@ -242,6 +257,7 @@ fn millis(time: Duration) -> u64 {
 /// The timer is the connection's, and mostly still armed from the exchange before: arming one costs more than waking up
 /// once too often. Where exchanges overlap, as on HTTP/2, the others get timers of their own.
 pub async fn watched<F: Future>(connection: Arc<Connection>, exchange: F) -> F::Output {
+    let _open = connection.streams.open();
     let watch = Watch::new(connection.opened);
     let mut timer = connection.lend_timer();
     let mut exchange = pin!(connection::scope(connection.clone(), watch.clone(), exchange));

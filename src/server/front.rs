@@ -19,15 +19,21 @@ use pingora::proxy::{HttpProxy, ProxyHttp};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
+use crate::answer::Refusal;
 use crate::config::{Address, Http2, Listener};
 use crate::observe::seldom::Seldom;
-use crate::server::connection::{Connection, InFlight, Served, TlsFacts, Turn};
+use crate::server::connection::{Connection, InFlight, Served, Streams, TlsFacts, Turn, next_id};
+use crate::server::frames::Counted;
 use crate::server::guard::{self, Guard, OnRefusal, Rules};
+use crate::server::introduce::{NotIntroduced, introduce};
 use crate::server::limits::{AddressLimit, AddressPlace, TotalLimit, TotalPlace};
 use crate::server::listen::Accepted;
 use crate::server::options;
 use crate::server::tls::TlsState;
 use crate::server::wire::Wire;
+
+/// How long the client of an idle HTTP/2 connection may take to answer our goodbye.
+const GOODBYE: Duration = Duration::from_secs(1);
 
 /// What all listeners share.
 #[derive(Clone)]
@@ -53,6 +59,8 @@ pub struct Counters {
     pub over_address: AtomicU64,
     /// TLS handshakes that failed, or took too long.
     pub failed_handshakes: AtomicU64,
+    /// Closed because nobody who is trusted said whose they are.
+    pub not_introduced: AtomicU64,
 }
 
 /// What all connections of one listener share.
@@ -64,12 +72,14 @@ pub struct Front<P> {
     tls: Option<ArcSwap<TlsState>>,
     shared: Shared,
     per_address: Option<Arc<AddressLimit>>,
+    trusted: ArcSwap<Vec<IpNet>>,
     rules: Arc<Rules>,
     options: HttpServerOptions,
     h2_options: H2Options,
     counters: Counters,
     crowded: Seldom,
     unsafe_hands: Seldom,
+    strangers: Seldom,
 }
 
 impl<P> fmt::Debug for Front<P> {
@@ -99,6 +109,7 @@ impl<P> Front<P> {
             proxy,
             tls: tls.map(ArcSwap::new),
             per_address,
+            trusted: ArcSwap::from_pointee(shared.trusted_proxies.to_vec()),
             rules: Arc::new(Rules::new(&config.timeouts, &config.limits, shared.on_refusal.clone())),
             options: options::http(&config),
             h2_options: options::http2(&config),
@@ -107,6 +118,7 @@ impl<P> Front<P> {
             counters: Counters::default(),
             crowded: Seldom::default(),
             unsafe_hands: Seldom::default(),
+            strangers: Seldom::default(),
         })
     }
 
@@ -127,8 +139,9 @@ impl<P> Front<P> {
         }
     }
 
-    /// Peers that the limit per address does not count from now on.
-    pub fn trust(&self, trusted: &[ipnet::IpNet]) {
+    /// Peers that from now on the limit per address does not count, and that may say whose a connection is.
+    pub fn trust(&self, trusted: &[IpNet]) {
+        self.trusted.store(Arc::new(trusted.to_vec()));
         if let Some(limit) = &self.per_address {
             limit.trust(trusted);
         }
@@ -151,22 +164,27 @@ impl<P> Front<P> {
         self.h2_options.clone()
     }
 
-    /// The places that a connection needs; `None` when there are none left.
+    /// The place that a connection needs; `None` when there is none left.
     ///
     /// Such a connection is closed without a word: an answer would cost a handshake and a wait for its request, which is
     /// what the limit is there to spare us.
-    fn admit(&self, peer: Option<SocketAddr>) -> Option<(TotalPlace, Option<AddressPlace>)> {
+    fn admit(&self) -> Option<TotalPlace> {
         self.counters.accepted.fetch_add(1, Relaxed);
-        let Some(total) = self.shared.connections.take() else {
+        let place = self.shared.connections.take();
+        if place.is_none() {
             self.turn_away(&self.counters.over_total, "server.max_connections");
-            return None;
-        };
-        let (Some(limit), Some(peer)) = (&self.per_address, peer) else { return Some((total, None)) };
-        let Some(place) = limit.take(peer.ip()) else {
+        }
+        place
+    }
+
+    /// The place among those of its address, which may be one that was announced.
+    fn admit_address(&self, peer: Option<SocketAddr>) -> Option<Option<AddressPlace>> {
+        let (Some(limit), Some(peer)) = (&self.per_address, peer) else { return Some(None) };
+        let place = limit.take(peer.ip());
+        if place.is_none() {
             self.turn_away(&self.counters.over_address, "max_connections_per_address");
-            return None;
-        };
-        Some((total, Some(place)))
+        }
+        place.map(Some)
     }
 
     fn turn_away(&self, counter: &AtomicU64, limit: &str) {
@@ -176,10 +194,16 @@ impl<P> Front<P> {
         }
     }
 
-    fn connection(&self, peer: Option<SocketAddr>, tls: Option<TlsFacts>) -> Arc<Connection> {
+    fn connection(
+        &self,
+        (peer, local): (Option<SocketAddr>, Option<SocketAddr>),
+        tls: Option<TlsFacts>,
+    ) -> Arc<Connection> {
         Arc::new(Connection {
             listener: self.listener,
             listener_name: self.config.name.clone(),
+            id: next_id(),
+            local,
             local_port: self.local_port,
             peer,
             opened: Instant::now(),
@@ -188,6 +212,7 @@ impl<P> Front<P> {
             turn: Turn::default(),
             words: OnceLock::new(),
             authority: Mutex::default(),
+            streams: Streams::default(),
             timer: Mutex::default(),
         })
     }
@@ -198,10 +223,21 @@ impl<P> Front<P> {
 
     fn failed_handshake(&self, peer: Option<SocketAddr>, why: &dyn fmt::Display) {
         self.counters.failed_handshakes.fetch_add(1, Relaxed);
+        self.tell(&self.unsafe_hands, ("no handshake with", peer), why);
+    }
+
+    fn not_introduced(&self, peer: Option<SocketAddr>, why: &NotIntroduced) {
+        if !matches!(why, NotIntroduced::Gone) {
+            self.counters.not_introduced.fetch_add(1, Relaxed);
+            self.tell(&self.strangers, ("closed a connection of", peer), why);
+        }
+    }
+
+    fn tell(&self, seldom: &Seldom, (what, peer): (&str, Option<SocketAddr>), why: &dyn fmt::Display) {
         let from = peer.map_or_else(|| "a unix socket".to_owned(), |peer| peer.ip().to_string());
-        match self.unsafe_hands.may_log() {
-            Some(more) => log::warn!("listeners[{}]: no handshake with {from}: {why} ({more} more)", self.listener),
-            None => log::debug!("listeners[{}]: no handshake with {from}: {why}", self.listener),
+        match seldom.may_log() {
+            Some(more) => log::warn!("listeners[{}]: {what} {from}: {why} ({more} more)", self.listener),
+            None => log::debug!("listeners[{}]: {what} {from}: {why}", self.listener),
         }
     }
 }
@@ -213,7 +249,14 @@ where
 {
     /// Serves a connection to its end.
     pub async fn serve(self: Arc<Self>, accepted: Accepted, shutdown: watch::Receiver<bool>) {
-        let Some(_places) = self.admit(accepted.peer) else { return };
+        let Some(_place) = self.admit() else { return };
+        let (peer, trusted) = (accepted.peer, self.trusted.load_full());
+        let (mode, within) = (self.config.proxy_protocol, self.config.timeouts.handshake);
+        let accepted = match introduce(accepted, mode, &trusted, within).await {
+            Ok(accepted) => accepted,
+            Err(why) => return self.not_introduced(peer, &why),
+        };
+        let Some(_among_its_own) = self.admit_address(accepted.peer) else { return };
         match self.tls() {
             None => self.serve_plain(accepted, shutdown).await,
             Some(tls) => self.serve_tls(accepted, &tls, shutdown).await,
@@ -226,8 +269,8 @@ where
     }
 
     async fn serve_plain(self: Arc<Self>, accepted: Accepted, shutdown: watch::Receiver<bool>) {
-        let connection = self.connection(accepted.peer, None);
-        let wire = Wire::plain(accepted.socket, accepted.peer);
+        let connection = self.connection((accepted.peer, accepted.local), None);
+        let wire = Wire::plain(accepted);
         match self.config.http2 {
             Http2::Only => self.serve_http2(Box::new(wire), connection, shutdown).await,
             Http2::Off | Http2::ByAlpn => {
@@ -239,18 +282,19 @@ where
 
     async fn serve_tls(self: Arc<Self>, accepted: Accepted, tls: &TlsState, shutdown: watch::Receiver<bool>) {
         let acceptor = Acceptor::from_server_config(tls.config());
-        let handshake = acceptor.tls_handshake(Wire::under_tls(accepted.socket, accepted.peer));
+        let (peer, local) = (accepted.peer, accepted.local);
+        let handshake = acceptor.tls_handshake(Wire::under_tls(accepted));
         let stream = match timeout(self.config.timeouts.handshake, handshake).await {
             Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => return self.failed_handshake(accepted.peer, &error),
-            Err(_) => return self.failed_handshake(accepted.peer, &"it took too long"),
+            Ok(Err(error)) => return self.failed_handshake(peer, &error),
+            Err(_) => return self.failed_handshake(peer, &"it took too long"),
         };
-        let connection = self.connection(accepted.peer, stream.get_ssl().map(facts));
+        let connection = self.connection((peer, local), stream.get_ssl().map(facts));
         let is_http2 = matches!(stream.selected_alpn_proto(), Some(ALPN::H2));
         match (is_http2, self.config.http2) {
             (true, _) => self.serve_http2(Box::new(stream), connection, shutdown).await,
             // A client without ALPN gets through the handshake and would speak HTTP/1.
-            (false, Http2::Only) => self.failed_handshake(accepted.peer, &"the client does not ask for HTTP/2"),
+            (false, Http2::Only) => self.failed_handshake(peer, &"the client does not ask for HTTP/2"),
             (false, Http2::Off | Http2::ByAlpn) => {
                 let stream = self.guard(stream, &connection);
                 self.serve_http1(stream, connection, shutdown).await;
@@ -279,14 +323,43 @@ where
         connection: Arc<Connection>,
         shutdown: watch::Receiver<bool>,
     ) {
-        let deadline: Duration = self.config.timeouts.header;
+        let (deadline, idle): (Duration, Duration) = (self.config.timeouts.header, self.config.timeouts.idle);
+        let (on_refusal, flooding) = (self.shared.on_refusal.clone(), connection.clone());
+        let on_flood = Box::new(move || on_refusal(&flooding, Refusal::Flood, 0));
+        let (leave, asked) = watch::channel(false);
         let served = Arc::new(Served { connection: connection.clone(), front: self });
-        let process = ServerApp::process_new(&served, stream, &shutdown);
-        tokio::pin!(process);
-        if timeout(deadline, &mut process).await.is_err() && connection.turn.requests.load(Relaxed) > 0 {
-            process.await;
+        // Boxed: connections of HTTP/1 shall not carry the room for it.
+        let mut process = Box::pin(ServerApp::process_new(&served, Box::new(Counted::new(stream, on_flood)), &asked));
+        let process = async {
+            if timeout(deadline, &mut process).await.is_err() && connection.turn.requests.load(Relaxed) > 0 {
+                process.await;
+            }
+        };
+        tokio::select! {
+            () = process => {}
+            () = say_goodbye(&connection, idle, shutdown, leave) => {}
         }
     }
+}
+
+/// Ends a connection that has had no stream for a while, or all when we leave. `GOAWAY` lets those finish that are under
+/// way, and is answered by a client that is still there; one that is not is waited for no longer than this takes.
+async fn say_goodbye(
+    connection: &Connection,
+    idle: Duration,
+    mut shutdown: watch::Receiver<bool>,
+    leave: watch::Sender<bool>,
+) {
+    let leaving = tokio::select! {
+        _ = shutdown.wait_for(|&down| down) => true,
+        () = connection.streams.idle_for(idle) => false,
+    };
+    leave.send_replace(true);
+    if leaving {
+        // How long that may take is for the grace period to say.
+        std::future::pending::<()>().await;
+    }
+    connection.streams.idle_for(GOODBYE).await;
 }
 
 fn facts(tls: &TlsRef) -> TlsFacts {

@@ -11,6 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::BytesMut;
 use pingora::proxy::ProxyHttp;
 use thiserror::Error;
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
@@ -197,25 +198,30 @@ impl Drop for Listening {
     }
 }
 
-/// A connection that nothing has been read from yet.
+/// A connection that nobody has been served on yet.
 #[derive(Debug)]
 pub struct Accepted {
     /// The socket.
     pub socket: Socket,
     /// Who connected; `None` on a unix socket.
     pub peer: Option<SocketAddr>,
+    /// The address that it connected to; `None` on a unix socket.
+    pub local: Option<SocketAddr>,
+    /// What has been read already, and is to be read again.
+    pub ahead: BytesMut,
 }
 
 impl Accepted {
     fn tcp(stream: TcpStream, peer: SocketAddr) -> Self {
         // A socket for both families shows IPv4 clients under addresses of IPv6.
-        let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-        Self { socket: Socket::Tcp(stream), peer: Some(peer) }
+        let canonical = |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
+        let local = stream.local_addr().ok().map(canonical);
+        Self { socket: Socket::Tcp(stream), peer: Some(canonical(peer)), local, ahead: BytesMut::new() }
     }
 
     /// The peers of a unix socket have no address.
     fn unix(stream: UnixStream) -> Self {
-        Self { socket: Socket::Unix(stream), peer: None }
+        Self { socket: Socket::Unix(stream), peer: None, local: None, ahead: BytesMut::new() }
     }
 }
 

@@ -5,8 +5,10 @@
 
 pub mod admin;
 pub mod connection;
+mod frames;
 pub mod front;
 pub mod guard;
+mod introduce;
 pub mod limits;
 pub mod listen;
 mod members;

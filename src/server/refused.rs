@@ -28,9 +28,10 @@ impl Refused {
             access_log.record(Entry {
                 time: SystemTime::now(),
                 client: connection.peer.map(|peer| peer.ip().to_canonical()),
-                status: Some(refusal.status().as_u16()),
+                // To one who floods us nothing is answered.
+                status: (refusal != Refusal::Flood).then(|| refusal.status().as_u16()),
                 bytes_in: bytes as u64,
-                protocol: "HTTP/1.1",
+                protocol: if refusal == Refusal::Flood { "HTTP/2" } else { "HTTP/1.1" },
                 tls: connection.tls.as_ref().map(|tls| tls.version),
                 reason: refusal.label(),
                 ..Entry::default()
@@ -46,6 +47,7 @@ impl Refused {
                 ("max_connections", &counters.over_total),
                 ("max_connections_per_address", &counters.over_address),
                 ("handshake", &counters.failed_handshakes),
+                ("proxy_protocol", &counters.not_introduced),
             ];
             for (label, count) in of_connections {
                 *totals.entry(label).or_default() += count.load(Relaxed);

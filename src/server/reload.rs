@@ -151,6 +151,10 @@ fn keep_of_listener(new: &mut Listener, old: &Listener) -> Vec<&'static str> {
         new.max_connections_per_address = old.max_connections_per_address;
         keys.push("max_connections_per_address");
     }
+    if new.proxy_protocol != old.proxy_protocol {
+        new.proxy_protocol = old.proxy_protocol;
+        keys.push("proxy_protocol");
+    }
     if new.limits != old.limits {
         new.limits = old.limits.clone();
         keys.push("limits");

@@ -5,7 +5,6 @@
 //! byte: framing is `guard`'s.
 
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, RawFd};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -13,6 +12,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::BytesMut;
 use pingora::protocols::l4::ext::set_tcp_keepalive;
 use pingora::protocols::raw_connect::ProxyDigest;
 use pingora::protocols::{
@@ -21,6 +21,8 @@ use pingora::protocols::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader, BufWriter, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+
+use crate::server::listen::Accepted;
 
 /// A segment's worth, so that a small head and a small body leave as one.
 const WRITE_BUFFER: usize = 1460;
@@ -98,21 +100,24 @@ impl AsyncWrite for Socket {
 #[derive(Debug)]
 pub struct Wire {
     stream: BufReader<BufWriter<Socket>>,
+    /// What was read from it before there was this.
+    ahead: BytesMut,
     digest: Arc<SocketDigest>,
 }
 
 impl Wire {
     /// For a connection without TLS: Pingora reads into large buffers of its own.
-    pub fn plain(socket: Socket, peer: Option<SocketAddr>) -> Self {
-        Self::new(socket, peer, NO_READ_BUFFER)
+    pub fn plain(accepted: Accepted) -> Self {
+        Self::new(accepted, NO_READ_BUFFER)
     }
 
     /// For a connection under TLS.
-    pub fn under_tls(socket: Socket, peer: Option<SocketAddr>) -> Self {
-        Self::new(socket, peer, TLS_READ_BUFFER)
+    pub fn under_tls(accepted: Accepted) -> Self {
+        Self::new(accepted, TLS_READ_BUFFER)
     }
 
-    fn new(socket: Socket, peer: Option<SocketAddr>, read: usize) -> Self {
+    fn new(accepted: Accepted, read: usize) -> Self {
+        let Accepted { socket, peer, ahead, .. } = accepted;
         if let Socket::Tcp(stream) = &socket {
             let (idle, interval, count) = KEEPALIVE;
             let keepalive = TcpKeepalive { idle, interval, count, user_timeout: Duration::ZERO };
@@ -124,12 +129,20 @@ impl Wire {
         // The cell is new, so it takes the value; were it not, Pingora would ask the system.
         let _ = digest.peer_addr.set(peer.map(Into::into));
         let writer = BufWriter::with_capacity(WRITE_BUFFER, socket);
-        Self { stream: BufReader::with_capacity(read, writer), digest: Arc::new(digest) }
+        Self { stream: BufReader::with_capacity(read, writer), ahead, digest: Arc::new(digest) }
     }
 }
 
 impl AsyncRead for Wire {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if !self.ahead.is_empty() {
+            let step = self.ahead.len().min(buf.remaining());
+            buf.put_slice(&self.ahead.split_to(step));
+            if self.ahead.is_empty() {
+                self.ahead = BytesMut::new();
+            }
+            return Poll::Ready(Ok(()));
+        }
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }

@@ -21,6 +21,7 @@ use pingora::protocols::{Digest, GetProxyDigest};
 use pingora::{Error, ErrorType, OrErr, Result};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{Shutdown, shutdown};
+use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 
 use super::idle::Idle;
@@ -119,6 +120,8 @@ pub(super) struct Dialler {
     pub(super) timeout: Duration,
     /// Who closes them when they are idle; `None` where Pingora does.
     pub(super) idle: Option<Arc<Idle>>,
+    /// What is said before anything else, even before TLS.
+    pub(super) header: Option<Vec<u8>>,
 }
 
 #[async_trait]
@@ -135,16 +138,25 @@ impl Dialler {
     async fn dial(&self, address: &SocketAddr) -> Result<Stream> {
         match address {
             SocketAddr::Inet(address) => {
-                let socket = TcpStream::connect(address).await.map_err(refused)?;
+                let mut socket = TcpStream::connect(address).await.map_err(refused)?;
+                self.announce(&mut socket).await?;
                 let line = self.line(&socket)?;
                 Ok(with_line(Stream::from(socket), line))
             }
             SocketAddr::Unix(address) => {
                 let path = address.as_pathname().unwrap_or("".as_ref());
-                let socket = UnixStream::connect(path).await.map_err(refused)?;
+                let mut socket = UnixStream::connect(path).await.map_err(refused)?;
+                self.announce(&mut socket).await?;
                 let line = self.line(&socket)?;
                 Ok(with_line(Stream::from(socket), line))
             }
+        }
+    }
+
+    async fn announce(&self, socket: &mut (impl AsyncWrite + Unpin)) -> Result<()> {
+        match &self.header {
+            Some(header) => socket.write_all(header).await.map_err(refused),
+            None => Ok(()),
         }
     }
 

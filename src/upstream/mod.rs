@@ -50,7 +50,7 @@ use self::stale::Stale;
 
 pub use self::leaving::Leaver;
 pub use self::lesson::Lesson;
-pub use self::peer::Connect;
+pub use self::peer::{Connect, Relayed};
 pub use self::pick::{Missed, Pick, Want};
 pub use self::quota::Tallies;
 
@@ -154,7 +154,7 @@ impl Upstream {
                     limits: Limits::of(entry, &tallies).learning(config, old, backend.seat),
                     addresses: Addresses::default(),
                     stale: Stale::default(),
-                    template: PeerTemplate::new(config, &backend, &tls),
+                    template: PeerTemplate::new(config, &backend, &tls).announcing(entry.send_proxy),
                     backend,
                     keeper,
                 }
@@ -202,6 +202,7 @@ impl Upstream {
     pub fn watch(self: &Arc<Self>, on_change: &OnChange) {
         let resolver = Arc::new(dns::System);
         let (check, protocol) = (&self.config.health_check, self.config.protocol);
+        let speech = |send_proxy| health::Speech { protocol, tls: self.tls.clone(), send_proxy };
         let changes = Arc::new(Notify::new());
         let mut tasks = Vec::new();
         for member in &self.members {
@@ -209,7 +210,7 @@ impl Upstream {
             member.keeper.tell(Arc::new(move || changes.notify_one()));
             member.stay();
             let toll = member.limits.toll();
-            tasks.extend(health::watch(member.keeper.clone(), check, protocol, self.tls.clone(), toll));
+            tasks.extend(health::watch(member.keeper.clone(), check, speech(member.template.send_proxy()), toll));
             tasks.extend(dns::resolve_forever(member.backend.clone(), resolver.clone()));
         }
         self.settle_limits();

@@ -13,6 +13,7 @@ use super::dial::Dialler;
 use super::idle::Idle;
 use crate::backend::{Backend, PeerTls};
 use crate::config::{self, Protocol};
+use crate::proxy_protocol::{Ends, Version};
 
 /// Tells connections that were made for HTTP/1.1 alone from others to the same backend.
 const HTTP1_ONLY: u64 = 2;
@@ -25,6 +26,7 @@ pub(super) struct PeerTemplate {
     peer: Option<HttpPeer>,
     timeout: Duration,
     idle: Option<Arc<Idle>>,
+    send_proxy: Option<Version>,
 }
 
 /// How one attempt shall connect.
@@ -36,20 +38,41 @@ pub struct Connect {
     pub within: Duration,
     /// With HTTP/1.1 where there is a choice, because the client asks for an upgrade.
     pub upgrades: bool,
+    /// For whom.
+    pub relayed: Relayed,
+}
+
+/// A connection of a client, as backends are told of it that want to know.
+#[derive(Clone, Copy, Debug)]
+pub struct Relayed {
+    /// What no other connection has.
+    pub id: u64,
+    /// Its two ends; `None` on a unix socket.
+    pub ends: Option<Ends>,
 }
 
 impl PeerTemplate {
     pub(super) fn new(upstream: &config::Upstream, backend: &Backend, tls: &PeerTls) -> Self {
         let (timeout, limit) = (upstream.timeouts.connect, upstream.timeouts.idle);
         let idle = (upstream.protocol == Protocol::Http1).then(|| Idle::new(limit));
-        let dialler = Arc::new(Dialler { timeout, idle: idle.clone() });
+        let dialler = Arc::new(Dialler { timeout, idle: idle.clone(), header: None });
         let name = if backend.tls { tls.server_name(backend) } else { String::new() };
         let peer = match backend.unix_path() {
             // A path that is no valid text or too long was refused with the configuration.
             Some(path) => HttpPeer::new_uds(path.to_str().unwrap_or(""), backend.tls, name).ok(),
             None => Some(HttpPeer::new(std::net::SocketAddr::from(([0, 0, 0, 0], 0)), backend.tls, name)),
         };
-        Self { peer: peer.map(|peer| configured(peer, upstream, tls, dialler)), timeout, idle }
+        Self { peer: peer.map(|peer| configured(peer, upstream, tls, dialler)), timeout, idle, send_proxy: None }
+    }
+
+    /// The same, for a backend that is told whose connection each one is.
+    pub(super) fn announcing(self, send_proxy: Option<Version>) -> Self {
+        Self { send_proxy, ..self }
+    }
+
+    /// How the backend is told.
+    pub(super) fn send_proxy(&self) -> Option<Version> {
+        self.send_proxy
     }
 
     /// A peer at the next address; `None` while there is no address.
@@ -57,6 +80,11 @@ impl PeerTemplate {
         let mut peer = Box::new(self.peer.clone()?);
         if backend.unix_path().is_none() {
             peer._address = addresses.next(&backend.addresses())?.into();
+        }
+        let header = self.send_proxy.map(|version| version.header(how.relayed.ends));
+        if header.is_some() {
+            // What was said of a connection is true of one client alone, so nobody else may find it in the pool.
+            peer.group_key = of_one_client(peer.group_key, how.relayed.id);
         }
         if how.fresh {
             // Connections are pooled by this key, and no other peer has it.
@@ -69,8 +97,11 @@ impl PeerTemplate {
             (peer.options.read_timeout, peer.options.write_timeout) = (None, None);
             peer.group_key ^= HTTP1_ONLY;
         }
+        if how.within < self.timeout || header.is_some() {
+            let (timeout, idle) = (how.within.min(self.timeout), self.idle.clone());
+            peer.options.custom_l4 = Some(Arc::new(Dialler { timeout, idle, header }));
+        }
         if how.within < self.timeout {
-            peer.options.custom_l4 = Some(Arc::new(Dialler { timeout: how.within, idle: self.idle.clone() }));
             peer.options.connection_timeout = Some(how.within);
             peer.options.total_connection_timeout = Some(how.within);
         }
@@ -110,6 +141,17 @@ fn group_key(upstream: &config::Upstream) -> u64 {
     let mut hasher = Xxh3::new();
     hasher.write(upstream.name.as_bytes());
     hasher.write(format!("{:?} {:?}", upstream.tls, upstream.protocol).as_bytes());
-    // The lowest bits tell fresh peers, and those for HTTP/1.1 alone, from others.
-    hasher.finish() & !(1 | HTTP1_ONLY)
+    without_marks(hasher.finish())
+}
+
+fn of_one_client(group_key: u64, connection: u64) -> u64 {
+    let mut hasher = Xxh3::new();
+    hasher.write_u64(group_key);
+    hasher.write_u64(connection);
+    without_marks(hasher.finish())
+}
+
+/// The lowest bits tell fresh peers, and those for HTTP/1.1 alone, from others.
+fn without_marks(hash: u64) -> u64 {
+    hash & !(1 | HTTP1_ONLY)
 }

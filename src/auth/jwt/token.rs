@@ -104,10 +104,8 @@ pub(in crate::auth) fn claim(claims: &Claims, name: &str) -> Option<String> {
         let (first, rest) = name.split_once('.')?;
         rest.split('.').try_fold(claims.get(first)?, |value, part| value.get(part))
     })?;
-    match found {
-        Json::Array(parts) => parts.iter().map(plain).collect::<Option<Vec<_>>>().map(|parts| parts.join(",")),
-        one => plain(one),
-    }
+    let Json::Array(parts) = found else { return plain(found) };
+    parts.iter().map(plain).collect::<Option<Vec<_>>>().map(|parts| parts.join(","))
 }
 
 fn plain(value: &Json) -> Option<String> {

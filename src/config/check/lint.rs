@@ -9,7 +9,7 @@ use crate::config::file::{self, File, Marked};
 use crate::config::problem::{Problems, Spot};
 use crate::config::surroundings::Surroundings;
 use crate::config::units::show_duration;
-use crate::config::{Action, Config, HostPattern, Match, PathPattern};
+use crate::config::{Action, Address, Config, HostPattern, Match, PathPattern, ProxyProtocol};
 
 /// Descriptors for the log, the listeners, the event loops and the libraries.
 const OWN_FILES: u64 = 100;
@@ -23,6 +23,21 @@ pub(super) fn lint(file: &File, config: &Config, around: &Surroundings, problems
     fast_interval_that_is_slow(file, problems);
     checks_that_use_up_quotas(file, problems);
     unused_store(file, config, problems);
+    announcements_of_nobody(file, config, problems);
+}
+
+/// Nobody on the network is trusted, so nobody may announce a client.
+fn announcements_of_nobody(file: &File, config: &Config, problems: &mut Problems) {
+    for (written, listener) in file.listeners.iter().zip(&config.listeners) {
+        let nobody = config.server.trusted_proxies.is_empty() && matches!(listener.address, Address::Tcp(_));
+        let what = match listener.proxy_protocol {
+            ProxyProtocol::Accept if nobody => "nobody is trusted, so no client is ever announced",
+            ProxyProtocol::Require if nobody => "nobody is trusted, so every connection will be closed",
+            ProxyProtocol::None | ProxyProtocol::Accept | ProxyProtocol::Require => continue,
+        };
+        let help = "name the balancers in front of us in `server.trusted_proxies`";
+        problems.warning(&written.proxy_protocol.at, what, help);
+    }
 }
 
 /// Two routes with the same conditions: the second never gets a request.

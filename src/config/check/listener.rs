@@ -51,6 +51,7 @@ impl Check<'_> {
             redirect_to_https: listener.redirect_to_https.map(Into::into),
             acme_challenges: acme,
             max_connections_per_address: listener.max_connections_per_address.map(Into::into),
+            proxy_protocol: *listener.proxy_protocol,
             timeouts: timeouts(&listener.timeouts),
             limits: self.limits(&listener.limits),
         }
@@ -109,6 +110,7 @@ impl Check<'_> {
             headers: limits.headers.get(),
             requests_per_connection: limits.requests_per_connection.get(),
             h2_streams: limits.h2_streams.get(),
+            min_rate: limits.min_rate.as_ref().map(|rate| rate.0),
         }
     }
 }
@@ -121,6 +123,7 @@ fn timeouts(timeouts: &file::ListenerTimeouts) -> ListenerTimeouts {
         body: of(&timeouts.body),
         idle: of(&timeouts.idle),
         write: of(&timeouts.write),
+        request: timeouts.request.as_ref().map(|timeout| timeout.0),
     }
 }
 

@@ -197,6 +197,7 @@ pub(in crate::config) fn check_backend(
         weight: section.weight.0,
         tier: tier(section, problems),
         limits: backend_limits(section, problems),
+        send_proxy: *section.send_proxy,
     }
 }
 

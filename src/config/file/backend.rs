@@ -13,6 +13,7 @@ use crate::config::Target;
 use crate::config::outline::Spelled;
 use crate::config::problem::{Problems, Spot};
 use crate::config::tree::{Entry, Node, Value};
+use crate::proxy_protocol::Version;
 
 section! {
     /// One server of an upstream.
@@ -31,8 +32,10 @@ section! {
         max_connections: Option<std::num::NonZeroU32> = "null",
         /// The most requests within any time of a length, as in `240/m` and `1800/10m`; it is passed over without one.
         quota: Vec<Marked<Quota>> = "[]",
+        /// Announce the client at the beginning of each connection, with the PROXY protocol: `none`, `v1` or `v2`.
+        send_proxy: Option<Version> = "none",
     }
-    later { send_proxy }
+    later {}
 }
 
 /// One server, written as a mapping or as its URL alone.
@@ -55,6 +58,7 @@ impl Decode for Backend {
             backup: Marked { value: false, at: default("backup"), written: false },
             max_connections: Marked { value: None, at: default("max_connections"), written: false },
             quota: Marked { value: Vec::new(), at: default("quota"), written: false },
+            send_proxy: Marked { value: None, at: default("send_proxy"), written: false },
         }))
     }
 

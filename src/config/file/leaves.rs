@@ -4,7 +4,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -16,7 +16,10 @@ use crate::config::outline::Spelled;
 use crate::config::problem::{Problems, Spot, suggest};
 use crate::config::tree::{Kind, Node};
 use crate::config::units::{self, UnitError};
-use crate::config::{Address, ClientAuthMode, Dashboard, Eviction, Http2, Protocol, SameSite, TlsVersion};
+use crate::config::{
+    Address, ClientAuthMode, Dashboard, Eviction, Http2, Protocol, ProxyProtocol, SameSite, TlsVersion,
+};
+use crate::proxy_protocol::Version;
 
 /// A duration of more than nothing.
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +32,10 @@ pub(crate) struct Size(pub(crate) u64);
 /// A size in bytes that may be none at all. Nothing has no unit, so `0` may stand bare.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SizeOrZero(pub(crate) u64);
+
+/// Bytes a second, at least one.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ByteRate(pub(crate) NonZeroU64);
 
 /// A share of a whole, 1.0 for 100%.
 #[derive(Clone, Copy, Debug)]
@@ -85,6 +92,7 @@ pub(super) fn with_unit<T>(
 
 const DURATION: (&str, &str) = ("a duration", "write a whole number and ms, s, m, h or d: 250ms, 30s, 5m");
 const SIZE: (&str, &str) = ("a size", "write a whole number and B, KiB, MiB or GiB: 64KiB, 8MiB");
+const BYTE_RATE: (&str, &str) = ("bytes within a time", "write a size, `/` and a time: 1KiB/s, 300KiB/m");
 const SHARE: (&str, &str) = ("a share", "write a whole number and %: 50%");
 
 impl Decode for Duration {
@@ -133,6 +141,18 @@ impl Decode for SizeOrZero {
 
     fn schema() -> Json {
         json!({ "anyOf": [{ "const": 0 }, Size::schema()] })
+    }
+}
+
+impl Decode for ByteRate {
+    fn decode(node: &Node, at: &Spot, problems: &mut Problems) -> Option<Self> {
+        let rate = with_unit(node, at, BYTE_RATE, units::byte_rate, problems)?;
+        let rate = NonZeroU64::new(rate).map(Self);
+        rate.or_else(|| refuse(node, at, "at least 1B/s", "`none` is no limit", problems))
+    }
+
+    fn schema() -> Json {
+        json!({ "type": "string", "pattern": "^([0-9]+([KMG]i)?B/[0-9]*(ms|s|m|h|d)|\\$\\{.*)$" })
     }
 }
 
@@ -305,6 +325,8 @@ macro_rules! words {
 words! {
     ClientAuthMode { "require" => Self::Require, "request" => Self::Request }
     Protocol { "http1" => Self::Http1, "http2" => Self::Http2, "auto" => Self::Auto }
+    ProxyProtocol { "none" => Self::None, "accept" => Self::Accept, "require" => Self::Require }
+    Version { "v1" => Self::V1, "v2" => Self::V2 }
     TlsVersion { "1.2" => Self::V1_2, "1.3" => Self::V1_3 }
     JsonLines { "json" => Self }
     Eviction { "lru" => Self::Lru, "s3_fifo" => Self::S3Fifo }

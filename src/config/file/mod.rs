@@ -36,7 +36,7 @@ pub(crate) use decode::{Decode, Map, Marked, Named};
 pub(crate) use discover::Discover;
 pub(crate) use jwt::{Jwt, KeysAt};
 pub(crate) use keys::{Key, KeyStore};
-pub(crate) use leaves::{FilePath, JsonLines, PathOr, SecretText, Share, Size, Threads, Timeout};
+pub(crate) use leaves::{ByteRate, FilePath, JsonLines, PathOr, SecretText, Share, Size, Threads, Timeout};
 pub(crate) use live::Breaker;
 pub(crate) use networks::Addresses;
 pub(crate) use rate_limit::{RateLimit, RateLimiting};
@@ -44,7 +44,7 @@ pub(crate) use retry::{Cause as RetryCause, Retry, RetryBudget};
 pub(crate) use route::{Edits, Exposed, Match, Redirect, Respond, Rewrite, Route, Statuses};
 pub(crate) use upstream::{Balance, HealthCheck, Sticky, Upstream, UpstreamTimeouts, UpstreamTls};
 
-use super::{Address, ClientAuthMode, Dashboard, Http2, TlsVersion};
+use super::{Address, ClientAuthMode, Dashboard, Http2, ProxyProtocol, TlsVersion};
 use section::section;
 
 section! {
@@ -123,12 +123,14 @@ section! {
         acme_challenges: Option<FilePath> = "null",
         /// Open connections of one client address; trusted proxies are not counted.
         max_connections_per_address: Option<NonZeroUsize> = "null",
+        /// Whether `server.trusted_proxies` and unix sockets announce their clients: `none`, `accept` or `require`.
+        proxy_protocol: ProxyProtocol = "none",
         /// How long a client may take.
         timeouts: ListenerTimeouts = "{}",
         /// How much a client may send.
         limits: ListenerLimits = "{}",
     }
-    later { proxy_protocol }
+    later {}
 }
 
 /// A port to connect to: zero is none.
@@ -186,6 +188,8 @@ section! {
         idle: Timeout = "60s",
         /// Between two writes.
         write: Timeout = "30s",
+        /// For a whole request, head and body, in all; `none` is no limit.
+        request: Option<Timeout> = "none",
     }
     later {}
 }
@@ -201,8 +205,10 @@ section! {
         requests_per_connection: NonZeroU32 = "10000",
         /// Concurrent streams on one HTTP/2 connection.
         h2_streams: NonZeroU32 = "100",
+        /// The slowest a client may send a body, or take an answer, such as `1KiB/s`; `none` is no limit.
+        min_rate: Option<ByteRate> = "none",
     }
-    later { min_rate }
+    later {}
 }
 
 section! {

@@ -9,10 +9,10 @@ use std::time::Duration;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use crate::backend::{PeerTls, Task};
-use crate::config::{HealthCheck, Protocol, Schedule};
+use crate::backend::Task;
+use crate::config::{HealthCheck, Schedule};
 
-use super::{Keeper, Probe, Toll};
+use super::{Keeper, Probe, Speech, Toll};
 
 /// First probes are spread over this time, so that a big pool does not connect everywhere in one moment.
 const SPREAD_MS: u64 = 100;
@@ -22,13 +22,7 @@ const SPREAD_MS: u64 = 100;
 /// there is no task.
 ///
 /// A backend that has a state already (from before a reload) keeps it until enough probes disagree.
-pub fn watch(
-    keeper: Arc<Keeper>,
-    check: &HealthCheck,
-    protocol: Protocol,
-    tls: Arc<PeerTls>,
-    toll: Option<Box<dyn Toll>>,
-) -> Option<Task> {
+pub fn watch(keeper: Arc<Keeper>, check: &HealthCheck, speech: Speech, toll: Option<Box<dyn Toll>>) -> Option<Task> {
     let schedule = match check {
         HealthCheck::None => {
             keeper.probe_by(None);
@@ -40,7 +34,7 @@ pub fn watch(
     let (backend, check, same) = (keeper.backend().clone(), check.clone(), check.clone());
     // To connect is no request.
     let toll = toll.filter(|_| matches!(check, HealthCheck::Http { .. }));
-    let build = move || Probe::new(&backend, &check, protocol, &tls).paid_with(toll);
+    let build = move || Probe::new(&backend, &check, &speech).paid_with(toll);
     Some(Task::spawn(keep_watching(keeper, same, schedule, build)))
 }
 

@@ -11,7 +11,9 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixListener};
 
 use super::*;
+use crate::backend::PeerTls;
 use crate::backend::{Backend, Seat, State};
+use crate::config::Protocol;
 use crate::config::{self, CertificateFiles, LiveHealth, Target, UpstreamTls};
 use crate::health::OnChange;
 
@@ -68,8 +70,15 @@ fn no_files() -> UpstreamTls {
 }
 
 fn backend(target: Target, tls: bool) -> Arc<Backend> {
-    let config =
-        config::Backend { name: "b".into(), target, tls, weight: 1, tier: 0, limits: config::Limits::default() };
+    let config = config::Backend {
+        name: "b".into(),
+        target,
+        tls,
+        weight: 1,
+        tier: 0,
+        limits: config::Limits::default(),
+        send_proxy: None,
+    };
     Arc::new(Backend::new(&"app".into(), &config, Seat(0)))
 }
 
@@ -86,6 +95,10 @@ async fn listen() -> (TcpListener, SocketAddr) {
 /// The states that were told.
 type Changes = Arc<Mutex<Vec<State>>>;
 
+fn speech(protocol: Protocol, tls: Arc<PeerTls>) -> Speech {
+    Speech { protocol, tls, send_proxy: None }
+}
+
 fn start(
     backend: &Arc<Backend>,
     check: &HealthCheck,
@@ -98,7 +111,7 @@ fn start(
     let keeper = Arc::new(Keeper::new(backend.clone()));
     keeper.tell(on_change);
     let tls = Arc::new(PeerTls::load(tls).unwrap());
-    (watch(keeper, check, protocol, tls, None), changes)
+    (watch(keeper, check, speech(protocol, tls), None), changes)
 }
 
 async fn until(what: &str, condition: impl Fn() -> bool) {
@@ -238,7 +251,7 @@ async fn a_state_from_before_a_reload_is_kept_until_enough_probes_disagree() {
     let keeper = Arc::new(Keeper::new(backend.clone()));
     keeper.probed(&Ok(()));
     let tls = Arc::new(PeerTls::load(&no_files()).unwrap());
-    let _task = watch(keeper, &http(schedule()), Protocol::Http1, tls, None);
+    let _task = watch(keeper, &http(schedule()), speech(Protocol::Http1, tls), None);
     assert_eq!(backend.state(), State::Healthy);
     reaches(&backend, State::Unreachable).await;
     assert!(script.probes.load(Relaxed) >= 3);
@@ -252,7 +265,7 @@ async fn a_live_failure_brings_the_next_probe_nearer() {
     let keeper = Arc::new(Keeper::new(at(address)));
     let tls = Arc::new(PeerTls::load(&no_files()).unwrap());
     let rare = Schedule { interval: Duration::from_secs(3600), ..schedule() };
-    let _task = watch(keeper.clone(), &http(rare), Protocol::Http1, tls, None);
+    let _task = watch(keeper.clone(), &http(rare), speech(Protocol::Http1, tls), None);
     // The second probe comes at any time within the hour.
     reaches(keeper.backend(), State::Healthy).await;
     let before = script.probes.load(Relaxed);
@@ -416,7 +429,7 @@ async fn a_first_probe_that_cannot_be_paid_is_tried_again_an_interval_later() {
     let (keeper, toll) = (Arc::new(Keeper::new(at(address))), Penniless::default());
     let check = http(Schedule { interval: Duration::from_millis(150), ..schedule() });
     let tls = Arc::new(PeerTls::load(&no_files()).unwrap());
-    let _task = watch(keeper.clone(), &check, Protocol::Http1, tls, Some(Box::new(toll.clone())));
+    let _task = watch(keeper.clone(), &check, speech(Protocol::Http1, tls), Some(Box::new(toll.clone())));
     until("a third try", || toll.0.lock().unwrap().len() >= 3).await;
     let asked = toll.0.lock().unwrap().clone();
     assert!(asked[2] - asked[0] >= Duration::from_millis(300), "{:?}", asked[2] - asked[0]);
@@ -430,7 +443,7 @@ async fn whoever_goes_on_with_the_probes_keeps_their_pace() {
     let _server = script.serve(listener);
     let keeper = Arc::new(Keeper::new(at(address)));
     let tls = Arc::new(PeerTls::load(&no_files()).unwrap());
-    let again = |check: &HealthCheck| watch(keeper.clone(), check, Protocol::Http1, tls.clone(), None);
+    let again = |check: &HealthCheck| watch(keeper.clone(), check, speech(Protocol::Http1, tls.clone()), None);
     let rare = http(Schedule { interval: Duration::from_secs(3600), ..schedule() });
     drop(again(&rare));
     let first = again(&rare);

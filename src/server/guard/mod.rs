@@ -12,9 +12,11 @@ mod date;
 mod facts;
 mod read;
 mod scan;
+mod slow;
 mod write;
 
 use std::fmt;
+use std::num::NonZeroU64;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -31,6 +33,7 @@ use crate::server::connection::Connection;
 use chunks::Chunks;
 use date::Redating;
 use scan::{Bounds, Framing, Scan};
+use slow::Reader;
 
 /// How long we go on reading what nobody wants any more. Closing with unread bytes resets the connection, and the client
 /// would lose our last answer with it.
@@ -57,13 +60,16 @@ pub type OnRefusal = Arc<dyn Fn(&Connection, Refusal, usize) + Send + Sync>;
 pub(super) struct Rules {
     timeouts: ListenerTimeouts,
     bounds: Bounds,
+    min_rate: Option<NonZeroU64>,
     on_refusal: OnRefusal,
 }
 
 impl Rules {
     pub(super) fn new(timeouts: &ListenerTimeouts, limits: &ListenerLimits, on_refusal: OnRefusal) -> Self {
         let bounds = Bounds { size: limits.header_size, fields: limits.headers };
-        Self { timeouts: timeouts.clone(), bounds, on_refusal }
+        let header = timeouts.request.map_or(timeouts.header, |whole| whole.min(timeouts.header));
+        let timeouts = ListenerTimeouts { header, ..timeouts.clone() };
+        Self { timeouts, bounds, min_rate: limits.min_rate, on_refusal }
     }
 }
 
@@ -82,6 +88,8 @@ pub(super) struct Guard<S: IO + 'static> {
     timer: Timer,
     /// While the head of a response is written whose date is another one.
     redating: Option<Redating>,
+    /// How fast the client takes what we write, where that matters.
+    reader: Option<Box<Reader>>,
 }
 
 /// What comes next from the client.
@@ -148,7 +156,8 @@ impl<S: IO + 'static> Guard<S> {
         timer.set(rules.timeouts.header);
         let stage = Stage::Head(Scan::default());
         let buffer = BytesMut::new();
-        Self { inner: Some(inner), connection, rules, stage, buffer, at_end: false, timer, redating: None }
+        let reader = rules.min_rate.map(|rate| Box::new(Reader::new(rate)));
+        Self { inner: Some(inner), connection, rules, stage, buffer, at_end: false, timer, redating: None, reader }
     }
 
     /// The next request is expected. Whatever is left of the one before makes the connection useless.

@@ -81,7 +81,11 @@ impl<S: IO + 'static> Guard<S> {
         if bytes.is_empty() {
             self.at_end = true;
             self.stage = Stage::Closed;
-        } else if self.timer_is_for_idling() {
+            return;
+        }
+        let opened = self.connection.opened.elapsed().as_millis();
+        self.connection.turn.head_began.store(u64::try_from(opened).unwrap_or(u64::MAX).max(1), Relaxed);
+        if self.timer_is_for_idling() {
             // The idle time is over with the first byte; the time for the head begins.
             self.timer.clear();
         }

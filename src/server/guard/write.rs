@@ -2,6 +2,7 @@
 
 use std::io::{self, ErrorKind, IoSlice};
 use std::pin::Pin;
+use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, ready};
 
 use pingora::protocols::IO;
@@ -60,6 +61,9 @@ impl<S: IO + 'static> AsyncWrite for Guard<S> {
         if let Stage::Refusing { .. } | Stage::Lingering(_) = guard.stage {
             ready!(guard.poll_last_words(cx));
         }
+        if guard.connection.turn.reads_slowly.load(Relaxed) {
+            return Poll::Ready(Ok(()));
+        }
         let shut = guard.inner().poll_shutdown(cx);
         ready!(guard.watch(cx, shut))?;
         if guard.has_unread() {
@@ -104,15 +108,29 @@ impl<S: IO + 'static> Guard<S> {
 
     /// Holds the deadline of a write: it need not end in time, but it must make progress.
     fn watch<T>(&mut self, cx: &mut Context<'_>, progress: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        let (socket, limit) = (self.below().id(), self.rules.timeouts.write);
         if progress.is_ready() {
             self.timer.clear();
+            if let Some(reader) = &mut self.reader {
+                reader.goes_on(socket);
+            }
             return progress;
         }
-        self.timer.start(self.rules.timeouts.write);
-        if self.timer.has_rung(cx) {
-            return Poll::Ready(Err(io::Error::new(ErrorKind::TimedOut, "the client takes no more bytes")));
+        loop {
+            let wait = self.reader.as_mut().map_or(limit, |reader| reader.wait(socket).min(limit));
+            self.timer.start(wait);
+            if !self.timer.has_rung(cx) {
+                return Poll::Pending;
+            }
+            self.timer.clear();
+            if !self.reader.as_mut().is_some_and(|reader| reader.takes_enough(socket, limit)) {
+                break;
+            }
         }
-        Poll::Pending
+        self.connection.turn.reads_slowly.store(true, Relaxed);
+        // Whatever is written from here on would only wait for it again.
+        self.stage = Stage::Closed;
+        Poll::Ready(Err(io::Error::new(ErrorKind::TimedOut, "the client takes too little")))
     }
 
     /// Writes why we refuse, ends our side, and lingers. All of it in the time that [`Guard::refuse`] has set.

@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::answer::Refusal;
-use crate::config::{Address, Http2, Listener, ListenerLimits, ListenerTimeouts, Tls};
+use crate::config::{Address, Http2, Listener, ListenerLimits, ListenerTimeouts, ProxyProtocol, Tls};
 use crate::server::connection::{Connection, Exchanging, InFlight, current};
 use crate::server::front::{Front, Shared};
 use crate::server::limits::TotalLimit;
@@ -127,14 +127,22 @@ fn listener() -> Listener {
         redirect_to_https: None,
         acme_challenges: None,
         max_connections_per_address: None,
+        proxy_protocol: ProxyProtocol::None,
         timeouts: ListenerTimeouts {
             handshake: Duration::from_millis(500),
             header: Duration::from_millis(200),
             body: Duration::from_secs(5),
             idle: Duration::from_millis(400),
             write: Duration::from_secs(5),
+            request: None,
         },
-        limits: ListenerLimits { header_size: 16 * 1024, headers: 20, requests_per_connection: 1000, h2_streams: 100 },
+        limits: ListenerLimits {
+            header_size: 16 * 1024,
+            headers: 20,
+            requests_per_connection: 1000,
+            h2_streams: 100,
+            min_rate: None,
+        },
     }
 }
 

@@ -175,6 +175,7 @@ mod tests {
             weight: 1,
             tier: 0,
             limits: config::Limits::default(),
+            send_proxy: None,
         };
         Arc::new(Backend::new(&"app".into(), &config, Seat(0)))
     }
@@ -258,6 +259,7 @@ mod tests {
             weight: 1,
             tier: 0,
             limits: config::Limits::default(),
+            send_proxy: None,
         };
         let backend = Arc::new(Backend::new(&"app".into(), &config, Seat(0)));
         assert!(resolve_forever(backend, script([])).is_none());
