@@ -48,7 +48,7 @@ const UNMAINTAINED: &[(&str, &str)] = &[
 /// too.
 const UNMAINTAINED_BY_WAY_OF_OTHERS: &[&str] = &["derivative", "paste", "rustls-pemfile", "serde_yaml"];
 
-const MOST_PACKAGES: usize = 350;
+const MOST_PACKAGES: usize = 360;
 
 #[test]
 fn every_licence_may_be_passed_on() {

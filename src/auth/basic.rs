@@ -1,11 +1,13 @@
 //! Is this the password? Names and passwords (RFC 7617) against a file of slow hashes.
 //!
 //! A hash takes tens of milliseconds, so it is worked out on a thread beside, a few at once, and a password that was good
-//! is known for as long as its hash stays in the file. A name that nobody has takes as long as one that somebody has.
+//! is known for as long as its hash stays in the file. A name that nobody has takes as long as one that somebody has,
+//! where all hashes of the file cost the same.
 
 use std::collections::HashSet;
+use std::fmt;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use argon2::password_hash::PasswordVerifier;
@@ -27,6 +29,9 @@ use crate::files::{Followed, Library, Unusable};
 /// How many hashes are worked out at once: more would take the processors from those who are in.
 const AT_ONCE: usize = 2;
 
+/// How many wait for their turn: who guesses with many connections at once shall not keep others waiting for long.
+const WAITING_MAX: usize = 64;
+
 /// How long a request waits for its turn.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -39,10 +44,36 @@ const LONGEST_PASSWORD: usize = 1024;
 /// Those who may come in with a password.
 pub(super) struct Basic {
     users: Arc<Followed<Users>>,
-    turns: Semaphore,
+    turns: Arc<Semaphore>,
+    waiting: Semaphore,
     /// Chosen at start, so that nobody can tell what is known from how long it takes.
     key: hmac::Key,
     known: Mutex<HashSet<[u8; 32]>>,
+}
+
+/// The files of passwords that are in use, so that what is known outlives reloads.
+#[derive(Default)]
+pub struct Passwords(Mutex<Vec<Weak<Basic>>>);
+
+impl Passwords {
+    pub(super) fn at(&self, path: &Path, library: &Library) -> Result<Arc<Basic>, Unusable> {
+        let users = library.open(path, Users::read)?;
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|basic| basic.strong_count() > 0);
+        let same = |basic: &Arc<Basic>| Arc::ptr_eq(&basic.users, &users);
+        if let Some(basic) = known.iter().filter_map(Weak::upgrade).find(same) {
+            return Ok(basic);
+        }
+        let basic = Arc::new(Basic::new(users));
+        known.push(Arc::downgrade(&basic));
+        Ok(basic)
+    }
+}
+
+impl fmt::Debug for Passwords {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Passwords(..)")
+    }
 }
 
 /// What a client says of itself.
@@ -52,15 +83,16 @@ struct Claim {
 }
 
 impl Basic {
-    pub(super) fn new(path: &Path, library: &Library) -> Result<Self, Unusable> {
+    fn new(users: Arc<Followed<Users>>) -> Self {
         let mut key = [0; 32];
         aws_lc_rs::rand::fill(&mut key).expect("aws-lc ends the process rather than give no random bytes");
-        Ok(Self {
-            users: library.open(path, Users::read)?,
-            turns: Semaphore::new(AT_ONCE),
+        Self {
+            users,
+            turns: Arc::new(Semaphore::new(AT_ONCE)),
+            waiting: Semaphore::new(WAITING_MAX),
             key: hmac::Key::new(hmac::HMAC_SHA256, &key),
             known: Mutex::default(),
-        })
+        }
     }
 
     pub(super) async fn identify(&self, headers: &HeaderMap) -> Result<Identity, Refusal> {
@@ -75,10 +107,17 @@ impl Basic {
         if is_there && self.known().contains(&mark) {
             return Ok(identity);
         }
-        let turn = timeout(PATIENCE, self.turns.acquire()).await;
-        let Ok(Ok(_turn)) = turn else { return Err(Refusal::AuthUnavailable) };
+        let Ok(waiting) = self.waiting.try_acquire() else { return Err(Refusal::AuthUnavailable) };
+        let turn = timeout(PATIENCE, self.turns.clone().acquire_owned()).await;
+        let Ok(Ok(turn)) = turn else { return Err(Refusal::AuthUnavailable) };
+        drop(waiting);
         let password = claim.password;
-        let is_right = spawn_blocking(move || verify(&stored, &password)).await.unwrap_or(false);
+        let work = move || {
+            // Kept to the end of the work, though the client may be gone.
+            let _turn = turn;
+            verify(&stored, &password)
+        };
+        let is_right = spawn_blocking(work).await.unwrap_or(false);
         if !(is_right && is_there) {
             return Err(WRONG);
         }

@@ -20,7 +20,7 @@ use crate::answer::{Credentials, Refusal};
 use crate::config::{self, Attribute, AuthBy};
 use crate::files::{Library, Unusable};
 
-use self::basic::Basic;
+use self::basic::{Basic, Passwords};
 use self::jwt::Jwt;
 use self::keys::{Keys, Stores};
 
@@ -42,6 +42,8 @@ pub struct Identity {
 pub struct Sources {
     /// The files that are read again when they change.
     pub files: Library,
+    /// The passwords that were good.
+    pub passwords: Passwords,
     /// The databases of keys.
     pub keys: Stores,
     /// The keys that issuers of tokens publish.
@@ -88,7 +90,7 @@ pub struct Gate {
 }
 
 enum By {
-    Basic(Box<Basic>),
+    Basic(Arc<Basic>),
     Jwt(Box<Jwt>),
     Keys(Keys),
 }
@@ -96,9 +98,9 @@ enum By {
 impl Gate {
     /// The gate of a route, with what is known from the configuration before.
     pub fn new(config: &config::Auth, sources: &Sources) -> Result<Self, Unusable> {
-        let Sources { files, keys: stores, issuers } = sources;
+        let Sources { files, passwords, keys: stores, issuers } = sources;
         let by = match &config.by {
-            AuthBy::Basic(path) => By::Basic(Box::new(Basic::new(path, files)?)),
+            AuthBy::Basic(path) => By::Basic(passwords.at(path, files)?),
             AuthBy::Jwt(config) => By::Jwt(Box::new(Jwt::new(config, files, issuers)?)),
             AuthBy::Keys { source, query } => By::Keys(Keys::new(source, query.as_deref(), (files, stores))?),
         };
@@ -122,16 +124,29 @@ impl Gate {
         }
     }
 
-    /// Puts what the backend is told in the place of what the client has shown. What a client says of itself in the same
-    /// fields goes in any case.
+    /// Takes away what the client says of itself in fields that tell the backend who it is, and in fields that many backends
+    /// take for the same: to CGI and its heirs `X_User` is `X-User`.
+    pub fn forget_claims(&self, head: &mut RequestHeader) {
+        if self.headers.is_empty() {
+            return;
+        }
+        let plain = |name: &HeaderName| name.as_str().replace('_', "-");
+        let is_ours = |name: &&HeaderName| self.headers.iter().any(|(ours, _)| plain(ours) == plain(name));
+        let found: Vec<_> = head.headers.keys().filter(is_ours).cloned().collect();
+        for name in found {
+            head.remove_header(&name);
+        }
+    }
+
+    /// Puts what the backend is told in the place of what the client has shown.
     pub fn introduce(&self, identity: Option<&Identity>, head: &mut RequestHeader) {
         match &self.by {
             By::Basic(_) | By::Jwt(_) if self.keep => {}
             By::Basic(_) | By::Jwt(_) => drop(head.remove_header(&AUTHORIZATION)),
             By::Keys(keys) => keys.hide(self.keep, head),
         }
+        self.forget_claims(head);
         for (name, attribute) in &self.headers {
-            head.remove_header(name);
             if let Some(value) = identity.and_then(|identity| identity.attribute(attribute)) {
                 // Fails only when there are more fields than a head can hold.
                 let _ = head.insert_header(name.clone(), value);

@@ -144,18 +144,21 @@ impl Exchange {
     /// What costs least is asked first. Whoever has used up what he may have makes us compare no password, and whoever shows
     /// a wrong one is charged for it.
     async fn pass(&mut self, admission: &Admission, session: &mut Session) -> Result<(), Refusal> {
-        if admission.gate.is_some() {
-            self.look_at_rates(admission, session.req_header())?;
-        }
-        let identified = self.identify(admission, session).await;
+        let Some(gate) = &admission.gate else { return self.charge(admission, session.req_header(), Which::All) };
+        // What a client says of itself must not be counted as somebody else's.
+        gate.forget_claims(session.req_header_mut());
+        self.look_at_rates(admission, session.req_header())?;
+        let identified = self.identify(gate, session.req_header()).await;
         let which = if identified.is_ok() { Which::All } else { Which::Anonymous };
+        // By the same head as before: afterwards the credentials are gone.
         self.charge(admission, session.req_header(), which)?;
-        identified
+        identified?;
+        // Here too, and not only in what is sent on: so that the cache sees what the backend sees.
+        gate.introduce(self.identity.as_deref(), session.req_header_mut());
+        Ok(())
     }
 
-    async fn identify(&mut self, admission: &Admission, session: &mut Session) -> Result<(), Refusal> {
-        let Some(gate) = &admission.gate else { return Ok(()) };
-        let head = session.req_header();
+    async fn identify(&mut self, gate: &Gate, head: &RequestHeader) -> Result<(), Refusal> {
         let asked = Asked {
             headers: &head.headers,
             query: head.uri.query(),
@@ -164,10 +167,7 @@ impl Exchange {
             address: self.sender.client,
             now: Timestamp::now(),
         };
-        let identity = gate.identify(&asked).await?;
-        // Here too, and not only in what is sent on: so that the cache sees what the backend sees.
-        gate.introduce(identity.as_ref(), session.req_header_mut());
-        self.identity = identity.map(Arc::new);
+        self.identity = gate.identify(&asked).await?.map(Arc::new);
         Ok(())
     }
 

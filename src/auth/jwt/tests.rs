@@ -1,3 +1,5 @@
+//! Which tokens are good, and which are none?
+
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::jwk::Jwk;
@@ -183,7 +185,7 @@ fn a_set_holds_only_keys_that_verify_and_are_public() {
 #[test]
 fn a_claim_is_text_or_nothing() {
     let said = claims(json!({
-        "name": "Ann", "age": 7, "admin": true, "roles": ["a", "b"], "mixed": ["a", {}], "none": null,
+        "name": "Ann", "age": 7, "admin": true, "roles": ["a", "b"], "mixed": ["a", {}], "sly": ["a,admin"], "none": null,
         "realm": { "roles": ["x"], "deep": { "er": 1 } }, "https://a.b/c": "url",
     }));
     for (name, text) in [
@@ -192,6 +194,7 @@ fn a_claim_is_text_or_nothing() {
         ("admin", Some("true")),
         ("roles", Some("a,b")),
         ("mixed", None),
+        ("sly", None),
         ("none", None),
         ("realm", None),
         ("realm.roles", Some("x")),

@@ -105,6 +105,8 @@ pub(in crate::auth) fn claim(claims: &Claims, name: &str) -> Option<String> {
         rest.split('.').try_fold(claims.get(first)?, |value, part| value.get(part))
     })?;
     let Json::Array(parts) = found else { return plain(found) };
+    // A part with a comma would be read as two.
+    let plain = |part: &Json| plain(part).filter(|text| !text.contains(','));
     parts.iter().map(plain).collect::<Option<Vec<_>>>().map(|parts| parts.join(","))
 }
 

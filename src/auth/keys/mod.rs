@@ -134,8 +134,9 @@ fn target_without(before: &str, query: &str, parameter: &str) -> Option<String> 
 
 /// The page that a browser comes from may have been asked for with a key too.
 fn hide_in_referer(head: &mut RequestHeader, parameter: &str) {
-    let Some(referer) = head.headers.get(REFERER) else { return };
-    let Ok(text) = referer.to_str() else {
+    let mut referers = head.headers.get_all(REFERER).iter();
+    let (Some(referer), second) = (referers.next(), referers.next()) else { return };
+    let (Ok(text), None) = (referer.to_str(), second) else {
         head.remove_header(&REFERER);
         return;
     };

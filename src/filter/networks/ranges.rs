@@ -18,8 +18,9 @@ macro_rules! bits {
             }
 
             fn stretch(self, first: Self, shift: u32) -> usize {
-                // The shift leaves as many bits as an index has: see `Ranges::new`.
-                (self - first).checked_shr(shift).map_or(0, |stretch| stretch as usize)
+                // A number far behind the last range is in a stretch far behind the last, and not in the one that the lower
+                // half of its own would name.
+                (self - first).checked_shr(shift).map_or(0, |stretch| usize::try_from(stretch).unwrap_or(usize::MAX))
             }
 
             fn bits(self, first: Self) -> u32 {

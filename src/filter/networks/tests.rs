@@ -80,6 +80,21 @@ fn networks() -> impl Strategy<Value = Vec<IpNet>> {
         .prop_map(|all| all.into_iter().filter(|net| net.prefix_len() > 6 || net.prefix_len() == 1).collect())
 }
 
+/// All but one address, as tools write it that take one network out of another.
+#[test]
+fn everything_but_one_address_is_everything_but_that() {
+    let one = 1_u128;
+    let others = (0..128).map(|bit| {
+        let network = (one ^ (1 << bit)) >> bit << bit;
+        IpNet::new(Ipv6Addr::from_bits(network).into(), 128 - bit).unwrap()
+    });
+    let set = Networks::new(others);
+    for (address, inside) in [("::1", false), ("::", true), ("::2", true), ("2001:db8::", true), ("2001:db8::1", true)]
+    {
+        assert_eq!(set.contains(address.parse().unwrap()), inside, "{address}");
+    }
+}
+
 proptest! {
     #[test]
     fn it_agrees_with_a_list_that_is_searched_from_end_to_end(networks in networks(), others in any::<[u128; 8]>()) {

@@ -13,7 +13,7 @@ mod outcome;
 mod refresh;
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use http::header::{CONTENT_LENGTH, RANGE};
 use http::{HeaderMap, Method, StatusCode};
@@ -22,11 +22,12 @@ use pingora::proxy::{RangeType, Session, range_header_filter};
 use pingora::{Error, ErrorSource, ErrorType, Result};
 use pingora_cache::storage::HandleHit;
 use pingora_cache::{CacheKey, CacheOptionOverrides, CachePhase, ForcedFreshness};
+use tokio::time::timeout;
 
 use self::outcome::Miss;
 use super::exchange::Exchange;
 use super::record;
-use crate::answer::Ended;
+use crate::answer::{Ended, Refusal};
 use crate::cache::rules::{self, Asked, Use, Vary};
 use crate::cache::storage::{self, Hit};
 use crate::cache::store::Object;
@@ -275,7 +276,12 @@ impl super::Gateway {
         };
         if session.req_header().method == Method::POST {
             body::ask_for_it(session).await?;
-            let digest = body::digest(session, limit).await?;
+            // In all, and not between two reads: it is short, and nothing else watches it yet.
+            let patience = exchange.listener().map_or(Duration::from_secs(30), |listener| listener.timeouts.body);
+            let Ok(digest) = timeout(patience, body::digest(session, limit)).await else {
+                return Err(exchange.refused(Refusal::BodyTimeout));
+            };
+            let digest = digest?;
             exchange.keep_digest(self.belongings.cache, digest);
         }
         Ok(())
