@@ -12,6 +12,7 @@ pub mod compress;
 pub mod config;
 pub mod demo;
 pub mod filter;
+pub mod fuzzing;
 pub mod health;
 pub mod limit;
 pub mod observe;

@@ -49,6 +49,8 @@ use crate::answer::{Ended, Refusal};
 use crate::cache::rules;
 use crate::filter::Answer;
 
+pub(crate) use self::attempt::cookie;
+pub(crate) use self::client::sender;
 pub(crate) use self::connection::streams_from_the_store;
 pub(crate) use self::date::DATE_LENGTH;
 pub use self::exchange::Exchange;
