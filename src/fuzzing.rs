@@ -205,7 +205,8 @@ pub fn paths(bytes: &[u8]) {
     assert_same(path::normalise(&normal).as_deref(), &normal, &raw);
     assert!(normal == "*" || normal.starts_with('/'), "{raw:?}: {normal:?}");
     let decoded = normal.replace("%2F", "/").replace("%5C", "/");
-    assert!(!decoded.split('/').any(|segment| segment == ".."), "{raw:?}: {normal:?}");
+    let climbs = |segment: &str| segment.split(';').next() == Some("..");
+    assert!(!decoded.split('/').any(climbs), "{raw:?}: {normal:?}");
     for never in ["//", "/./", "\\", "?", "#", " ", "%2E", "%00"] {
         assert!(!normal.contains(never), "{raw:?}: {normal:?}");
     }
