@@ -12,8 +12,13 @@ const ASKED: &str = "GET /outer HTTP/1.1";
 const REFUSED: Outcome = Outcome::Refused(400);
 
 async fn check(vectors: &[Vector]) {
+    check_on("retry: {}", vectors).await;
+}
+
+/// On a route with this setting, which may lead through other parts of the house.
+async fn check_on(setting: &str, vectors: &[Vector]) {
     let backend = Backend::answering(200, "");
-    let lb = Lb::with_backends([&backend]).start().await;
+    let lb = Lb::with_backends([&backend]).yaml_route(setting).start().await;
     run(&lb, &backend, vectors).await;
 }
 
@@ -36,8 +41,10 @@ async fn two_framings_are_never_two_requests() {
     let both =
         |length: usize, body: &str| post(&format!("Content-Length: {length}\r\nTransfer-Encoding: chunked\r\n"), body);
     let poisoned = format!("0\r\n\r\n{POISON}");
+    // More than is kept of a body at once.
+    let long = POISON.repeat(4000);
     let old = |lines: &str, body: &str| format!("POST /outer HTTP/1.0\r\nHost: a\r\n{lines}\r\n{body}");
-    check(&[
+    let vectors = [
         vector("CL.TE", both(6, prefix), once(OUTER, "")),
         vector("CL.TE with a whole request", both(poisoned.len(), &poisoned), once(OUTER, "")),
         vector("TE.CL", both(4, &chunked), once(OUTER, POISON)),
@@ -62,8 +69,28 @@ async fn two_framings_are_never_two_requests() {
             post(&format!("Transfer_Encoding: chunked\r\nContent-Length: {length}\r\n"), POISON),
             once(OUTER, POISON),
         ),
-    ])
-    .await;
+        vector(
+            "a long body that looks like requests",
+            post(&format!("Content-Length: {}\r\n", long.len()), &long),
+            once(OUTER, &long),
+        ),
+        vector(
+            "long chunks that look like requests",
+            post("Transfer-Encoding: chunked\r\n", &format!("{:X}\r\n{long}\r\n0\r\n\r\n{}", long.len(), "\0")),
+            once(OUTER, &long),
+        ),
+    ];
+    // Long bodies that may be sent again, requests that two backends may be asked for, and stored answers go their own ways.
+    for setting in [
+        "retry: {}",
+        "retry: none",
+        "retry: { hedge: { after: 5s } }",
+        "cache: {}",
+        "body_limit: 10MiB",
+        "compress: {}",
+    ] {
+        check_on(setting, &vectors).await;
+    }
 }
 
 #[tokio::test]

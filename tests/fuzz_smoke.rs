@@ -12,8 +12,8 @@ use fastrand::Rng;
 use portcullis::fuzzing::{TARGETS, Target};
 
 /// As many for each target, unless its time is over before.
-const INPUTS: usize = 4000;
-const TIME: Duration = Duration::from_millis(1200);
+const INPUTS: usize = 20_000;
+const TIME: Duration = Duration::from_secs(1);
 
 /// Longer ones find nothing that these do not, and take their time.
 const LONGEST: usize = 4096;
