@@ -15,6 +15,7 @@ pub mod demo;
 pub mod fetch;
 pub mod files;
 pub mod filter;
+pub mod fuzzing;
 pub mod health;
 pub mod limit;
 pub mod observe;

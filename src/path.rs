@@ -24,8 +24,9 @@ pub enum PathError {
     /// not, and clients resolve dots before they send.
     #[error("the path leads above the root")]
     AboveRoot,
-    /// `..` where readers differ about what it takes away: behind an empty segment, or beside an escaped slash. We
-    /// would find one route, and the backend might serve what belongs to another.
+    /// `..` where readers differ about what it takes away: behind an empty segment, beside an escaped slash, or before a
+    /// semicolon, which ends a segment for some. We would find one route, and the backend might serve what belongs to
+    /// another.
     #[error("the path has a .. that can be read in two ways")]
     Ambiguous,
 }
@@ -50,7 +51,7 @@ pub fn normalise(raw: &str) -> Result<Cow<'_, str>, PathError> {
         path.push('/');
         push_segment(segment, &mut path)?;
         let name = path.get(start + 1..).unwrap_or_default();
-        if (name == ".." && behind_empty) || climbs_when_decoded(name) {
+        if (name == ".." && behind_empty) || climbs_for_some(name) {
             return Err(PathError::Ambiguous);
         }
         behind_empty = segment.is_empty();
@@ -68,9 +69,11 @@ pub fn normalise(raw: &str) -> Result<Cow<'_, str>, PathError> {
     Ok(Cow::Owned(path))
 }
 
-/// Whether a segment would leave its place if its escaped slashes were taken for borders.
-fn climbs_when_decoded(name: &str) -> bool {
-    name.contains('%') && name.split("%2F").flat_map(|part| part.split("%5C")).any(|part| part == "..")
+/// Whether a segment would leave its place if its escaped slashes were taken for borders, or what stands behind a semicolon
+/// for nothing, as servlets take it.
+fn climbs_for_some(name: &str) -> bool {
+    let climbs = |part: &str| part == ".." || part.starts_with("..;") || part.starts_with(".;");
+    name.contains(['%', ';']) && name.split("%2F").flat_map(|part| part.split("%5C")).any(climbs)
 }
 
 /// The byte that two hexadecimal digits behind a `%` stand for.
@@ -199,6 +202,10 @@ mod tests {
             ("/a/b%2f..", PathError::Ambiguous),
             ("/a/..%5cb", PathError::Ambiguous),
             ("/a\\..\\b", PathError::Ambiguous),
+            ("/a/..;/b", PathError::Ambiguous),
+            ("/a/%2e%2e;v=1/b", PathError::Ambiguous),
+            ("/a/b%2f..;/c", PathError::Ambiguous),
+            ("/a/.;/b", PathError::Ambiguous),
         ] {
             assert_eq!(normalise(raw), Err(error), "{raw}");
         }

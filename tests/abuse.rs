@@ -11,13 +11,12 @@ use h2::client::SendRequest;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::Value;
 use support::front_door::Builder;
+use support::h2_frames::{GET_HEAD, PREFACE, frame};
 use support::{Backend, Client, H2Client, Lb, Portcullis, in_time};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
-
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// What the rate bears is 5 s of silence. Nobody may take longer than this to be cut off.
 const CUT: Duration = Duration::from_secs(9);
@@ -68,14 +67,6 @@ async fn over_h2(lb: &Lb) -> (SendRequest<Bytes>, JoinHandle<Result<(), h2::Erro
     let (requests, connection) = in_time("the preface", h2::client::handshake(stream)).await.unwrap();
     (requests, tokio::spawn(connection))
 }
-
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let [_, a, b, c] = u32::try_from(payload.len()).unwrap().to_be_bytes();
-    [&[a, b, c, kind, flags][..], &stream.to_be_bytes(), payload].concat()
-}
-
-/// The head of `GET /` as HPACK, of indexed fields and a literal authority.
-const GET_HEAD: &[u8] = &[0x82, 0x84, 0x86, 0x41, 1, b'a'];
 
 /// Sends these frames until the peer has closed the connection, and gives what it said last.
 async fn flood(lb: &Lb, mut next: impl FnMut(u32) -> Vec<u8> + Send + 'static) -> Vec<u8> {
@@ -315,7 +306,7 @@ async fn an_http2_connection_with_only_stalled_streams_does_not_stay() {
     let client = H2Client::plain(lb.address(1)).await;
     let (_answer, _sending) = client.open(client.build("POST", "/")).await;
     let (stalled, _) = client.open(client.build("GET", "/")).await;
-    let _never_read = in_time("a head", async { stalled.await }).await;
+    let _never_read = in_time("a head", stalled).await;
     let since = Instant::now();
 
     lb.wait_until("no connection should be left", |lb| lb.front().connections() == 0).await;
@@ -435,6 +426,7 @@ async fn what_the_crate_bounds_stays_bounded() {
 }
 
 #[tokio::test]
+#[allow(clippy::print_stdout, reason = "the figure is for whoever asks what an idle connection costs")]
 async fn ten_thousand_idle_connections_cost_little_each() {
     const MANY: usize = 10_000;
     raise_open_files();

@@ -16,7 +16,7 @@ const LEVELS: &[&[&str]] = &[
     &["upstream"],
     &["proxy"],
     &["server"],
-    &["demo"],
+    &["demo", "fuzzing"],
     &["cli"],
 ];
 

@@ -268,7 +268,7 @@ fn nobodys() -> Relayed {
 }
 
 /// The value of a cookie (RFC 6265, section 5.4).
-pub(super) fn cookie<'a>(head: &'a RequestHeader, name: &str) -> Option<&'a str> {
+pub(crate) fn cookie<'a>(head: &'a RequestHeader, name: &str) -> Option<&'a str> {
     let fields = head.headers.get_all(http::header::COOKIE).iter().filter_map(|field| field.to_str().ok());
     let mut pairs = fields.flat_map(|field| field.split(';')).filter_map(|pair| pair.trim().split_once('='));
     pairs.find(|(key, _)| *key == name).map(|(_, value)| value)

@@ -10,15 +10,15 @@ use ipnet::IpNet;
 
 /// What is believed about the sender of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Sender {
+pub(crate) struct Sender {
     /// The client; `None` on a unix socket without a trusted word about it.
-    pub(super) client: Option<IpAddr>,
+    pub(crate) client: Option<IpAddr>,
     /// Whether the peer's forwarding fields are believed.
-    pub(super) trusted: bool,
+    pub(crate) trusted: bool,
 }
 
 /// Finds the sender. Whoever can open our unix socket is trusted.
-pub(super) fn sender(peer: Option<SocketAddr>, headers: &HeaderMap, trusted: &[IpNet]) -> Sender {
+pub(crate) fn sender(peer: Option<SocketAddr>, headers: &HeaderMap, trusted: &[IpNet]) -> Sender {
     let peer = peer.map(|peer| peer.ip().to_canonical());
     let is_trusted = |address: IpAddr| trusted.iter().any(|net| net.contains(&address));
     if !peer.is_none_or(is_trusted) {

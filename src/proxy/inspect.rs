@@ -3,7 +3,7 @@
 //! Framing (lengths, transfer codings, folded lines) is Pingora's, which is strict about it; so are the fields of
 //! HTTP/2 that may not appear. This file looks, and changes nothing.
 
-use http::header::{EXPECT, HOST};
+use http::header::{CONTENT_LENGTH, EXPECT, HOST};
 use http::{Method, StatusCode, Version};
 use pingora::Error;
 use pingora::http::{RequestHeader, ResponseHeader};
@@ -23,6 +23,7 @@ pub(super) fn inspect(head: &RequestHeader) -> Result<&str, Refusal> {
     method(&head.method)?;
     target(head)?;
     expectation(head)?;
+    length(head)?;
     host(head)
 }
 
@@ -53,7 +54,9 @@ fn target(head: &RequestHeader) -> Result<(), Refusal> {
     let never_in_a_path = |byte: &u8| matches!(byte, b'\\' | b'^' | b'`');
     let path = target.split(|&byte| byte == b'?').next().unwrap_or_default();
     let asterisk = target == b"*" && head.method != Method::OPTIONS;
-    if target.is_empty() || asterisk || target.iter().any(never) || path.iter().any(never_in_a_path) {
+    // Over HTTP/2 a query without a path comes this far, and would be the whole target of a request line.
+    let is_query = target.first() == Some(&b'?');
+    if target.is_empty() || is_query || asterisk || target.iter().any(never) || path.iter().any(never_in_a_path) {
         return Err(Refusal::BadTarget);
     }
     Ok(())
@@ -66,6 +69,15 @@ fn expectation(head: &RequestHeader) -> Result<(), Refusal> {
         return Err(Refusal::UnknownExpectation);
     }
     Ok(())
+}
+
+/// The guard refuses a length that is said twice, and HTTP/2 takes it if both say the same. It would be said twice to the
+/// backend as well (RFC 9110, section 8.6).
+fn length(head: &RequestHeader) -> Result<(), Refusal> {
+    match head.headers.get_all(CONTENT_LENGTH).iter().nth(1) {
+        Some(_) => Err(Refusal::MalformedRequest),
+        None => Ok(()),
+    }
 }
 
 /// The one host of the request: HTTP/1.1 needs just one Host field (RFC 9112, section 3.2), HTTP/2 may leave it to
@@ -104,6 +116,14 @@ mod tests {
         assert_eq!(check(&[]), Err(Refusal::BadHost));
         assert_eq!(check(&[("host", "")]), Err(Refusal::BadHost));
         assert_eq!(check(&[("host", "a"), ("host", "a")]), Err(Refusal::BadHost));
+    }
+
+    #[test]
+    fn a_length_is_said_once() {
+        let check = |fields: &[(&'static str, &str)]| inspect(&head("POST", b"/", fields)).err();
+        assert_eq!(check(&[("host", "a"), ("content-length", "5")]), None);
+        let twice = [("host", "a"), ("content-length", "5"), ("content-length", "5")];
+        assert_eq!(check(&twice), Some(Refusal::MalformedRequest));
     }
 
     #[test]

@@ -46,7 +46,7 @@ impl Sticky {
         Some(Self::new(upstream.config.sticky.clone()?, &upstream.config.name, members, secret))
     }
 
-    fn new<'a>(
+    pub(crate) fn new<'a>(
         config: config::Sticky,
         upstream: &str,
         members: impl Iterator<Item = (&'a str, Seat)>,

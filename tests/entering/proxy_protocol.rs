@@ -293,17 +293,19 @@ async fn whoever_can_open_our_socket_is_trusted() {
     assert_eq!(told(&backend), CLIENT);
 }
 
+/// What each connection began with, and how many requests came on it.
+type Connections = Arc<Mutex<Vec<(Vec<u8>, usize)>>>;
+
 /// A backend that reads one header at the beginning of each connection, and answers each request after it.
 struct Told {
     address: SocketAddr,
-    /// What each connection began with, and how many requests came on it.
-    connections: Arc<Mutex<Vec<(Vec<u8>, usize)>>>,
+    connections: Connections,
 }
 
 impl Told {
     async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (address, connections) = (listener.local_addr().unwrap(), Arc::<Mutex<Vec<(Vec<u8>, usize)>>>::default());
+        let (address, connections) = (listener.local_addr().unwrap(), Connections::default());
         let all = connections.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -313,7 +315,7 @@ impl Told {
         Self { address, connections }
     }
 
-    async fn serve(mut stream: TcpStream, all: Arc<Mutex<Vec<(Vec<u8>, usize)>>>) -> Option<()> {
+    async fn serve(mut stream: TcpStream, all: Connections) -> Option<()> {
         let mut bytes = Vec::new();
         while read(&bytes).expect("a header should come first").is_none() {
             (stream.read_buf(&mut bytes).await.ok()? > 0).then_some(())?;

@@ -133,7 +133,8 @@ impl Check<'_> {
 
     fn redirect(&mut self, redirect: &file::Redirect) -> Action {
         let target = redirect.to.strip_suffix("/*").map_or_else(|| redirect.to.value.clone(), |to| format!("{to}/"));
-        let local = target.starts_with('/') && !target.starts_with("//");
+        // A path of the client's alone may begin with two slashes, which name a host.
+        let local = target.starts_with('/') && !target.starts_with("//") && redirect.to.value != "/*";
         let absolute = target.starts_with("http://") || target.starts_with("https://");
         let uri =
             target.parse::<Uri>().ok().filter(|_| target.is_ascii() && !target.contains('*') && (local || absolute));
