@@ -1,8 +1,7 @@
 //! Does anybody reach a route by the path of another, or put a line of theirs into a head of ours? Traversal across the
 //! borders of routes, and injection through everything that a client may write and an operator may configure.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on shall panic where it stands")]
 
-mod support;
+use crate::support;
 
 use support::attack::sound;
 use support::backend::{Received, response};

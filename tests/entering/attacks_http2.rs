@@ -1,8 +1,7 @@
 //! Does HTTP/2 smuggle what HTTP/1 would not? Heads and frames that no client library sends, and what the backend gets of
 //! them over HTTP/1.1.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on shall panic where it stands")]
 
-mod support;
+use crate::support;
 
 use support::attack::{Downgrade, Outcome, once, run_downgrades};
 use support::{Backend, Lb};

@@ -1,8 +1,7 @@
 //! Does anybody get a request past us that we have not seen? Smuggling and desynchronisation over HTTP/1, vector by
 //! vector, judged by the bytes that the backend received.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on shall panic where it stands")]
 
-mod support;
+use crate::support;
 
 use support::attack::{Outcome, POISON, Vector, get, once, post, run, vector};
 use support::{Backend, Lb};
