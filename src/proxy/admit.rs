@@ -8,11 +8,12 @@ use std::ops::ControlFlow;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
-use http::HeaderValue;
+use http::{HeaderValue, Version};
 use jiff::Timestamp;
 use pingora::http::RequestHeader;
 use pingora::proxy::Session;
 
+use super::cached::head_of;
 use super::exchange::Exchange;
 use super::rates::Rates;
 use crate::answer::{Forbidden, Refusal};
@@ -124,13 +125,12 @@ impl Closed {
 impl Exchange {
     /// Asks what the route asks of whoever sends this request.
     pub(super) async fn admit(&mut self, session: &mut Session) -> ControlFlow<Answer> {
+        if self.in_background {
+            return self.admit_as_before(session);
+        }
         let Some(admission) = self.plan.as_ref().and_then(|plan| plan.admission.clone()) else {
             return ControlFlow::Continue(());
         };
-        // Whoever it is made for was admitted.
-        if self.in_background {
-            return ControlFlow::Continue(());
-        }
         let admitted = match admission.admit_address(self.sender.client) {
             Ok(()) => match admission.preflight(session.req_header()) {
                 Some(answer) => return ControlFlow::Break(answer),
@@ -141,10 +141,24 @@ impl Exchange {
         admitted.map_or_else(|refusal| ControlFlow::Break(Answer::Refuse(refusal)), ControlFlow::Continue)
     }
 
+    /// Whoever a request in the background is made for was admitted, to that route alone: without the credentials it may look
+    /// like a request for another.
+    fn admit_as_before(&self, session: &mut Session) -> ControlFlow<Answer> {
+        let plan = self.plan.as_ref().filter(|plan| self.admitted_to.as_ref() == Some(&plan.name));
+        let Some(plan) = plan else { return ControlFlow::Break(Answer::Refuse(Refusal::NoRoute)) };
+        if let Some(gate) = plan.admission.as_ref().and_then(|admission| admission.gate.as_ref()) {
+            gate.introduce(self.identity.as_deref(), session.req_header_mut());
+        }
+        ControlFlow::Continue(())
+    }
+
     /// What costs least is asked first. Whoever has used up what he may have makes us compare no password, and whoever shows
     /// a wrong one is charged for it.
     async fn pass(&mut self, admission: &Admission, session: &mut Session) -> Result<(), Refusal> {
         let Some(gate) = &admission.gate else { return self.charge(admission, session.req_header(), Which::All) };
+        if self.caching().is_some() && session.req_header().version != Version::HTTP_2 {
+            self.head_as_it_came = Some(head_of(session.as_downstream()));
+        }
         // What a client says of itself must not be counted as somebody else's.
         gate.forget_claims(session.req_header_mut());
         self.look_at_rates(admission, session.req_header())?;

@@ -71,6 +71,10 @@ pub struct Exchange {
     pub(super) workshop: &'static Workshop,
     /// No client waits for it: it fetches anew what is stale.
     pub(super) in_background: bool,
+    /// A number for the head before credentials were taken from it, where a request in the background may need it.
+    pub(super) head_as_it_came: Option<u128>,
+    /// In the background: the route that its client was admitted to.
+    pub(super) admitted_to: Option<Arc<str>>,
     pub(super) connect: Option<Duration>,
     pub(super) first_byte: Option<Duration>,
 }
@@ -185,6 +189,8 @@ impl Exchange {
             body_decoder: None,
             workshop,
             in_background: false,
+            head_as_it_came: None,
+            admitted_to: None,
             connect: None,
             first_byte: None,
         }

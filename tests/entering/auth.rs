@@ -7,7 +7,7 @@ use std::fs;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use support::backend::response;
-use support::{Backend, Lb};
+use support::{Act, Backend, Lb, Script};
 use tempfile::TempDir;
 
 /// The file of a front door's users: ann with bcrypt, bob with argon2.
@@ -145,4 +145,18 @@ async fn an_answer_for_one_is_not_stored_for_others_unless_the_backend_says_so()
         assert_eq!(lb.send(&get("")).await.status, 401, "what is stored is for those who are let in");
         assert_eq!(backend.requests(), sent, "{control}");
     }
+}
+
+#[tokio::test]
+async fn what_is_stale_is_fetched_anew_in_the_name_of_whoever_came_in() {
+    let says = [("Cache-Control", "public, max-age=5, stale-while-revalidate=60"), ("Age", "10")];
+    let answer = |body| response(200, &says, body);
+    let answers = [answer("old"), answer("new")].map(|answer| vec![Act::ReadBody, Act::Write(answer)]);
+    let backend = Backend::scripted(Script::each(answers));
+    let lb = guarded(&backend, " }\n    cache: {").await;
+    let ask = async || lb.send(&get(&basic("ann", "opensesame"))).await.text();
+    assert_eq!((ask().await, ask().await), ("old".to_owned(), "old".to_owned()));
+    backend.until_requests(2).await;
+    let refresh = &backend.received()[1];
+    assert_eq!((refresh.field("x-user"), refresh.field("authorization")), (Some("ann"), None));
 }

@@ -34,7 +34,7 @@ use crate::cache::store::Object;
 use crate::cache::{Cache, Key, Store};
 use crate::config::Caching;
 
-pub(super) use self::refresh::{Refreshes, ask_without_conditions};
+pub(super) use self::refresh::{Refreshes, ask_without_conditions, head_of};
 
 /// As many as Pingora takes: more than any client that resumes a download asks for.
 const RANGES_MAX: Option<usize> = Some(200);
@@ -103,7 +103,7 @@ impl Cached {
 }
 
 impl Exchange {
-    fn caching(&self) -> Option<&Arc<Caching>> {
+    pub(super) fn caching(&self) -> Option<&Arc<Caching>> {
         self.plan.as_ref()?.cache.as_ref()
     }
 

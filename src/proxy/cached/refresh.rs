@@ -17,6 +17,7 @@ use pingora::proxy::Session;
 use pingora::{Error, ErrorType, Result};
 use xxhash_rust::xxh3::Xxh3;
 
+use crate::auth::Identity;
 use crate::cache::Key;
 use crate::proxy::Gateway;
 use crate::proxy::connection::Connection;
@@ -34,10 +35,10 @@ const REWRITTEN: [HeaderName; 5] = [HOST, CONTENT_LENGTH, CONTENT_TYPE, CONTENT_
 
 /// The connections of the requests that refreshes are made for, by the head of the request.
 #[derive(Default)]
-pub(in crate::proxy) struct Refreshes(Mutex<Waiting<Arc<Connection>>>);
+pub(in crate::proxy) struct Refreshes(Mutex<Waiting<Errand>>);
 
 impl Refreshes {
-    fn waiting(&self) -> MutexGuard<'_, Waiting<Arc<Connection>>> {
+    fn waiting(&self) -> MutexGuard<'_, Waiting<Errand>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -87,7 +88,7 @@ impl<T> Waiting<T> {
 
 /// A number for the head of a request, without what Pingora writes anew for the background. It takes fields out by
 /// putting the last one in their place, so the order of the fields does not count.
-fn head_of(session: &ServerSession) -> u128 {
+pub(in crate::proxy) fn head_of(session: &ServerSession) -> u128 {
     let head = session.req_header();
     let host = head.headers.get(HOST).map(HeaderValue::as_bytes);
     let host = head.uri.authority().map(|authority| authority.as_str().as_bytes()).or(host).unwrap_or_default();
@@ -138,6 +139,14 @@ pub(in crate::proxy) fn ask_without_conditions(session: &Session, head: &mut Req
     }
 }
 
+/// What a request in the background goes on with.
+pub(in crate::proxy) struct Errand {
+    connection: Arc<Connection>,
+    /// The route that its client was admitted to.
+    route: Arc<str>,
+    identity: Option<Arc<Identity>>,
+}
+
 impl Gateway {
     /// Whether what is stale is served while it is fetched anew: for the one who is to fetch it, in the background.
     pub(in crate::proxy) fn refreshes(&self, session: &mut Session, exchange: &Exchange) -> bool {
@@ -148,9 +157,12 @@ impl Gateway {
         if !session.cache.is_cache_lock_writer() {
             return true;
         }
-        let Some(connection) = exchange.connection.clone() else { return false };
-        let head = head_of(session.as_downstream());
-        let is_added = self.refreshes.waiting().add(head, connection, Instant::now());
+        let (Some(connection), Some(plan)) = (&exchange.connection, &exchange.plan) else { return false };
+        let errand =
+            Errand { connection: connection.clone(), route: plan.name.clone(), identity: exchange.identity.clone() };
+        // Of HTTP/1 Pingora copies what came in, whatever has become of the head since.
+        let head = exchange.head_as_it_came.unwrap_or_else(|| head_of(session.as_downstream()));
+        let is_added = self.refreshes.waiting().add(head, errand, Instant::now());
         if is_added {
             speak_http_1(session);
         }
@@ -164,17 +176,19 @@ impl Gateway {
             return Ok(());
         }
         exchange.in_background = true;
-        let connection = self.refreshes.waiting().take(head_of(session.as_downstream()));
-        let Some(connection) = connection else {
+        let errand = self.refreshes.waiting().take(head_of(session.as_downstream()));
+        let Some(errand) = errand else {
             return Error::e_explain(ErrorType::InternalError, "a refresh without a connection");
         };
-        exchange.go_on_in_the_background(connection);
+        exchange.go_on_in_the_background(errand);
         Ok(())
     }
 }
 
 impl Exchange {
-    fn go_on_in_the_background(&mut self, connection: Arc<Connection>) {
+    fn go_on_in_the_background(&mut self, Errand { connection, route, identity }: Errand) {
+        self.admitted_to = Some(route);
+        self.identity = identity;
         self._in_flight = Some(connection.begin_background());
         self.watch = Watch::in_background(&connection);
         self.connection = Some(connection);
