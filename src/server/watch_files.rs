@@ -4,16 +4,11 @@
 //! change, as is a file that an editor has replaced. A file that was only touched is none. It does not wait, and does not
 //! know what the files are for.
 
-use std::fs::Metadata;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
 
 use xxhash_rust::xxh3::xxh3_128;
 
-/// Clocks of file systems are coarse: of two changes within one tick the second would not show. So a file that changed
-/// this recently is read again whatever its times say.
-const COARSE: Duration = Duration::from_secs(2);
+use crate::files::Place;
 
 /// Files to look at, as they were when they were last looked at.
 #[derive(Debug)]
@@ -28,16 +23,6 @@ struct Look {
     place: Option<Place>,
     /// `None` when it cannot be read.
     contents: Option<u128>,
-}
-
-/// Which file it is, and when it was changed: all that the system says for free.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Place {
-    device: u64,
-    inode: u64,
-    length: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
 }
 
 impl FileWatch {
@@ -80,29 +65,6 @@ impl Look {
         let differs = now.contents != self.contents;
         *self = now;
         differs
-    }
-}
-
-impl Place {
-    fn of(path: &Path) -> Option<Self> {
-        std::fs::metadata(path).ok().map(|metadata| Self::new(&metadata))
-    }
-
-    fn new(metadata: &Metadata) -> Self {
-        Self {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            length: metadata.len(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
-        }
-    }
-
-    fn is_fresh(self) -> bool {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let changed = Duration::from_secs(u64::try_from(self.changed.0).unwrap_or_default());
-        // A time in the future, as on a drive with another clock, is fresh too.
-        now.saturating_sub(changed) <= COARSE
     }
 }
 

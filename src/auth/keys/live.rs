@@ -3,10 +3,9 @@
 //! Requests never wait for a database. One that cannot be read leaves the keys that were read last in use; that is told
 //! once, and it is asked again and again, so that it heals by itself.
 
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use tokio::task::spawn_blocking;
@@ -15,13 +14,10 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::sqlite::{self, StoreError};
 use super::table::Table;
 use crate::backend::Task;
+use crate::files::Place;
 
 /// How often the file is looked at.
 const EVERY: Duration = Duration::from_millis(500);
-
-/// Clocks of file systems are coarse: of two changes within one tick the second would not show. So a file that changed
-/// this recently is read again whatever its times say.
-const COARSE: Duration = Duration::from_secs(2);
 
 /// A database whose keys are in memory.
 #[derive(Debug)]
@@ -45,16 +41,6 @@ struct Reader {
 struct Look {
     file: Option<Place>,
     log: Option<Place>,
-}
-
-/// Which file it is, and when it was changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Place {
-    device: u64,
-    inode: u64,
-    length: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
 }
 
 impl Live {
@@ -129,31 +115,11 @@ impl Look {
         let mut log = path.as_os_str().to_owned();
         log.push("-wal");
         // An empty log is there while somebody reads, and says nothing.
-        Self { file: Place::of(path), log: Place::of(Path::new(&log)).filter(|log| log.length > 0) }
+        Self { file: Place::of(path), log: Place::of(Path::new(&log)).filter(|log| log.length() > 0) }
     }
 
     fn is_fresh(self) -> bool {
         [self.file, self.log].into_iter().flatten().any(Place::is_fresh)
-    }
-}
-
-impl Place {
-    fn of(path: &Path) -> Option<Self> {
-        let it = std::fs::metadata(path).ok()?;
-        Some(Self {
-            device: it.dev(),
-            inode: it.ino(),
-            length: it.len(),
-            modified: (it.mtime(), it.mtime_nsec()),
-            changed: (it.ctime(), it.ctime_nsec()),
-        })
-    }
-
-    fn is_fresh(self) -> bool {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let changed = Duration::from_secs(u64::try_from(self.changed.0).unwrap_or_default());
-        // A time in the future, as on a drive with another clock, is fresh too.
-        now.saturating_sub(changed) <= COARSE
     }
 }
 

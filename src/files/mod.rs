@@ -4,6 +4,8 @@
 //! configuration is read again. What cannot be read leaves the last good contents in use, and is told once. It does not
 //! look for changes by itself: whoever does calls [`Library::reread`].
 
+mod place;
+
 use std::any::Any;
 use std::fmt;
 use std::fs;
@@ -14,6 +16,8 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use arc_swap::{ArcSwap, Guard};
 use xxhash_rust::xxh3::xxh3_128;
+
+pub use self::place::Place;
 
 /// Makes something of a file's bytes, or says in words for the operator why it cannot. It names no secret.
 pub type Read<T> = fn(&[u8]) -> Result<T, String>;
