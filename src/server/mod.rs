@@ -5,6 +5,7 @@
 
 pub mod admin;
 pub mod connection;
+mod counters;
 mod frames;
 pub mod front;
 pub mod guard;
@@ -17,6 +18,7 @@ mod process;
 mod refused;
 mod reload;
 mod replacement;
+mod scrape;
 mod start_error;
 mod status;
 pub mod tls;
@@ -48,6 +50,7 @@ use self::limits::TotalLimit;
 use self::listen::{Listening, accept_forever, bind};
 use self::members::Followers;
 use self::refused::Refused;
+use self::reload::Reloads;
 use self::replacement::{Replacement, reads_files};
 use self::status::Gone;
 use self::tls::{TlsState, install_crypto};
@@ -62,6 +65,9 @@ const POOLED_CONNECTIONS: usize = 4096;
 
 /// How long the last bytes of finished responses may take to leave, after the last exchange has ended.
 const LAST_BYTES: Duration = Duration::from_secs(1);
+
+/// How long the last spans may take to a collector.
+const LAST_SPANS: Duration = Duration::from_secs(2);
 
 /// A running front door.
 pub struct FrontDoor {
@@ -96,6 +102,7 @@ struct Inner {
     connections: Arc<TotalLimit>,
     access_log: AccessLog,
     refused: Refused,
+    reloads: Reloads,
     /// Counts the changes of backends' states, for the dashboard.
     changes: watch::Sender<u64>,
     draining: AtomicBool,
@@ -124,7 +131,7 @@ impl FrontDoor {
         let admissions = Admissions::new(&config, &lasting)?;
         lasting.sources.issuers.first_answers().await;
         let (upstreams, _) = upstreams.put_in_place(&changes, config.server.grace_period);
-        let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::new(&config, upstreams, admissions)));
+        let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::new(&config, upstreams, admissions, &lasting)));
         let closing = watch::Sender::new(false);
         let conf = Arc::new(pingora_conf(&config));
         let (cache, workshop) = (Cache::new(&config.cache, streams_from_the_store), Workshop::new(conf.threads));
@@ -155,6 +162,7 @@ impl FrontDoor {
             connections: shared.connections,
             access_log,
             refused,
+            reloads: Reloads::default(),
             changes,
             draining: AtomicBool::new(false),
             closing,
@@ -197,6 +205,16 @@ impl FrontDoor {
         self.inner.reload(config).await
     }
 
+    /// Counts a reload that found nothing to take over, because the file has problems.
+    pub fn note_bad_file(&self) {
+        self.inner.reloads.failed();
+    }
+
+    /// The metrics as `GET /metrics` shows them. Reads files of the system, so it blocks for a moment; needs a tokio runtime.
+    pub fn metrics(&self) -> String {
+        self.inner.scrape()
+    }
+
     /// Reads certificates, lists and whatever else is followed again where it has changed; what cannot be read stays as it
     /// was.
     pub fn reread_files(&self) {
@@ -226,6 +244,7 @@ impl FrontDoor {
         self.inner.leaving.send_replace(true);
         self.tasks.shutdown().await;
         self.inner.access_log.flush();
+        let _ = timeout(LAST_SPANS, self.inner.lasting.tracers.flush()).await;
         finished
     }
 }
