@@ -27,6 +27,7 @@ mod retry;
 mod route;
 mod secret;
 pub mod surroundings;
+mod tracing;
 mod tree;
 pub mod units;
 mod upstream;
@@ -61,6 +62,7 @@ pub use retry::{HedgeAfter, Retry, RetryBudget, RetryWhen};
 pub use route::{Action, Expose, HeaderEdits, HostPattern, Match, PathPattern, Rewrite, Route};
 pub use secret::Secret;
 pub use surroundings::{Surroundings, load};
+pub use tracing::{TraceFrom, Tracing};
 pub use upstream::{
     Backend, Balance, Breaker, HashKey, HealthCheck, LiveHealth, Obey, Protocol, SameSite, Schedule, Sticky, Target,
     Upstream, UpstreamTimeouts, UpstreamTls,
@@ -85,6 +87,8 @@ pub struct Config {
     pub admin: Option<Address>,
     /// What is logged, and where.
     pub log: Log,
+    /// How requests are traced, if they are.
+    pub tracing: Option<Tracing>,
 }
 
 /// Settings of the process as a whole.
