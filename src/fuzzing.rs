@@ -56,6 +56,7 @@ pub fn configuration(bytes: &[u8]) {
         has_directory: Box::new(|_| false),
         keeps_files: Box::new(|_| Err(std::io::ErrorKind::PermissionDenied.into())),
         now: 1_700_000_000,
+        additions: std::sync::Arc::default(),
         open_files: Some(1024),
     };
     let problems = match config::parse(&text, "any.yaml", &around) {

@@ -28,6 +28,7 @@ fn world() -> Surroundings {
             false => Err(io::Error::new(io::ErrorKind::PermissionDenied, "permission denied")),
         }),
         now: NOW,
+        additions: std::sync::Arc::default(),
         open_files: Some(1_048_576),
     }
 }

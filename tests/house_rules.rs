@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 /// The rooms from the ground up. A room may use those below it and none on its own level.
 const LEVELS: &[&[&str]] = &[
-    &["path", "files", "proxy_protocol", "count"],
+    &["path", "files", "proxy_protocol", "count", "custom"],
     &["config", "answer"],
     &["backend", "fetch"],
     &["observe"],
@@ -18,6 +18,7 @@ const LEVELS: &[&[&str]] = &[
     &["server"],
     &["demo", "fuzzing"],
     &["cli"],
+    &["program"],
 ];
 
 /// Rooms that are arithmetic or data: what they know comes in as an argument.

@@ -76,7 +76,7 @@ pub(super) async fn fail(session: &mut Session, exchange: &mut Exchange, refusal
     if let Some(body) = body {
         theirs.append_header("proxy-status", received)?;
         if let Some(plan) = &exchange.plan {
-            plan.filters.on_response(&mut theirs);
+            plan.filters.on_response(&mut theirs, session.req_header());
         }
         return write(session, exchange, *theirs, body.whole()).await;
     }
@@ -86,7 +86,7 @@ pub(super) async fn fail(session: &mut Session, exchange: &mut Exchange, refusal
         head.append_header(name, value)?;
     }
     if let Some(plan) = &exchange.plan {
-        plan.filters.on_response(&mut head);
+        plan.filters.on_response(&mut head, session.req_header());
     }
     head.insert_header(CONTENT_TYPE, "text/plain; charset=utf-8")?;
     head.insert_header(CACHE_CONTROL, "no-store")?;
@@ -105,7 +105,7 @@ pub(super) async fn answer(session: &mut Session, exchange: &mut Exchange, answe
                 head.append_header(name, value)?;
             }
             if let Some(plan) = &exchange.plan {
-                plan.filters.on_response(&mut head);
+                plan.filters.on_response(&mut head, session.req_header());
             }
             write(session, exchange, head, body).await
         }

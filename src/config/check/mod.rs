@@ -4,6 +4,7 @@
 //! Nothing outside is asked for but through [`Surroundings`].
 
 mod auth;
+mod brought;
 mod browsers;
 mod cache;
 mod compress;

@@ -5,6 +5,7 @@
 
 mod auth;
 mod backend;
+mod brought;
 mod browsers;
 mod cache;
 mod compress;
@@ -30,6 +31,7 @@ use ipnet::IpNet;
 
 pub(crate) use auth::Auth;
 pub(crate) use backend::{Backend, BackendSection, BackendUrl, dns_name};
+pub(crate) use brought::Brought;
 pub(crate) use browsers::FieldOrAny;
 pub(crate) use cache::{CacheKey, CacheStore, Caching, Query};
 pub(crate) use compress::{Compress, Levels};
