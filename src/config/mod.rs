@@ -11,6 +11,7 @@ mod check;
 mod compress;
 pub mod diff;
 mod discover;
+mod errors;
 mod expand;
 mod file;
 pub mod htpasswd;
@@ -26,6 +27,7 @@ mod rate_limit;
 mod retry;
 mod route;
 mod secret;
+mod substitution;
 pub mod surroundings;
 mod tree;
 pub mod units;
@@ -45,13 +47,14 @@ pub use cache::{CacheDisk, CacheStore, Caching, Eviction, KeyParts, Part, QueryP
 pub use check::{Checked, known_keys, parse, schema};
 pub use compress::{Coding, Compress, Levels, MediaRange};
 pub use discover::{Discover, HttpUrl};
+pub use errors::{ErrorPage, ErrorPages, PageKind, Statuses, read_page};
 pub use keys::{
     Key, KeyHash, KeyLimits, KeySource, KeyStore, OnStoreError, PREFIX as KEY_PREFIX, is_a_key_name, parse_keys,
 };
 pub use limits::{Adaptive, Limits, Queue, Quota};
 pub use listener::{
-    CertificateFiles, ClientAuth, ClientAuthMode, Http2, Listener, ListenerLimits, ListenerTimeouts, ProxyProtocol,
-    Tls, TlsVersion,
+    CertificateFiles, CertificatePart, ClientAuth, ClientAuthMode, Http2, Listener, ListenerLimits, ListenerTimeouts,
+    ProxyProtocol, Tls, TlsVersion,
 };
 pub use networks::AddressList;
 pub use outline::Outline;
@@ -60,6 +63,7 @@ pub use rate_limit::{RateFields, RateKey, RateLimit, RateLimiting};
 pub use retry::{HedgeAfter, Retry, RetryBudget, RetryWhen};
 pub use route::{Action, Expose, HeaderEdits, HostPattern, Match, PathPattern, Rewrite, Route};
 pub use secret::Secret;
+pub use substitution::{BadPattern, BadTemplate, Substitution, Unfit};
 pub use surroundings::{Surroundings, load};
 pub use upstream::{
     Backend, Balance, Breaker, HashKey, HealthCheck, LiveHealth, Obey, Protocol, SameSite, Schedule, Sticky, Target,

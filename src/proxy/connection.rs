@@ -17,6 +17,7 @@ use super::date::DATE_LENGTH;
 use super::forward::Words;
 use super::timer::Timer;
 use super::watch::Watch;
+use crate::auth::Certificate;
 use crate::proxy_protocol::Ends;
 use crate::route::host::HostError;
 use crate::upstream::Relayed;
@@ -96,8 +97,8 @@ pub struct TlsFacts {
     pub version: &'static str,
     /// The name that the client asked for (SNI).
     pub server_name: Option<Arc<str>>,
-    /// Whether it showed a client certificate that was verified.
-    pub client_verified: bool,
+    /// The certificate that it has shown, which was verified.
+    pub certificate: Option<Arc<Certificate>>,
 }
 
 impl Connection {

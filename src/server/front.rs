@@ -20,6 +20,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
 use crate::answer::Refusal;
+use crate::auth::Certificate;
 use crate::config::{Address, Http2, Listener};
 use crate::observe::seldom::Seldom;
 use crate::server::connection::{Connection, InFlight, Served, Streams, TlsFacts, Turn, next_id};
@@ -372,6 +373,6 @@ fn facts(tls: &TlsRef) -> TlsFacts {
     TlsFacts {
         version,
         server_name: tls.server_name().map(Arc::from),
-        client_verified: tls.peer_certificate_der().is_some(),
+        certificate: tls.peer_cert_chain_der().and_then(|chain| Certificate::new(chain.to_vec())).map(Arc::new),
     }
 }

@@ -8,6 +8,7 @@ mod browsers;
 mod cache;
 mod compress;
 mod discover;
+mod errors;
 mod files;
 mod jwt;
 mod keys;

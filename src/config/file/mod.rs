@@ -10,6 +10,7 @@ mod cache;
 mod compress;
 mod decode;
 mod discover;
+mod errors;
 mod jwt;
 mod keys;
 mod leaves;
@@ -34,6 +35,7 @@ pub(crate) use cache::{CacheKey, CacheStore, Caching, Query};
 pub(crate) use compress::{Compress, Levels};
 pub(crate) use decode::{Decode, Map, Marked, Named};
 pub(crate) use discover::Discover;
+pub(crate) use errors::ErrorEntry;
 pub(crate) use jwt::{Jwt, KeysAt};
 pub(crate) use keys::{Key, KeyStore};
 pub(crate) use leaves::{ByteRate, FilePath, JsonLines, PathOr, SecretText, Share, Size, Threads, Timeout};
@@ -44,7 +46,7 @@ pub(crate) use retry::{Cause as RetryCause, Retry, RetryBudget};
 pub(crate) use route::{Edits, Exposed, Match, Redirect, Respond, Rewrite, Route, Statuses};
 pub(crate) use upstream::{Balance, HealthCheck, Sticky, Upstream, UpstreamTimeouts, UpstreamTls};
 
-use super::{Address, ClientAuthMode, Dashboard, Http2, ProxyProtocol, TlsVersion};
+use super::{Address, CertificatePart, ClientAuthMode, Dashboard, Http2, ProxyProtocol, TlsVersion};
 use section::section;
 
 section! {
@@ -171,6 +173,9 @@ section! {
         mode: ClientAuthMode = "require",
         /// PEM file with revocation lists.
         crl: Option<FilePath> = "null",
+        /// What backends are told of it: `certificate` and `chain` (RFC 9440), `subject`, `common_name`, `san`, `fingerprint` or
+        /// `serial`. A client's own fields of these names never arrive, on any listener.
+        headers: Map<CertificatePart> = "{}",
     }
     later {}
 }
