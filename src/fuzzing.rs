@@ -25,11 +25,11 @@ use crate::auth::{self, Gate, Sources};
 use crate::backend::Seat;
 use crate::cache::rules::{Asked, Directives};
 use crate::compress::negotiate::Accepted;
-use crate::config::{self, Coding, Obey, SameSite, Secret, Substitution, Surroundings};
+use crate::config::{self, Coding, ForwardedBy, Obey, SameSite, Secret, Substitution, Surroundings};
 use crate::filter::accept::Accept;
 use crate::health::obey;
 use crate::path;
-use crate::proxy;
+use crate::proxy::{self, Believed};
 use crate::proxy_protocol::{self, Announced, Ends, LONGEST, Version};
 use crate::route::host;
 use crate::upstream::sticky::Sticky;
@@ -139,10 +139,12 @@ pub fn cache_control(bytes: &[u8]) {
 /// `X-Forwarded-For` and `Forwarded`: what a trusted peer says last is believed, whatever a client said before; and one
 /// who is not trusted is not believed.
 pub fn forwarded(bytes: &[u8]) {
-    let trusted = ["10.0.0.0/8".parse(), "fd00::/8".parse()].into_iter().flatten().collect::<Vec<_>>();
+    let proxies = ["10.0.0.0/8".parse(), "fd00::/8".parse()].into_iter().flatten().collect::<Vec<_>>();
     let peer = |last| Some(SocketAddr::from((Ipv4Addr::new(10, 0, 0, last), 1)));
     let client = Some(IpAddr::from(Ipv4Addr::new(192, 0, 2, 9)));
-    for (name, last) in [(HeaderName::from_static("x-forwarded-for"), "192.0.2.9"), (FORWARDED, "for=192.0.2.9")] {
+    let one = (HeaderName::from_static("x-forwarded-for"), "192.0.2.9", ForwardedBy::XForwardedFor);
+    for (name, last, field) in [one, (FORWARDED, "for=192.0.2.9", ForwardedBy::Forwarded)] {
+        let trusted = Believed { proxies: proxies.clone(), field };
         let mut fields = lines_of(&name, bytes);
         let stranger = Some(SocketAddr::from((Ipv4Addr::new(198, 51, 100, 1), 1)));
         let of_stranger = proxy::sender(stranger, &fields, &trusted);

@@ -91,6 +91,15 @@ pub struct Config {
     pub log: Log,
 }
 
+/// The field in which trusted proxies say who the client is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ForwardedBy {
+    /// The one that nearly all write.
+    XForwardedFor,
+    /// RFC 7239
+    Forwarded,
+}
+
 /// Settings of the process as a whole.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Server {
@@ -104,6 +113,8 @@ pub struct Server {
     pub drain_delay: Duration,
     /// Peers whose forwarding fields are believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// Where they say who the client is.
+    pub forwarded_by: ForwardedBy,
     /// Signs the cookies of sessions; `None` is one that is made at start.
     pub secret: Option<Secret>,
     /// When the file is read again.

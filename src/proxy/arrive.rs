@@ -12,6 +12,7 @@ use pingora::proxy::Session;
 use pingora::{Error, ErrorType, Result};
 
 use super::authority::Authority;
+use super::client::Sender;
 use super::exchange::{Exchange, Phase};
 use super::forward::Words;
 use super::snapshot::ListenerPlan;
@@ -41,8 +42,12 @@ impl Exchange {
 
     /// Notes who sent what.
     pub(super) fn meet(&mut self, head: &RequestHeader) {
-        let peer = self.connection.as_ref().and_then(|connection| connection.peer);
-        self.sender = client::sender(peer, &head.headers, &self.snapshot.trusted_proxies);
+        let connection = self.connection.as_ref();
+        let peer = connection.and_then(|connection| connection.peer);
+        self.sender = match connection.is_some_and(|connection| connection.is_nobodys) {
+            true => Sender::alone(peer),
+            false => client::sender(peer, &head.headers, &self.snapshot.believed),
+        };
         self.request.id = forward::request_id(head, self.sender.trusted);
         self.request.method = head.method.clone();
         self.request.path = head.uri.path().to_owned();

@@ -66,6 +66,8 @@ pub struct Connection {
     pub local_port: Option<u16>,
     /// Who connected; `None` on a unix socket.
     pub peer: Option<SocketAddr>,
+    /// The balancer that it comes from did not say whose it is, so that nothing which is said on it is the balancer's word.
+    pub is_nobodys: bool,
     /// When it was there.
     pub opened: Instant,
     /// What the handshake settled; `None` without TLS.
@@ -316,6 +318,7 @@ impl Connection {
             local: None,
             local_port: Some(local_port),
             peer: Some(peer),
+            is_nobodys: false,
             opened: Instant::now(),
             tls: None,
             in_flight: Arc::default(),

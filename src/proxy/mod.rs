@@ -56,7 +56,7 @@ use crate::filter::Answer;
 
 pub use self::admit::{Admission, Admissions, Lasting};
 pub(crate) use self::attempt::cookie;
-pub(crate) use self::client::sender;
+pub(crate) use self::client::{Believed, sender};
 pub(crate) use self::connection::streams_from_the_store;
 pub(crate) use self::date::DATE_LENGTH;
 pub use self::exchange::Exchange;

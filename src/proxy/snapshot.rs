@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::HeaderName;
-use ipnet::IpNet;
 
 use super::admit::{Admission, Admissions};
+use super::client::Believed;
 use crate::config::{self, Action, AuthBy, CertificatePart, Config, Expose, HashKey};
 use crate::filter::Chain;
 use crate::retry::Delay;
@@ -33,8 +33,8 @@ pub struct Snapshot {
     pub upstreams: Upstreams,
     /// What each listener does besides routing, in the order of the configuration.
     pub listeners: Vec<ListenerPlan>,
-    /// Peers whose forwarding fields are believed.
-    pub trusted_proxies: Vec<IpNet>,
+    /// Peers whose forwarding fields are believed, and which of these.
+    pub(crate) believed: Believed,
     /// What may be kept of all requests' bodies together, in bytes.
     pub retry_buffers: u64,
     /// In which fields any listener tells of certificates: nobody else may.
@@ -113,7 +113,7 @@ impl Snapshot {
         Self {
             routes: Table::new(plans.collect()),
             listeners: listeners.collect(),
-            trusted_proxies: config.server.trusted_proxies.clone(),
+            believed: Believed { proxies: config.server.trusted_proxies.clone(), field: config.server.forwarded_by },
             retry_buffers: config.server.retry_buffers,
             certificate_fields: config.listeners.iter().flat_map(told_of).map(|(name, _)| name.clone()).collect(),
             key_parameters: config.routes.iter().filter_map(key_parameter).collect(),

@@ -195,11 +195,7 @@ impl<P> Front<P> {
         }
     }
 
-    fn connection(
-        &self,
-        (peer, local): (Option<SocketAddr>, Option<SocketAddr>),
-        tls: Option<TlsFacts>,
-    ) -> Arc<Connection> {
+    fn connection(&self, Whose { peer, local, is_nobodys }: Whose, tls: Option<TlsFacts>) -> Arc<Connection> {
         Arc::new(Connection {
             listener: self.listener,
             listener_name: self.config.name.clone(),
@@ -207,6 +203,7 @@ impl<P> Front<P> {
             local,
             local_port: self.local_port,
             peer,
+            is_nobodys,
             opened: Instant::now(),
             tls,
             in_flight: self.shared.in_flight.clone(),
@@ -270,7 +267,7 @@ where
     }
 
     async fn serve_plain(self: Arc<Self>, accepted: Accepted, shutdown: watch::Receiver<bool>) {
-        let connection = self.connection((accepted.peer, accepted.local), None);
+        let connection = self.connection(Whose::of(&accepted), None);
         let wire = Wire::plain(accepted);
         match self.config.http2 {
             Http2::Only => self.serve_http2(Box::new(wire), connection, shutdown).await,
@@ -283,14 +280,14 @@ where
 
     async fn serve_tls(self: Arc<Self>, accepted: Accepted, tls: &TlsState, shutdown: watch::Receiver<bool>) {
         let acceptor = Acceptor::from_server_config(tls.config());
-        let (peer, local) = (accepted.peer, accepted.local);
+        let (peer, whose) = (accepted.peer, Whose::of(&accepted));
         let handshake = acceptor.tls_handshake(Wire::under_tls(accepted));
         let stream = match timeout(self.config.timeouts.handshake, handshake).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => return self.failed_handshake(peer, &error),
             Err(_) => return self.failed_handshake(peer, &"it took too long"),
         };
-        let connection = self.connection((peer, local), stream.get_ssl().map(facts));
+        let connection = self.connection(whose, stream.get_ssl().map(facts));
         let is_http2 = matches!(stream.selected_alpn_proto(), Some(ALPN::H2));
         match (is_http2, self.config.http2) {
             (true, _) => self.serve_http2(Box::new(stream), connection, shutdown).await,
@@ -361,6 +358,19 @@ async fn say_goodbye(
         std::future::pending::<()>().await;
     }
     connection.streams.idle_for(GOODBYE).await;
+}
+
+/// Whose connection it is, as far as that is known.
+struct Whose {
+    peer: Option<SocketAddr>,
+    local: Option<SocketAddr>,
+    is_nobodys: bool,
+}
+
+impl Whose {
+    fn of(accepted: &Accepted) -> Self {
+        Self { peer: accepted.peer, local: accepted.local, is_nobodys: accepted.is_nobodys }
+    }
 }
 
 fn facts(tls: &TlsRef) -> TlsFacts {

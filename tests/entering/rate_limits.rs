@@ -82,6 +82,7 @@ async fn clients_are_told_apart_by_address_field_and_method() {
 }
 
 /// `PORTCULLIS_LIMIT_SECONDS=10` makes it longer, and prints what they had.
+#[expect(clippy::print_stderr, reason = "whoever makes it longer wants the figures")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sixty_four_clients_get_limit_and_burst_and_no_more() {
     let backend = Backend::answering(200, "hi");

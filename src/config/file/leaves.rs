@@ -17,7 +17,8 @@ use crate::config::problem::{Problems, Spot, suggest};
 use crate::config::tree::{Kind, Node};
 use crate::config::units::{self, UnitError};
 use crate::config::{
-    Address, CertificatePart, ClientAuthMode, Dashboard, Eviction, Http2, Protocol, ProxyProtocol, SameSite, TlsVersion,
+    Address, CertificatePart, ClientAuthMode, Dashboard, Eviction, ForwardedBy, Http2, Protocol, ProxyProtocol,
+    SameSite, TlsVersion,
 };
 use crate::proxy_protocol::Version;
 
@@ -327,6 +328,7 @@ macro_rules! words {
 }
 
 words! {
+    ForwardedBy { "x_forwarded_for" => Self::XForwardedFor, "forwarded" => Self::Forwarded }
     CertificatePart {
         "certificate" => Self::Certificate, "chain" => Self::Chain, "subject" => Self::Subject,
         "common_name" => Self::CommonName, "san" => Self::San, "fingerprint" => Self::Fingerprint,

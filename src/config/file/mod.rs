@@ -46,7 +46,7 @@ pub(crate) use retry::{Cause as RetryCause, Retry, RetryBudget};
 pub(crate) use route::{Edits, Exposed, Match, Redirect, Respond, Rewrite, Route, Statuses};
 pub(crate) use upstream::{Balance, HealthCheck, Sticky, Upstream, UpstreamTimeouts, UpstreamTls};
 
-use super::{Address, CertificatePart, ClientAuthMode, Dashboard, Http2, ProxyProtocol, TlsVersion};
+use super::{Address, CertificatePart, ClientAuthMode, Dashboard, ForwardedBy, Http2, ProxyProtocol, TlsVersion};
 use section::section;
 
 section! {
@@ -85,6 +85,8 @@ section! {
         drain_delay: Duration = "0s",
         /// Networks (CIDR) whose forwarding header fields are believed.
         trusted_proxies: Vec<Marked<IpNet>> = "[]",
+        /// In which field these say who the client is: `x_forwarded_for` or `forwarded`. Nobody is believed in the other one.
+        forwarded_by: ForwardedBy = "x_forwarded_for",
         /// Signs the cookies of sessions: a text of 16 bytes or more, or `file:` and a path. Left out one is made at start.
         secret: Option<SecretText> = "null",
         /// When this file is read again.
