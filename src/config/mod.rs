@@ -29,6 +29,7 @@ mod route;
 mod secret;
 mod substitution;
 pub mod surroundings;
+mod tracing;
 mod tree;
 pub mod units;
 mod upstream;
@@ -65,6 +66,7 @@ pub use route::{Action, Expose, HeaderEdits, HostPattern, Match, PathPattern, Re
 pub use secret::Secret;
 pub use substitution::{BadPattern, BadTemplate, Substitution, Unfit};
 pub use surroundings::{Surroundings, load};
+pub use tracing::{TraceFrom, Tracing};
 pub use upstream::{
     Backend, Balance, Breaker, HashKey, HealthCheck, LiveHealth, Obey, Protocol, SameSite, Schedule, Sticky, Target,
     Upstream, UpstreamTimeouts, UpstreamTls,
@@ -89,6 +91,8 @@ pub struct Config {
     pub admin: Option<Address>,
     /// What is logged, and where.
     pub log: Log,
+    /// How requests are traced, if they are.
+    pub tracing: Option<Tracing>,
 }
 
 /// The field in which trusted proxies say who the client is.

@@ -52,6 +52,7 @@ impl Exchange {
         self.request.method = head.method.clone();
         self.request.path = head.uri.path().to_owned();
         self.request.fields = head.headers.len();
+        self.begin_trace(head);
     }
 
     /// Finds what the request leads to, unless its head may not pass.

@@ -138,7 +138,7 @@ fn tell_addresses(front_door: &FrontDoor) {
         log::info!("listening on {address}");
     }
     if let Some(address) = front_door.admin_address() {
-        log::info!("registration of backends, /healthz and /readyz on {address}");
+        log::info!("registration of backends, /metrics, /healthz and /readyz on {address}");
     }
 }
 
@@ -167,6 +167,7 @@ async fn reload(front_door: &FrontDoor, file: Option<&mut Source>, files: &mut F
         Ok(checked) => checked,
         Err(problems) => {
             log::error!("reload: nothing was changed, because the file has problems:{}", listed(&problems));
+            front_door.note_bad_file();
             return;
         }
     };

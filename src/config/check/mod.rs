@@ -20,6 +20,7 @@ mod networks;
 mod rate_limit;
 mod retry;
 mod route;
+mod tracing;
 mod upstream;
 
 use std::collections::HashMap;
@@ -107,6 +108,7 @@ impl Check<'_> {
             cache: self.cache_store(&file.cache),
             admin: self.admin(&file.admin, &file.listeners),
             log: self.log(&file.log),
+            tracing: self.tracing(&file.tracing),
         };
         self.registers(file);
         lint::lint(file, &config, self.around, self.problems);

@@ -21,6 +21,7 @@ mod rate_limit;
 mod retry;
 mod route;
 mod section;
+mod tracing;
 mod upstream;
 
 use std::num::{NonZeroU32, NonZeroUsize};
@@ -44,6 +45,7 @@ pub(crate) use networks::Addresses;
 pub(crate) use rate_limit::{RateLimit, RateLimiting};
 pub(crate) use retry::{Cause as RetryCause, Retry, RetryBudget};
 pub(crate) use route::{Edits, Exposed, Match, Redirect, Respond, Rewrite, Route, Statuses};
+pub(crate) use tracing::Tracing;
 pub(crate) use upstream::{Balance, HealthCheck, Sticky, Upstream, UpstreamTimeouts, UpstreamTls};
 
 use super::{Address, CertificatePart, ClientAuthMode, Dashboard, ForwardedBy, Http2, ProxyProtocol, TlsVersion};
@@ -68,6 +70,8 @@ section! {
         admin: Admin = "{}",
         /// What is logged, and where.
         log: Log = "{}",
+        /// How requests are traced: by W3C trace context, told as OTLP.
+        tracing: Option<Tracing> = "null",
     }
     later {}
 }
