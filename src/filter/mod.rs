@@ -3,10 +3,12 @@
 //! A filter sees heads, the count of body bytes and the client; never the session, the upstream or another filter. A
 //! new filter is one file, one variant of `Kind`, and its line in `Kind::of`.
 
+pub mod accept;
 mod body_limit;
 pub mod cors;
 mod custom;
 mod edits;
+pub mod error_pages;
 pub mod networks;
 mod redirect;
 mod respond;

@@ -75,7 +75,7 @@ fn tls(certificates: Vec<CertificateFiles>) -> Tls {
 }
 
 fn client_auth(ca: &Path, mode: ClientAuthMode, crl: Option<PathBuf>) -> Option<ClientAuth> {
-    Some(ClientAuth { ca: ca.to_owned(), mode, crl })
+    Some(ClientAuth { ca: ca.to_owned(), mode, crl, headers: Vec::new() })
 }
 
 impl Door {
