@@ -7,6 +7,7 @@ mod auth;
 mod browsers;
 mod cache;
 pub mod certificate;
+pub mod changes;
 mod check;
 mod compress;
 pub mod diff;
@@ -26,6 +27,7 @@ mod rate_limit;
 mod retry;
 mod route;
 mod secret;
+pub mod shown;
 pub mod surroundings;
 mod tree;
 pub mod units;
@@ -35,6 +37,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -87,6 +90,8 @@ pub struct Config {
     pub admin_token: Option<Secret>,
     /// What is logged, and where.
     pub log: Log,
+    /// What the file says, for whoever shows it.
+    pub outline: Arc<Outline>,
 }
 
 /// Settings of the process as a whole.

@@ -4,3 +4,4 @@
 pub mod access_log;
 pub mod dashboard;
 pub mod seldom;
+pub mod status;

@@ -27,6 +27,9 @@ const BACKLOG: u32 = 65_535;
 /// Who may connect to a unix socket: us and our group, as usual for sockets between services of one machine.
 const UNIX_SOCKET_MODE: u32 = 0o660;
 
+/// Who may connect to the unix socket of operators: nobody else. Whoever shall may be let in by its directory or `chmod`.
+const OWN_SOCKET_MODE: u32 = 0o600;
+
 /// How long to wait when the system has no room for a connection: some other must close first.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(100);
 
@@ -128,9 +131,18 @@ enum Bound {
 
 /// Listens on an address. Must be called inside a tokio runtime.
 pub fn bind(address: &Address) -> Result<Listening, BindError> {
+    bind_with(address, UNIX_SOCKET_MODE)
+}
+
+/// The same for operators: a unix socket is for us alone.
+pub fn bind_for_us(address: &Address) -> Result<Listening, BindError> {
+    bind_with(address, OWN_SOCKET_MODE)
+}
+
+fn bind_with(address: &Address, mode: u32) -> Result<Listening, BindError> {
     match address {
         Address::Tcp(address) => bind_tcp(*address).map_err(|error| BindError::new(address.to_string(), error)),
-        Address::Unix(path) => bind_unix(path),
+        Address::Unix(path) => bind_unix(path, mode),
     }
 }
 
@@ -144,13 +156,12 @@ fn bind_tcp(address: SocketAddr) -> io::Result<Listening> {
     Ok(Listening { socket: Bound::Tcp(listener), address })
 }
 
-fn bind_unix(path: &Path) -> Result<Listening, BindError> {
+fn bind_unix(path: &Path, mode: u32) -> Result<Listening, BindError> {
     let name = || format!("unix:{}", path.display());
     remove_stale(path)?;
     let listener = UnixListener::bind(path).map_err(|error| BindError::new(name(), error))?;
     let listening = Listening { socket: Bound::Unix(listener), address: Address::Unix(path.to_owned()) };
-    std::fs::set_permissions(path, Permissions::from_mode(UNIX_SOCKET_MODE))
-        .map_err(|error| BindError::new(name(), error))?;
+    std::fs::set_permissions(path, Permissions::from_mode(mode)).map_err(|error| BindError::new(name(), error))?;
     Ok(listening)
 }
 

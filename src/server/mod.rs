@@ -5,6 +5,7 @@
 
 pub mod admin;
 pub mod connection;
+mod facts;
 mod frames;
 pub mod front;
 pub mod guard;
@@ -12,6 +13,7 @@ mod introduce;
 pub mod limits;
 pub mod listen;
 mod members;
+mod operate;
 mod options;
 mod process;
 mod refused;
@@ -21,6 +23,7 @@ mod start_error;
 mod status;
 pub mod tls;
 pub mod watch_files;
+pub mod watching;
 pub mod wire;
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -30,12 +33,13 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use pingora::proxy::{HttpProxy, http_proxy};
 use pingora::server::configuration::ServerConf;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 use crate::cache::Cache;
 use crate::compress::Workshop;
+use crate::config::changes::Changes;
 use crate::config::{Address, Config, Secret};
 use crate::observe::access_log::AccessLog;
 use crate::observe::dashboard;
@@ -43,15 +47,18 @@ use crate::proxy::{Admissions, Belongings, Gateway, Lasting, Snapshot, Upstreams
 use crate::upstream::{Tallies, Upstream};
 
 use self::connection::InFlight;
+use self::facts::Loaded;
 use self::front::{Front, Shared};
 use self::limits::TotalLimit;
-use self::listen::{Listening, accept_forever, bind};
+use self::listen::{Listening, accept_forever, bind, bind_for_us};
 use self::members::Followers;
 use self::refused::Refused;
 use self::replacement::{Replacement, reads_files};
 use self::status::Gone;
 use self::tls::{TlsState, install_crypto};
+use self::watching::Watching;
 
+pub use self::operate::{Outcome, ReloadAsked};
 pub use self::process::{ProcessError, Source, run, worker_threads};
 pub use self::reload::Reloaded;
 pub use self::start_error::{StartError, Unbound};
@@ -62,6 +69,9 @@ const POOLED_CONNECTIONS: usize = 4096;
 
 /// How long the last bytes of finished responses may take to leave, after the last exchange has ended.
 const LAST_BYTES: Duration = Duration::from_secs(1);
+
+/// Operators who may wait for a reload at once; more wait to be heard.
+const RELOADS_ASKED: usize = 4;
 
 /// A running front door.
 pub struct FrontDoor {
@@ -103,6 +113,16 @@ struct Inner {
     leaving: watch::Sender<bool>,
     /// One reload at a time.
     reloading: tokio::sync::Mutex<()>,
+    /// What operators have changed beside the file.
+    beside_file: Mutex<Changes>,
+    /// What was taken over last.
+    loaded: Mutex<Loaded>,
+    /// What each second has brought.
+    watching: Watching,
+    /// Whether somebody waits for `reload_asks`.
+    reads_file: AtomicBool,
+    reload_asks: mpsc::Sender<ReloadAsked>,
+    reloads_asked: tokio::sync::Mutex<mpsc::Receiver<ReloadAsked>>,
 }
 
 impl FrontDoor {
@@ -140,7 +160,9 @@ impl FrontDoor {
         let shared = shared(&config, &refused, &access_log);
         let fronts = fronts(&config, &addresses, &proxy, &shared)?;
         cache.open_disk(&config.cache).await?;
+        let (reload_asks, reloads_asked) = mpsc::channel(RELOADS_ASKED);
         let inner = Arc::new(Inner {
+            loaded: Mutex::new(Loaded::of(&config)),
             config: Mutex::new(config),
             own_secret,
             snapshot,
@@ -160,6 +182,11 @@ impl FrontDoor {
             closing,
             leaving: watch::Sender::new(false),
             reloading: tokio::sync::Mutex::new(()),
+            beside_file: Mutex::default(),
+            watching: Watching::default(),
+            reads_file: AtomicBool::new(false),
+            reload_asks,
+            reloads_asked: tokio::sync::Mutex::new(reloads_asked),
         });
         let admin_address = admin.as_ref().map(|listening| listening.local_address().clone());
         let accepting = inner.start_accepting(listening);
@@ -209,6 +236,22 @@ impl FrontDoor {
         certificates.chain(self.inner.lasting.sources.files.paths()).collect()
     }
 
+    /// Waits until an operator asks for a reload at the admin address. Whoever has read the file, and has called
+    /// [`FrontDoor::reload`], answers. Where nobody waits, such a request is refused.
+    pub async fn reload_asked(&self) -> ReloadAsked {
+        self.inner.reads_file.store(true, Relaxed);
+        match self.inner.reloads_asked.lock().await.recv().await {
+            Some(asked) => asked,
+            // The other end is ours, and lives as long as we do.
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Says on the status page what came of a reload: why nothing was changed, or that all was.
+    pub fn note_reload(&self, problem: Option<String>) {
+        self.inner.note_reload(problem);
+    }
+
     /// Says no to `/readyz`, waits the drain delay, stops accepting, lets the requests in flight finish within the
     /// grace period, and returns as soon as the last is done. Says whether all were.
     pub async fn shutdown(mut self) -> bool {
@@ -243,8 +286,9 @@ impl Inner {
             tasks.spawn(admin::serve(listening, self.asked(), self.leaving.subscribe()));
         }
         let (inner, when) = (self.clone(), self.with_config(|config| config.log.dashboard));
-        let members = self.clone();
+        let (members, watching) = (self.clone(), self.clone());
         tasks.spawn(async move { members.keep_members().await });
+        tasks.spawn(async move { watching.keep_watching().await });
         tasks.spawn(dashboard::run(when, move || inner.report(), self.changes.subscribe()));
         tasks
     }
@@ -267,7 +311,7 @@ impl Inner {
 /// Binds the listeners and the admin address, or tells all that cannot be bound.
 fn bind_all(config: &Config) -> Result<(Vec<Listening>, Option<Listening>), Vec<Unbound>> {
     let mut unbound = Vec::new();
-    let mut try_bind = |key: String, address| match bind(address) {
+    let mut try_bind = |key: String, bound| match bound {
         Ok(listening) => Some(listening),
         Err(source) => {
             unbound.push(Unbound { key, source });
@@ -275,9 +319,10 @@ fn bind_all(config: &Config) -> Result<(Vec<Listening>, Option<Listening>), Vec<
         }
     };
     let listeners = config.listeners.iter().enumerate();
-    let listening = listeners.filter_map(|(index, it)| try_bind(format!("listeners[{index}].address"), &it.address));
+    let listening =
+        listeners.filter_map(|(index, it)| try_bind(format!("listeners[{index}].address"), bind(&it.address)));
     let listening = listening.collect();
-    let admin = config.admin.as_ref().and_then(|address| try_bind("admin.address".to_owned(), address));
+    let admin = config.admin.as_ref().and_then(|address| try_bind("admin.address".to_owned(), bind_for_us(address)));
     if unbound.is_empty() { Ok((listening, admin)) } else { Err(unbound) }
 }
 

@@ -22,12 +22,8 @@ pub(super) struct Gone {
 impl Inner {
     /// Who answers on the admin address.
     pub(super) fn asked(self: &Arc<Self>) -> Asked {
-        let (ready, members) = (self.clone(), self.clone());
-        Asked {
-            ready: Arc::new(move || ready.readiness()),
-            members: Arc::new(move |request| members.change_members(&request)),
-            cache: self.cache,
-        }
+        let ready = self.clone();
+        Asked { ready: Arc::new(move || ready.readiness()), operator: self.clone(), cache: self.cache }
     }
 
     /// Ready once every upstream has been probed, each of its backends, until we are asked to leave.

@@ -94,8 +94,19 @@ pub struct TlsState {
     settings: Tls,
     alpn: Vec<Vec<u8>>,
     kept: Kept,
+    /// What `current` shows to clients.
+    shown: ArcSwap<Vec<Shown>>,
     /// A hash over all files, as they were when `current` was made.
     fingerprint: Mutex<u64>,
+}
+
+/// A certificate that clients are shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shown {
+    /// What it is for.
+    pub names: Vec<String>,
+    /// When it expires, in seconds since 1970.
+    pub not_after: i64,
 }
 
 /// What outlives a reload.
@@ -133,6 +144,7 @@ impl TlsState {
         let config = build(settings, alpn(http2), &kept, &files)?;
         Ok(Self {
             current: ArcSwap::from_pointee(config),
+            shown: ArcSwap::from_pointee(shown(settings, &kept, &files)),
             settings: settings.clone(),
             alpn: alpn(http2),
             kept,
@@ -153,6 +165,7 @@ impl TlsState {
         let config = build(settings, self.alpn.clone(), &kept, &files)?;
         Ok(Self {
             current: ArcSwap::from_pointee(config),
+            shown: ArcSwap::from_pointee(shown(settings, &kept, &files)),
             settings: settings.clone(),
             alpn: self.alpn.clone(),
             kept,
@@ -163,6 +176,11 @@ impl TlsState {
     /// The configuration for a connection that arrives now.
     pub fn config(&self) -> Arc<ServerConfig> {
         self.current.load_full()
+    }
+
+    /// The certificates that clients are shown now.
+    pub fn shown(&self) -> Arc<Vec<Shown>> {
+        self.shown.load_full()
     }
 
     /// The files that [`TlsState::reload`] reads.
@@ -180,6 +198,7 @@ impl TlsState {
             return Ok(false);
         }
         self.current.store(Arc::new(build(&self.settings, self.alpn.clone(), &self.kept, &files)?));
+        self.shown.store(Arc::new(shown(&self.settings, &self.kept, &files)));
         *current = fingerprint;
         Ok(true)
     }
@@ -267,6 +286,16 @@ fn certified(settings: &Tls, kept: &Kept, files: &Files) -> Result<Vec<Named>, T
         Ok(Named { names, key: Arc::new(key) })
     });
     from_files.chain(kept.self_signed.clone().map(Ok)).collect()
+}
+
+/// Those that can be used have been read without an error just before.
+fn shown(settings: &Tls, kept: &Kept, files: &Files) -> Vec<Shown> {
+    let named = certified(settings, kept, files).unwrap_or_default();
+    let shown = |Named { names, key }: Named| {
+        let not_after = certificate::not_after(key.cert.first()?)?;
+        Some(Shown { names, not_after })
+    };
+    named.into_iter().filter_map(shown).collect()
 }
 
 fn at_fault<'a>(paths: &'a CertificateFiles, error: &CertificateError) -> &'a Path {
