@@ -12,7 +12,7 @@ use tokio::sync::broadcast;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::Inner;
-use crate::backend::{Backend, Note, Since};
+use crate::backend::{Backend, Note, Since, State};
 use crate::observe::status::difference::difference;
 use crate::observe::status::{Change, History, LastSecond, Series, Time};
 
@@ -132,7 +132,9 @@ impl Watching {
                 let [p95] = backend.latencies_since(&mut known.since, [0.95]);
                 known.history.add(reading, p95);
             }
-            notes.extend(backend.take_notes().into_iter().map(|note| (backend, note)));
+            // That a first probe passes is what everybody expects: of five hundred at a start nothing else would be seen.
+            let is_news = |note: &Note| (note.from, note.to) != (State::Pending, State::Healthy);
+            notes.extend(backend.take_notes().into_iter().filter(is_news).map(|note| (backend, note)));
         }
         seen.backends.retain(|_, known| known.round == round);
         notes.sort_by_key(|(_, note)| note.at);

@@ -29,7 +29,8 @@ const count = (n) => n >= 1e6 ? `${(n / 1e6).toFixed(1)}M` : n >= 1e5 ? `${Math.
 const rate = (n) => n >= 100 ? count(n) : n === 0 ? "0" : n.toFixed(1);
 const millis = (n) => n === null || n === undefined ? "–"
   : n >= 10000 ? `${(n / 1000).toFixed(0)} s` : n >= 1000 ? `${(n / 1000).toFixed(1)} s` : n >= 10 ? `${n.toFixed(0)} ms` : `${n.toFixed(1)} ms`;
-const size = (n) => n >= 2 ** 30 ? `${(n / 2 ** 30).toFixed(1)} GiB` : n >= 2 ** 20 ? `${(n / 2 ** 20).toFixed(1)} MiB` : `${Math.round(n / 1024)} KiB`;
+const short = (n) => n >= 100 || Number.isInteger(n) ? n.toFixed(0) : n.toFixed(1);
+const size = (n) => n >= 2 ** 30 ? `${short(n / 2 ** 30)} GiB` : n >= 2 ** 20 ? `${short(n / 2 ** 20)} MiB` : `${Math.round(n / 1024)} KiB`;
 const span = (seconds) => {
   const s = Math.max(0, Math.round(seconds));
   if (s < 60) return `${s} s`;
