@@ -115,6 +115,8 @@ pub struct Server {
     pub retry_buffers: u64,
     /// What is remembered of all rate limits together, and what clients are told.
     pub rate_limits: RateLimiting,
+    /// Where another process may ask to take over.
+    pub upgrade_socket: Option<PathBuf>,
 }
 
 /// When the configuration file is read again without being asked.

@@ -12,6 +12,7 @@ mod dashboard;
 mod discovery;
 mod draining;
 mod failover;
+mod handover;
 mod health;
 mod hedging;
 mod leaving;

@@ -127,6 +127,7 @@ impl Check<'_> {
             reload: Reload { watch: *server.reload.watch, debounce: *server.reload.debounce },
             retry_buffers: server.retry_buffers.0,
             rate_limits: self.rate_limiting(&server.rate_limits),
+            upgrade_socket: server.upgrade_socket.as_ref().map(|path| self.files.joined(path)),
         }
     }
 

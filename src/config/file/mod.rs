@@ -91,8 +91,10 @@ section! {
         retry_buffers: Size = "64MiB",
         /// What is remembered of all `rate_limits` together, and what clients are told of them.
         rate_limits: RateLimiting = "{}",
+        /// A unix socket on which `portcullis upgrade` asks for another process to take over; `null` is none.
+        upgrade_socket: Option<FilePath> = "null",
     }
-    later { upgrade_socket }
+    later {}
 }
 
 section! {

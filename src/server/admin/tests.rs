@@ -10,7 +10,7 @@ use tokio::net::{TcpStream, UnixStream};
 use super::operator::Wish;
 use super::*;
 use crate::config::{Address, Secret};
-use crate::server::listen::{bind, bind_for_us};
+use crate::server::listen::{bind, bind_private};
 use crate::server::watching::{Listener, News};
 
 struct Admin {
@@ -301,7 +301,7 @@ async fn the_socket_of_operators_is_for_us_alone() {
     use std::os::unix::fs::PermissionsExt;
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("admin.sock");
-    let listener = bind_for_us(&Address::Unix(path.clone())).unwrap();
+    let listener = bind_private(&Address::Unix(path.clone())).unwrap();
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     let (_stop, stopped) = watch::channel(false);
     tokio::spawn(serve(listener, asked_for(Arc::new(|| Readiness::Ready)), stopped));
