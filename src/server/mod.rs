@@ -250,22 +250,6 @@ impl FrontDoor {
         certificates.chain(self.inner.lasting.sources.files.paths()).collect()
     }
 
-    /// Waits until an operator asks for a reload at the admin address. Whoever has read the file, and has called
-    /// [`FrontDoor::reload`], answers. Where nobody waits, such a request is refused.
-    pub async fn reload_asked(&self) -> ReloadAsked {
-        self.inner.reads_file.store(true, Relaxed);
-        match self.inner.reloads_asked.lock().await.recv().await {
-            Some(asked) => asked,
-            // The other end is ours, and lives as long as we do.
-            None => std::future::pending().await,
-        }
-    }
-
-    /// Says on the status page what came of a reload: why nothing was changed, or that all was.
-    pub fn note_reload(&self, problem: Option<String>) {
-        self.inner.note_reload(problem);
-    }
-
     /// Says no to `/readyz`, waits the drain delay, stops accepting, lets the requests in flight finish within the
     /// grace period, and returns as soon as the last is done. Says whether all were.
     pub async fn shutdown(self) -> bool {

@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use super::admin::operator::{Form, Operator, Reply, Wish};
 use super::facts::Loaded;
 use super::watching::{Event, Listener, News};
-use super::{Inner, StartError};
+use super::{FrontDoor, Inner, StartError};
 use crate::backend::State;
 use crate::config::changes::{self, Changes, Difference, Refused, What};
 use crate::config::members::{Rules, entry};
@@ -40,6 +40,24 @@ pub enum Outcome {
     Bad(Vec<Problem>),
     /// It cannot be taken over.
     Refused(String),
+}
+
+impl FrontDoor {
+    /// Waits until an operator asks for a reload at the admin address. Whoever has read the file, and has called
+    /// [`FrontDoor::reload`], answers. Where nobody waits, such a request is refused.
+    pub async fn reload_asked(&self) -> ReloadAsked {
+        self.inner.reads_file.store(true, Relaxed);
+        match self.inner.reloads_asked.lock().await.recv().await {
+            Some(asked) => asked,
+            // The other end is ours, and lives as long as we do.
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Says on the status page what came of a reload: why nothing was changed, or that all was.
+    pub fn note_reload(&self, problem: Option<String>) {
+        self.inner.note_reload(problem);
+    }
 }
 
 #[async_trait]
