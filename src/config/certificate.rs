@@ -62,12 +62,6 @@ impl CertificateError {
     }
 }
 
-/// When a certificate expires, in seconds since 1970.
-pub fn not_after(certificate: &CertificateDer<'_>) -> Option<i64> {
-    let (_, leaf) = X509Certificate::from_der(certificate).ok()?;
-    Some(leaf.validity().not_after.timestamp())
-}
-
 /// Reads a chain and its key, and makes sure that they belong together.
 pub fn read(cert_pem: &[u8], key_pem: &[u8]) -> Result<Certificate, CertificateError> {
     let chain = chain(cert_pem)?;

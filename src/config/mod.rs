@@ -29,6 +29,7 @@ mod route;
 mod secret;
 pub mod shown;
 pub mod surroundings;
+mod tracing;
 mod tree;
 pub mod units;
 mod upstream;
@@ -64,6 +65,7 @@ pub use retry::{HedgeAfter, Retry, RetryBudget, RetryWhen};
 pub use route::{Action, Expose, HeaderEdits, HostPattern, Match, PathPattern, Rewrite, Route};
 pub use secret::Secret;
 pub use surroundings::{Surroundings, load};
+pub use tracing::{TraceFrom, Tracing};
 pub use upstream::{
     Backend, Balance, Breaker, HashKey, HealthCheck, LiveHealth, Obey, Protocol, SameSite, Schedule, Sticky, Target,
     Upstream, UpstreamTimeouts, UpstreamTls,
@@ -92,6 +94,8 @@ pub struct Config {
     pub log: Log,
     /// What the file says, for whoever shows it.
     pub outline: Arc<Outline>,
+    /// How requests are traced, if they are.
+    pub tracing: Option<Tracing>,
 }
 
 /// Settings of the process as a whole.

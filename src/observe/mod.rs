@@ -1,7 +1,9 @@
-//! What happened? The access log and the tables of backends: they watch, and change nothing. Says too which lines of the
+//! What happened? The access log, the tables of backends and the metrics: they watch, and change nothing. Says too which lines of the
 //! log must not come too often.
 
 pub mod access_log;
 pub mod dashboard;
+pub mod metrics;
 pub mod seldom;
 pub mod status;
+pub mod tracing;

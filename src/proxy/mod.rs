@@ -30,6 +30,7 @@ mod reply;
 mod snapshot;
 mod sticky;
 mod timer;
+mod trace;
 mod upload;
 mod watch;
 
@@ -203,6 +204,7 @@ impl ProxyHttp for Gateway {
         exchange.ask_for_identity(head)?;
         exchange.decode_request(session.req_header(), head)?;
         exchange.introduce(head);
+        exchange.tell_trace(head)?;
         exchange.edit(head)
     }
 
@@ -338,11 +340,12 @@ impl ProxyHttp for Gateway {
         exchange.forget_body(session);
         exchange.count_outcome(session);
         exchange.count_recoding(session);
+        let ended = record::ending(exchange, error);
+        exchange.end_attempt(ended.label());
+        record::count(session, exchange, ended);
+        exchange.end_trace(session, ended);
         if self.belongings.access_log.is_on() && !exchange.in_background {
-            let ended = record::ending(exchange, error);
-            exchange.end_attempt(ended.label());
             self.belongings.access_log.record(record::entry(session, exchange, ended));
         }
-        exchange.let_go();
     }
 }

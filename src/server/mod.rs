@@ -5,6 +5,7 @@
 
 pub mod admin;
 pub mod connection;
+mod counters;
 mod facts;
 mod frames;
 pub mod front;
@@ -20,6 +21,7 @@ mod process;
 mod refused;
 mod reload;
 mod replacement;
+mod scrape;
 mod sockets;
 mod start_error;
 mod status;
@@ -57,6 +59,7 @@ use self::limits::TotalLimit;
 use self::listen::{Held, Listening, accept_forever};
 use self::members::Followers;
 use self::refused::Refused;
+use self::reload::Reloads;
 use self::replacement::{Replacement, reads_files};
 use self::sockets::{Sockets, bind_all};
 use self::status::Gone;
@@ -76,6 +79,8 @@ const POOLED_CONNECTIONS: usize = 4096;
 /// How long the last bytes of finished responses may take to leave, after the last exchange has ended.
 const LAST_BYTES: Duration = Duration::from_secs(1);
 
+/// How long the last spans may take to a collector.
+const LAST_SPANS: Duration = Duration::from_secs(2);
 /// Operators who may wait for a reload at once; more wait to be heard.
 const RELOADS_ASKED: usize = 4;
 
@@ -112,6 +117,7 @@ struct Inner {
     connections: Arc<TotalLimit>,
     access_log: AccessLog,
     refused: Refused,
+    reloads: Reloads,
     /// Counts the changes of backends' states, for the dashboard.
     changes: watch::Sender<u64>,
     draining: AtomicBool,
@@ -189,6 +195,7 @@ impl FrontDoor {
             connections: shared.connections,
             access_log,
             refused,
+            reloads: Reloads::default(),
             changes,
             draining: AtomicBool::new(false),
             closing,
@@ -238,6 +245,16 @@ impl FrontDoor {
         self.inner.reload(config).await
     }
 
+    /// Counts a reload that found nothing to take over, because the file has problems.
+    pub fn note_bad_file(&self) {
+        self.inner.reloads.failed();
+    }
+
+    /// The metrics as `GET /metrics` shows them. Reads files of the system, so it blocks for a moment; needs a tokio runtime.
+    pub fn metrics(&self) -> String {
+        self.inner.scrape()
+    }
+
     /// Reads certificates, lists and whatever else is followed again where it has changed; what cannot be read stays as it
     /// was.
     pub fn reread_files(&self) {
@@ -278,6 +295,7 @@ impl FrontDoor {
         self.inner.leaving.send_replace(true);
         self.tasks.shutdown().await;
         self.inner.access_log.flush();
+        let _ = timeout(LAST_SPANS, self.inner.lasting.tracers.flush()).await;
         finished
     }
 }
@@ -334,7 +352,7 @@ async fn first_snapshot(
     let admissions = Admissions::new(config, lasting)?;
     lasting.sources.issuers.first_answers().await;
     let (upstreams, _) = upstreams.put_in_place(changes, config.server.grace_period);
-    Ok(Snapshot::new(config, upstreams, admissions))
+    Ok(Snapshot::new(config, upstreams, admissions, lasting))
 }
 
 fn fronts(

@@ -138,7 +138,7 @@ fn tell_addresses(front_door: &FrontDoor) {
         log::info!("listening on {address}");
     }
     if let Some(address) = front_door.admin_address() {
-        log::info!("status page, admin API, /healthz and /readyz on {address}");
+        log::info!("status page, admin API, /metrics, /healthz and /readyz on {address}");
     }
 }
 
@@ -170,6 +170,7 @@ async fn reload(front_door: &FrontDoor, file: Option<&mut Source>, files: &mut F
         Ok(checked) => checked,
         Err(problems) => {
             log::error!("reload: nothing was changed, because the file has problems:{}", listed(&problems));
+            front_door.note_bad_file();
             let first = problems.first().map(|problem| format!("{}: {}", problem.key, problem.what));
             front_door.note_reload(Some(first.unwrap_or_default()));
             return Outcome::Bad(problems);

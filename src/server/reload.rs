@@ -4,7 +4,9 @@
 //! in both configurations keep their state, counts and numbers. Sockets and threads cannot be swapped; what would need
 //! that is named instead.
 
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError};
+use std::time::SystemTime;
 
 use super::facts::Loaded;
 use super::front::Front;
@@ -14,6 +16,7 @@ use super::tls::TlsState;
 use super::{Inner, StartError};
 use crate::config::changes::Changes;
 use crate::config::{Config, Listener, ListenerTimeouts};
+use crate::count::Count;
 use crate::proxy::{Admissions, Gateway, Snapshot};
 
 /// A listener, and the TLS state that it is to get.
@@ -26,9 +29,63 @@ pub struct Reloaded {
     pub needs_restart: Vec<String>,
 }
 
+/// What became of the reloads.
+#[derive(Debug)]
+pub(super) struct Reloads {
+    pub(super) done: Count,
+    pub(super) not_done: Count,
+    has_failed: AtomicBool,
+    /// When the configuration that is in effect was taken over, in milliseconds since 1970.
+    at: AtomicU64,
+}
+
+impl Default for Reloads {
+    fn default() -> Self {
+        Self {
+            done: Count::default(),
+            not_done: Count::default(),
+            has_failed: AtomicBool::new(false),
+            at: now().into(),
+        }
+    }
+}
+
+impl Reloads {
+    /// One has changed nothing.
+    pub(super) fn failed(&self) {
+        self.not_done.one();
+        self.has_failed.store(true, Relaxed);
+    }
+
+    fn succeeded(&self) {
+        self.done.one();
+        self.has_failed.store(false, Relaxed);
+        self.at.store(now(), Relaxed);
+    }
+
+    /// Whether the last one was done, and when the configuration in effect was taken over, in seconds since 1970.
+    pub(super) fn last(&self) -> (bool, f64) {
+        (!self.has_failed.load(Relaxed), self.at.load(Relaxed) as f64 / 1000.0)
+    }
+}
+
+fn now() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
 impl Inner {
     /// Takes over a configuration.
     pub(super) async fn reload(&self, config: Config) -> Result<Reloaded, StartError> {
+        let outcome = self.take_over(config).await;
+        match outcome {
+            Ok(_) => self.reloads.succeeded(),
+            Err(_) => self.reloads.failed(),
+        }
+        outcome
+    }
+
+    async fn take_over(&self, config: Config) -> Result<Reloaded, StartError> {
         let _one_at_a_time = self.reloading.lock().await;
         let old_config = self.with_config(Config::clone);
         let (mut config, needs_restart) = keep_what_is_fixed(config, &old_config)?;
@@ -47,7 +104,7 @@ impl Inner {
         // From here on nothing can fail, and nothing waits.
         let (upstreams, gone) = replacement.put_in_place(&self.changes, config.server.grace_period);
         self.remember_gone(gone);
-        self.snapshot.store(Arc::new(Snapshot::new(&config, upstreams, admissions)));
+        self.snapshot.store(Arc::new(Snapshot::new(&config, upstreams, admissions, &self.lasting)));
         *self.followers() = followers;
         self.cache.resize(&config.cache);
         for (front, state) in tls {

@@ -330,6 +330,7 @@ const WALK: &[(&str, &str, &str, &str)] = &[
     ("GET", "/rows.js", "/rows.js", ""),
     ("GET", "/theme.js", "/theme.js", ""),
     ("GET", "/icon.svg", "/icon.svg", ""),
+    ("GET", "/metrics", "/metrics", ""),
     ("GET", "/openapi.json", "/openapi.json", ""),
     ("POST", "/upstreams/{upstream}/backends", "/upstreams/app/backends", "\"10.0.0.3:80\""),
     ("PUT", "/upstreams/{upstream}/backends/{backend}", "/upstreams/web/backends/10.0.0.4:80", "{}"),

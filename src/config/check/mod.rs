@@ -19,6 +19,7 @@ mod networks;
 mod rate_limit;
 mod retry;
 mod route;
+mod tracing;
 mod upstream;
 
 use std::collections::HashMap;
@@ -109,6 +110,7 @@ impl Check<'_> {
             admin: self.admin(&file.admin, &file.listeners),
             admin_token: file.admin.token.as_ref().and_then(|token| self.secret(token, &file.admin.token.at)),
             log: self.log(&file.log),
+            tracing: self.tracing(&file.tracing),
             outline: Arc::default(),
         };
         self.registers(file);

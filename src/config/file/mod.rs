@@ -20,6 +20,7 @@ mod rate_limit;
 mod retry;
 mod route;
 mod section;
+mod tracing;
 mod upstream;
 
 use std::num::{NonZeroU32, NonZeroUsize};
@@ -42,6 +43,7 @@ pub(crate) use networks::Addresses;
 pub(crate) use rate_limit::{RateLimit, RateLimiting};
 pub(crate) use retry::{Cause as RetryCause, Retry, RetryBudget};
 pub(crate) use route::{Edits, Exposed, Match, Redirect, Respond, Rewrite, Route, Statuses};
+pub(crate) use tracing::Tracing;
 pub(crate) use upstream::{Balance, HealthCheck, Sticky, Upstream, UpstreamTimeouts, UpstreamTls};
 
 use super::{Address, ClientAuthMode, Dashboard, Http2, ProxyProtocol, TlsVersion};
@@ -66,6 +68,8 @@ section! {
         admin: Admin = "{}",
         /// What is logged, and where.
         log: Log = "{}",
+        /// How requests are traced: by W3C trace context, told as OTLP.
+        tracing: Option<Tracing> = "null",
     }
     later {}
 }

@@ -33,6 +33,11 @@ impl Answer {
         Self { status, kind: "text/plain; charset=utf-8", body, fields: Vec::new(), head_only: false }
     }
 
+    /// The same of another type.
+    pub(super) fn of_kind(self, kind: &'static str) -> Self {
+        Self { kind, ..self }
+    }
+
     /// A file of the page.
     pub(super) fn page(file: File) -> Self {
         let fields = FIELDS.map(|(name, value)| (name, value.to_owned())).into();

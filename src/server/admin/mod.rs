@@ -30,6 +30,7 @@ use self::operator::{Asking, Operator, Reply};
 use super::listen::{Accepted, Listening};
 use super::wire::Socket;
 use crate::cache::Cache;
+use crate::observe::metrics;
 use crate::observe::seldom::Seldom;
 
 /// Connections at a time: probes are few; the next ones wait to be accepted.
@@ -58,6 +59,8 @@ pub struct Asked {
     pub ready: Ready,
     /// For whatever an operator wants.
     pub operator: Arc<dyn Operator>,
+    /// What `/metrics` says; it may block for a moment.
+    pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
     /// What is purged.
     pub cache: &'static Cache,
 }
@@ -181,6 +184,7 @@ async fn answer(what: What, head: &Head, (parameters, body): (&[String], &[u8]),
             Readiness::NotReady(why) => Answer::text("503 Service Unavailable", format!("not ready: {why}")),
         },
         What::Page(file) => Answer::page(file),
+        What::Metrics => scrape(&asked.metrics).await,
         What::OpenApi => Reply::of("200 OK", &openapi::document()).into(),
         What::Cache => purge::status(asked.cache).into(),
         What::Purge => purge::purge(asked.cache, head.query(), body, who).await.into(),
@@ -193,6 +197,16 @@ async fn answer(what: What, head: &Head, (parameters, body): (&[String], &[u8]),
         }
         // Answered as long as somebody listens, and not here.
         What::Events => Answer::text("200 OK", ""),
+    }
+}
+
+/// The metrics. Files of the system are read for them, so it is done where nobody waits.
+async fn scrape(metrics: &Arc<dyn Fn() -> String + Send + Sync>) -> Answer {
+    let metrics = metrics.clone();
+    match tokio::task::spawn_blocking(move || metrics()).await {
+        // The end of the last line is written behind every body.
+        Ok(page) => Answer::text("200 OK", page.trim_end()).of_kind(metrics::CONTENT_TYPE),
+        Err(_) => Answer::text("500 Internal Server Error", "the metrics could not be gathered"),
     }
 }
 

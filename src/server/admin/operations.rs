@@ -28,6 +28,7 @@ pub(super) enum What {
     Readyz,
     Page(File),
     OpenApi,
+    Metrics,
     Events,
     Cache,
     Purge,
@@ -57,7 +58,7 @@ impl What {
         match self {
             Self::Healthz | Self::Readyz => Kind::Probe,
             Self::Page(_) => Kind::Page,
-            Self::OpenApi | Self::Events | Self::Cache | Self::Purge | Self::Operate(_) => Kind::Fact,
+            Self::OpenApi | Self::Metrics | Self::Events | Self::Cache | Self::Purge | Self::Operate(_) => Kind::Fact,
         }
     }
 }
@@ -138,6 +139,15 @@ pub(super) const OPERATIONS: &[Operation] = &[
         about: "The icon of the status page.",
         takes: None,
         gives: &[(200, "image/svg+xml", None)],
+        refuses: &[],
+    },
+    Operation {
+        method: "GET",
+        path: "/metrics",
+        what: What::Metrics,
+        about: "All metrics, for Prometheus.",
+        takes: None,
+        gives: &[(200, TEXT, None)],
         refuses: &[],
     },
     Operation {

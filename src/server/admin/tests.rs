@@ -48,7 +48,8 @@ impl Operator for Granting {
 fn asked_for(ready: Ready) -> Asked {
     let cache = crate::cache::Cache::new(&crate::config::CacheStore::default(), || false);
     let (news, _) = tokio::sync::broadcast::channel(2);
-    Asked { ready, operator: Arc::new(Granting { token: None, news }), cache }
+    let operator = Arc::new(Granting { token: None, news });
+    Asked { ready, operator, cache, metrics: Arc::new(|| "# a page\n".to_owned()) }
 }
 
 async fn admin() -> Admin {
