@@ -67,6 +67,8 @@ pub struct Backend {
     pub limits: Limits,
     /// How it is told whose connection each one is.
     pub send_proxy: Option<Version>,
+    /// Whether it takes nothing new, whatever its weight; no file says so, only an operator at the admin address.
+    pub drained: bool,
 }
 
 /// Where a backend is.

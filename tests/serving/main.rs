@@ -6,6 +6,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod admin;
 mod balancing;
 mod dashboard;
 mod discovery;
@@ -25,6 +26,7 @@ mod quotas;
 mod reload;
 mod retries;
 mod slow_start;
+mod status_page;
 mod sticky;
 mod tiers;
 mod tracing;

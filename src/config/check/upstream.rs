@@ -199,6 +199,7 @@ pub(in crate::config) fn check_backend(
         tier: tier(section, problems),
         limits: backend_limits(section, problems),
         send_proxy: *section.send_proxy,
+        drained: false,
     }
 }
 

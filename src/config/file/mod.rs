@@ -229,10 +229,12 @@ section! {
 section! {
     /// The listener for operators and their tools.
     Admin {
-        /// A loopback address with a port, or `unix:` and the path of a socket; `none` switches it off.
+        /// An address with a port, or `unix:` and the path of a socket; `none` switches it off. Any but a loopback address wants a token.
         address: Option<Address> = "127.0.0.1:9901",
+        /// What operators show there, and in `Portcullis-Debug`: a text of 16 bytes or more, or `file:` and a path.
+        token: Option<SecretText> = "null",
     }
-    later { token }
+    later {}
 }
 
 section! {
