@@ -28,6 +28,7 @@ use crate::compress::negotiate::Accepted;
 use crate::config::{self, Coding, ForwardedBy, Obey, SameSite, Secret, Substitution, Surroundings};
 use crate::filter::accept::Accept;
 use crate::health::obey;
+use crate::observe::tracing::Parent;
 use crate::path;
 use crate::proxy::{self, Believed};
 use crate::proxy_protocol::{self, Announced, Ends, LONGEST, Version};
@@ -56,6 +57,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "cookies", run: cookies },
     Target { name: "paths", run: paths },
     Target { name: "hosts", run: hosts },
+    Target { name: "traceparent", run: traceparent },
 ];
 
 /// A file of the operator's: it is taken, or every problem has a place in it and a way out.
@@ -68,6 +70,7 @@ pub fn configuration(bytes: &[u8]) {
         has_directory: Box::new(|_| false),
         keeps_files: Box::new(|_| Err(std::io::ErrorKind::PermissionDenied.into())),
         now: 1_700_000_000,
+        additions: std::sync::Arc::default(),
         open_files: Some(1024),
     };
     let problems = match config::parse(&text, "any.yaml", &around) {
@@ -85,6 +88,14 @@ pub fn configuration(bytes: &[u8]) {
         assert!((1..=lines + 1).contains(&problem.place.line) && problem.place.col > 0, "no such place: {problem:?}");
         assert!(!problem.what.is_empty() && !problem.help.is_empty(), "nothing is said: {problem:?}");
     }
+}
+
+/// `traceparent`: what was read is written so that it means the same, in the one form that everybody reads.
+pub fn traceparent(bytes: &[u8]) {
+    let Some(parent) = Parent::read(bytes) else { return };
+    let Ok(written) = HeaderValue::try_from(parent) else { panic!("we cannot write what we read: {parent:?}") };
+    assert_eq!(Parent::read(written.as_bytes()), Some(parent), "it means something else");
+    assert!(written.len() == 55 && bytes.len() >= 55 && written.as_bytes()[2..52] == bytes[2..52], "{written:?}");
 }
 
 /// The header of the PROXY protocol: what was read can be written, and read again; less than all of it is too little.

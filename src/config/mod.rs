@@ -7,6 +7,7 @@ mod auth;
 mod browsers;
 mod cache;
 pub mod certificate;
+pub mod changes;
 mod check;
 mod compress;
 pub mod diff;
@@ -27,6 +28,7 @@ mod rate_limit;
 mod retry;
 mod route;
 mod secret;
+pub mod shown;
 mod substitution;
 pub mod surroundings;
 mod tracing;
@@ -38,6 +40,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -89,8 +92,12 @@ pub struct Config {
     pub cache: CacheStore,
     /// Where `/healthz` and `/readyz` are served; `None` when switched off.
     pub admin: Option<Address>,
+    /// What operators show; `None` is nothing that anybody could show.
+    pub admin_token: Option<Secret>,
     /// What is logged, and where.
     pub log: Log,
+    /// What the file says, for whoever shows it.
+    pub outline: Arc<Outline>,
     /// How requests are traced, if they are.
     pub tracing: Option<Tracing>,
 }

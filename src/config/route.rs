@@ -10,6 +10,7 @@ use super::{
     AddressList, Auth, AuthBy, Caching, Compress, Cors, ErrorPages, JwtKeys, KeySource, Maintenance, RateLimit, Retry,
     SecurityHeaders, Substitution,
 };
+use crate::custom::Custom;
 
 /// A match, and what it leads to.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,6 +51,8 @@ pub struct Route {
     pub body_limit: u64,
     /// How many requests each client may make.
     pub rate_limits: Vec<RateLimit>,
+    /// What the program adds, in order.
+    pub filters: Vec<Custom<dyn crate::custom::Filter>>,
     /// Changes to the request's fields.
     pub request_headers: HeaderEdits,
     /// Changes to the response's fields.

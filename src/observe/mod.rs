@@ -5,4 +5,5 @@ pub mod access_log;
 pub mod dashboard;
 pub mod metrics;
 pub mod seldom;
+pub mod status;
 pub mod tracing;

@@ -301,7 +301,7 @@ impl ProxyHttp for Gateway {
         reply::expose(session, head, exchange)?;
         exchange.remember_session(head)?;
         if let Some(plan) = &exchange.plan {
-            plan.filters.on_response(head);
+            plan.filters.on_response(head, session.req_header());
         }
         exchange.recode(session, head)?;
         exchange.end_with_the_connection(session, head);

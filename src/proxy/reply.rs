@@ -78,7 +78,7 @@ pub(super) async fn fail(session: &mut Session, exchange: &mut Exchange, refusal
     if let Some(body) = body {
         theirs.append_header("proxy-status", received)?;
         if let Some(plan) = &exchange.plan {
-            plan.filters.on_response(&mut theirs);
+            plan.filters.on_response(&mut theirs, session.req_header());
         }
         return write(session, exchange, *theirs, body.whole()).await;
     }
@@ -112,7 +112,7 @@ fn without_body(theirs: &ResponseHeader, kind: &'static str, exchange: &Exchange
         head.append_header(name, value)?;
     }
     if let Some(plan) = &exchange.plan {
-        plan.filters.on_response(&mut head);
+        plan.filters.on_response(&mut head, session.req_header());
     }
     head.insert_header(CONTENT_TYPE, kind)?;
     head.append_header(VARY, "Accept")?;
@@ -130,7 +130,7 @@ pub(super) async fn answer(session: &mut Session, exchange: &mut Exchange, answe
                 head.append_header(name, value)?;
             }
             if let Some(plan) = &exchange.plan {
-                plan.filters.on_response(&mut head);
+                plan.filters.on_response(&mut head, session.req_header());
             }
             write(session, exchange, head, body).await
         }

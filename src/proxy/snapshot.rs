@@ -180,7 +180,8 @@ impl Plan {
             | config::Balance::LeastConnections
             | config::Balance::Random
             | config::Balance::TwoChoices
-            | config::Balance::PeakEwma => None,
+            | config::Balance::PeakEwma
+            | config::Balance::Custom(_) => None,
         });
         let sticky = upstream.as_ref().and_then(|upstream| sticky.get(upstream.name()).cloned());
         Self {

@@ -29,7 +29,7 @@ const BACKLOG: u32 = 65_535;
 /// Who may connect to a unix socket: us and our group, as usual for sockets between services of one machine.
 const UNIX_SOCKET_MODE: u32 = 0o660;
 
-/// For ours alone: whoever may connect there may have us start a program.
+/// For ours alone: whoever may connect there may change what we do, or have us start a program.
 const PRIVATE_SOCKET_MODE: u32 = 0o600;
 
 /// How long to wait when the system has no room for a connection: some other must close first.

@@ -140,6 +140,11 @@ impl Client {
         Ok(in_time("reading a chunk", self.wire.chunk()).await?.1)
     }
 
+    /// Whatever comes next; nothing at the end.
+    pub async fn read_some(&mut self) -> std::io::Result<Bytes> {
+        in_time("reading something", self.wire.some()).await
+    }
+
     /// Sends bytes and reads the response.
     pub async fn exchange(&mut self, request: impl AsRef<[u8]>) -> Response {
         self.send(request).await;

@@ -4,6 +4,7 @@
 //! Nothing outside is asked for but through [`Surroundings`].
 
 mod auth;
+mod brought;
 mod browsers;
 mod cache;
 mod compress;
@@ -24,6 +25,7 @@ mod tracing;
 mod upstream;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use super::file::{self, Decode, File, JsonLines, PathOr};
 use super::problem::{Problem, Problems, Spot};
@@ -82,11 +84,12 @@ fn read(text: &str, around: &Surroundings, problems: &mut Problems) -> Option<(C
     expand::expand(&mut root, &*around.environment, problems);
     let file = File::decode(&root, &Spot::root(root.mark), problems)?;
     let config = Check { files: Files::of(around), around, problems }.config(&file);
-    let outline = match &config.server.secret {
-        Some(secret) => outline.with_secret("server", "secret", secret.clone()),
+    let secrets = [("server", "secret", &config.server.secret), ("admin", "token", &config.admin_token)];
+    let outline = secrets.into_iter().fold(outline, |outline, (section, key, secret)| match secret {
+        Some(secret) => outline.with_secret(section, key, secret.clone()),
         None => outline,
-    };
-    Some((config, outline))
+    });
+    Some((Config { outline: Arc::new(outline.clone()), ..config }, outline))
 }
 
 /// A check under way.
@@ -107,8 +110,10 @@ impl Check<'_> {
             keys,
             cache: self.cache_store(&file.cache),
             admin: self.admin(&file.admin, &file.listeners),
+            admin_token: file.admin.token.as_ref().and_then(|token| self.secret(token, &file.admin.token.at)),
             log: self.log(&file.log),
             tracing: self.tracing(&file.tracing),
+            outline: Arc::default(),
         };
         self.registers(file);
         lint::lint(file, &config, self.around, self.problems);
@@ -153,9 +158,10 @@ impl Check<'_> {
         let at = &admin.address.at;
         if let Address::Tcp(socket) = address
             && !socket.ip().is_loopback()
+            && admin.token.is_none()
         {
-            let help = "use 127.0.0.1, [::1] or a unix socket; a token, which others need, is not supported yet";
-            self.problems.error(at, format!("`{socket}` can be reached from other machines"), help);
+            let help = "give `admin.token` a secret, best with `file:PATH`, or use 127.0.0.1, [::1] or a unix socket";
+            self.problems.error(at, format!("`{socket}` can be reached from other machines, and wants no token"), help);
         }
         let address = self.address(&address, at);
         let taken = listeners

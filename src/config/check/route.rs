@@ -86,6 +86,7 @@ impl Check<'_> {
             auth: self.auth(route, (&known.file.keys, known.keys)),
             body_limit: route.body_limit.0,
             rate_limits: Vec::new(),
+            filters: self.brought_filters(route),
             request_headers: self.edits(&route.headers.request),
             response_headers: self.edits(&route.headers.response),
             expose: Expose {

@@ -5,6 +5,7 @@
 
 mod auth;
 mod backend;
+mod brought;
 mod browsers;
 mod cache;
 mod compress;
@@ -31,6 +32,7 @@ use ipnet::IpNet;
 
 pub(crate) use auth::Auth;
 pub(crate) use backend::{Backend, BackendSection, BackendUrl, dns_name};
+pub(crate) use brought::Brought;
 pub(crate) use browsers::FieldOrAny;
 pub(crate) use cache::{CacheKey, CacheStore, Caching, Query};
 pub(crate) use compress::{Compress, Levels};
@@ -227,10 +229,12 @@ section! {
 section! {
     /// The listener for operators and their tools.
     Admin {
-        /// A loopback address with a port, or `unix:` and the path of a socket; `none` switches it off.
+        /// An address with a port, or `unix:` and the path of a socket; `none` switches it off. Any but a loopback address wants a token.
         address: Option<Address> = "127.0.0.1:9901",
+        /// What operators show there, and in `Portcullis-Debug`: a text of 16 bytes or more, or `file:` and a path.
+        token: Option<SecretText> = "null",
     }
-    later { token }
+    later {}
 }
 
 section! {

@@ -5,6 +5,7 @@ use serde_json::{Value as Json, json};
 
 use super::auth::Auth;
 use super::backend::dns_name;
+use super::brought::Brought;
 use super::browsers::{Cors, Maintenance, SecurityHeaders};
 use super::cache::Caching;
 use super::compress::Compress;
@@ -65,6 +66,8 @@ section! {
         body_limit: Size = "10MiB",
         /// How many requests each client may make. All limits are checked before any is charged.
         rate_limits: Vec<Marked<RateLimit>> = "[]",
+        /// Filters that a program built on Portcullis brings, in their order: `NAME`, or `{ NAME: { its settings } }`.
+        filters: Vec<Marked<Brought>> = "[]",
         /// Changes to header fields.
         headers: HeaderChanges = "{}",
         /// What the client is told about the inside: `backend` is X-Backend-Server, `cache` is Cache-Status,
