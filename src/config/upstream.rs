@@ -11,6 +11,7 @@ use http::HeaderName;
 use crate::proxy_protocol::Version;
 
 use super::{Adaptive, CertificateFiles, Discover, Limits, Queue};
+use crate::custom::Custom;
 
 /// A named group of backends.
 #[derive(Clone, Debug, PartialEq)]
@@ -106,6 +107,8 @@ pub enum Balance {
         /// How far above the average one backend may be, 1.25 for 125%.
         bounded_load: f64,
     },
+    /// As the program says that has brought it.
+    Custom(Custom<dyn crate::custom::Policy>),
 }
 
 /// What a consistent hash is taken of.

@@ -16,7 +16,9 @@ use crate::observe::metrics::{RouteCounts, protocol};
 pub(super) fn ending(exchange: &Exchange, error: Option<&Error>) -> answer::Ended {
     match (error, exchange.refusal) {
         (None, None) => exchange.cause_of_cut().map_or(answer::Ended::Complete, answer::Ended::Refused),
-        (Some(error), None) if exchange.only_the_upload_broke_off(error) => answer::Ended::Complete,
+        (Some(error), None) if exchange.is_replaced() || exchange.only_the_upload_broke_off(error) => {
+            answer::Ended::Complete
+        }
         (_, Some(refusal)) => answer::Ended::Refused(refusal),
         (Some(error), None) => exchange.cause(error).map_or(answer::Ended::ClientGone, answer::Ended::Refused),
     }
@@ -78,7 +80,7 @@ pub(super) fn entry(session: &Session, exchange: &mut Exchange, ended: answer::E
         trace_id: exchange.trace.map(|trace| trace.id),
         client: exchange.sender.client,
         dry_run: exchange.would_be_refused_by(),
-        identity: exchange.identity.as_ref().map(|identity| identity.name.clone()),
+        identity: exchange.identity.as_ref().and_then(|identity| identity.name.clone()),
         method: exchange.request.method.as_str().to_owned(),
         host: exchange.request.host().to_owned(),
         path: std::mem::take(&mut exchange.request.path),

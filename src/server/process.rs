@@ -8,6 +8,7 @@ use std::io;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -23,6 +24,7 @@ use super::watch_files::FileWatch;
 use super::{FrontDoor, Outcome, ReloadAsked, StartError};
 use crate::config::diff;
 use crate::config::{Address, Config, Outline, Problem, Route, load};
+use crate::custom::Additions;
 
 /// How often files are looked at when the debounce is longer: a change must be seen twice to be quiet.
 const LOOK_AT_FILES: Duration = Duration::from_millis(250);
@@ -58,6 +60,8 @@ pub struct Source {
     pub path: PathBuf,
     /// What it said when it was last taken over.
     pub outline: Outline,
+    /// What it may name that the program brings.
+    pub additions: Arc<Additions>,
 }
 
 /// Runs a front door until a signal ends it. `file` is read again on SIGHUP, and when it changes. `opened` is told
@@ -166,7 +170,7 @@ async fn keep_current(
 
 async fn reload(front_door: &FrontDoor, file: Option<&mut Source>, files: &mut Files) -> Outcome {
     let Some(file) = file else { return Outcome::Refused("there is no file to read".to_owned()) };
-    let checked = match load(&file.path) {
+    let checked = match load(&file.path, &file.additions) {
         Ok(checked) => checked,
         Err(problems) => {
             log::error!("reload: nothing was changed, because the file has problems:{}", listed(&problems));

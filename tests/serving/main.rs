@@ -21,6 +21,7 @@ mod long_bodies;
 mod metrics;
 mod obedience;
 mod passive_health;
+mod programs;
 mod quotas;
 mod reload;
 mod retries;

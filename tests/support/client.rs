@@ -214,8 +214,12 @@ pub struct H2Response {
 impl H2Client {
     /// Over TLS, with `h2` by ALPN; `name` is SNI and authority.
     pub async fn tls(address: SocketAddr, name: &str) -> Self {
-        let offer = Offer { alpn: &["h2"], ..Offer::default() };
-        let stream = handshake(address, name, &offer).await.unwrap();
+        H2Client::tls_with(address, name, &Offer { alpn: &["h2"], ..Offer::default() }).await
+    }
+
+    /// The same with a certificate, say.
+    pub async fn tls_with(address: SocketAddr, name: &str, offer: &Offer<'_>) -> Self {
+        let stream = handshake(address, name, offer).await.unwrap();
         assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]), "the front door should offer h2");
         H2Client::over(stream, format!("https://{name}:{}", address.port())).await
     }

@@ -4,10 +4,12 @@
 //! Nothing outside is asked for but through [`Surroundings`].
 
 mod auth;
+mod brought;
 mod browsers;
 mod cache;
 mod compress;
 mod discover;
+mod errors;
 mod files;
 mod jwt;
 mod keys;
@@ -125,6 +127,7 @@ impl Check<'_> {
             grace_period: *server.grace_period,
             drain_delay: *server.drain_delay,
             trusted_proxies: server.trusted_proxies.iter().map(|net| net.value.trunc()).collect(),
+            forwarded_by: *server.forwarded_by,
             secret: server.secret.as_ref().and_then(|secret| self.secret(secret, &server.secret.at)),
             reload: Reload { watch: *server.reload.watch, debounce: *server.reload.debounce },
             retry_buffers: server.retry_buffers.0,

@@ -5,11 +5,13 @@
 
 mod auth;
 mod backend;
+mod brought;
 mod browsers;
 mod cache;
 mod compress;
 mod decode;
 mod discover;
+mod errors;
 mod jwt;
 mod keys;
 mod leaves;
@@ -30,11 +32,13 @@ use ipnet::IpNet;
 
 pub(crate) use auth::Auth;
 pub(crate) use backend::{Backend, BackendSection, BackendUrl, dns_name};
+pub(crate) use brought::Brought;
 pub(crate) use browsers::FieldOrAny;
 pub(crate) use cache::{CacheKey, CacheStore, Caching, Query};
 pub(crate) use compress::{Compress, Levels};
 pub(crate) use decode::{Decode, Map, Marked, Named};
 pub(crate) use discover::Discover;
+pub(crate) use errors::ErrorEntry;
 pub(crate) use jwt::{Jwt, KeysAt};
 pub(crate) use keys::{Key, KeyStore};
 pub(crate) use leaves::{ByteRate, FilePath, JsonLines, PathOr, SecretText, Share, Size, Threads, Timeout};
@@ -46,7 +50,7 @@ pub(crate) use route::{Edits, Exposed, Match, Redirect, Respond, Rewrite, Route,
 pub(crate) use tracing::Tracing;
 pub(crate) use upstream::{Balance, HealthCheck, Sticky, Upstream, UpstreamTimeouts, UpstreamTls};
 
-use super::{Address, ClientAuthMode, Dashboard, Http2, ProxyProtocol, TlsVersion};
+use super::{Address, CertificatePart, ClientAuthMode, Dashboard, ForwardedBy, Http2, ProxyProtocol, TlsVersion};
 use section::section;
 
 section! {
@@ -87,6 +91,8 @@ section! {
         drain_delay: Duration = "0s",
         /// Networks (CIDR) whose forwarding header fields are believed.
         trusted_proxies: Vec<Marked<IpNet>> = "[]",
+        /// In which field these say who the client is: `x_forwarded_for` or `forwarded`. Nobody is believed in the other one.
+        forwarded_by: ForwardedBy = "x_forwarded_for",
         /// Signs the cookies of sessions: a text of 16 bytes or more, or `file:` and a path. Left out one is made at start.
         secret: Option<SecretText> = "null",
         /// When this file is read again.
@@ -177,6 +183,9 @@ section! {
         mode: ClientAuthMode = "require",
         /// PEM file with revocation lists.
         crl: Option<FilePath> = "null",
+        /// What backends are told of it: `certificate` and `chain` (RFC 9440), `subject`, `common_name`, `san`, `fingerprint` or
+        /// `serial`. A client's own fields of these names never arrive, on any listener.
+        headers: Map<CertificatePart> = "{}",
     }
     later {}
 }
