@@ -220,6 +220,10 @@ pub struct Limit {
     pub key: String,
     /// Whether nobody is refused.
     pub dry_run: bool,
+    /// Requests that it let pass, since the route is as it is.
+    pub allowed: u64,
+    /// Those that it refused, or would have refused.
+    pub refused: u64,
 }
 
 /// Something that has changed.
