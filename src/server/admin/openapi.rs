@@ -117,15 +117,13 @@ fn or_null(kind: &str) -> Json {
     json!({ "type": [kind, "null"] })
 }
 
+/// Of text, whole numbers, numbers, and yes or no.
+fn plain() -> [Json; 4] {
+    ["string", "integer", "number", "boolean"].map(|kind| json!({ "type": kind }))
+}
+
 fn schemas() -> Json {
-    let (text, whole, number, yes) = (
-        json!({ "type": "string" }),
-        json!({ "type": "integer" }),
-        json!({ "type": "number" }),
-        json!({ "type": "boolean" }),
-    );
-    let time = json!({ "type": "string", "format": "date-time" });
-    let time_or_null = json!({ "type": ["string", "null"], "format": "date-time" });
+    let [text, whole, number, yes] = plain();
     let mut schemas = json!({
         "Problem": object(json!({ "type": text, "title": text, "status": whole, "detail": text, "help": text })),
         "Document": object(json!({ "openapi": text, "info": { "type": "object" }, "paths": { "type": "object" } })),
@@ -152,6 +150,15 @@ fn schemas() -> Json {
         json!({ "upstream": or_null("string"), "backend": or_null("string"), "what": text, "file": {}, "now": {} }),
     );
     schemas["Differences"] = object(json!({ "differences": list(difference) }));
+    add_status(&mut schemas);
+    schemas
+}
+
+/// What the status page shows.
+fn add_status(schemas: &mut Json) {
+    let [text, whole, number, yes] = plain();
+    let time = json!({ "type": "string", "format": "date-time" });
+    let time_or_null = json!({ "type": ["string", "null"], "format": "date-time" });
     schemas["Status"] = object(json!({
         "version": text, "now": time, "started": time,
         "readiness": object(json!({ "ready": yes, "why": or_null("string") })),
@@ -188,7 +195,6 @@ fn schemas() -> Json {
         "history": object(json!({ "requests": list(whole.clone()), "p95_ms": list(or_null("number")) })),
         "last_healthy": time_or_null, "last_error": { "type": ["object", "null"] },
     }));
-    schemas
 }
 
 #[cfg(test)]
