@@ -196,6 +196,7 @@ fn balance(balance: &Balance) -> &'static str {
         Balance::TwoChoices => "two_choices",
         Balance::PeakEwma => "peak_ewma",
         Balance::ConsistentHash { .. } => "consistent_hash",
+        Balance::Custom(_) => "custom",
     }
 }
 
