@@ -197,6 +197,8 @@ fn balance(balance: &Balance) -> &'static str {
         Balance::TwoChoices => "two_choices",
         Balance::PeakEwma => "peak_ewma",
         Balance::ConsistentHash { .. } => "consistent_hash",
+        // A program brought it; its name is not ours to keep for ever.
+        Balance::Custom(_) => "custom",
     }
 }
 
