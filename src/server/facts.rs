@@ -96,7 +96,7 @@ impl Inner {
         let quantile = |share| backend::quantile(members.iter().map(|member| &*member.backend), share, 1).map(ms);
         status::Upstream {
             name: name.clone(),
-            balance: balance(&upstream.config.balance),
+            balance: balance(&upstream.config.balance).into(),
             waiting: upstream.waiting(),
             in_flight: backends.iter().map(|it| it.in_flight).sum(),
             requests_per_second: tenths(backends.iter().map(|it| it.requests_per_second).sum()),
@@ -189,7 +189,7 @@ fn whole_seconds(time: SystemTime) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(since.as_secs())
 }
 
-fn balance(balance: &Balance) -> &'static str {
+fn balance(balance: &Balance) -> &str {
     match balance {
         Balance::RoundRobin => "round_robin",
         Balance::LeastConnections => "least_connections",
@@ -197,8 +197,7 @@ fn balance(balance: &Balance) -> &'static str {
         Balance::TwoChoices => "two_choices",
         Balance::PeakEwma => "peak_ewma",
         Balance::ConsistentHash { .. } => "consistent_hash",
-        // A program brought it; its name is not ours to keep for ever.
-        Balance::Custom(_) => "custom",
+        Balance::Custom(custom) => &custom.name,
     }
 }
 

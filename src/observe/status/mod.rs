@@ -88,7 +88,7 @@ pub struct Upstream {
     #[serde(serialize_with = "text")]
     pub name: Arc<str>,
     /// How a backend is chosen.
-    pub balance: &'static str,
+    pub balance: Box<str>,
     /// Requests that wait for a backend; `None` where none ever has to.
     pub waiting: Option<usize>,
     /// Requests in flight.
