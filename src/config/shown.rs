@@ -78,10 +78,7 @@ impl Outline {
 
 /// The word for a level in the file.
 pub fn word(level: log::LevelFilter) -> String {
-    match level {
-        log::LevelFilter::Off => "none".to_owned(),
-        other => other.as_str().to_ascii_lowercase(),
-    }
+    if level == log::LevelFilter::Off { "none".to_owned() } else { level.as_str().to_ascii_lowercase() }
 }
 
 /// Those that only a change has brought.
@@ -193,9 +190,9 @@ fn block(text: &mut String, value: &Spelled, indent: usize, only_written: bool) 
                     Spelled::Map(fields) if fields.iter().any(|field| field.written || !only_written) => {
                         block(text, item, indent + 2, only_written);
                     }
-                    other => {
+                    Spelled::Map(_) | Spelled::Text(_) | Spelled::Hidden(_) | Spelled::List(_) => {
                         text.truncate(text.len() - 1);
-                        below(text, other, indent, only_written);
+                        below(text, item, indent, only_written);
                     }
                 }
             }
