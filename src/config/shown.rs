@@ -190,7 +190,7 @@ fn block(text: &mut String, value: &Spelled, indent: usize, only_written: bool) 
                     Spelled::Map(fields) if fields.iter().any(|field| field.written || !only_written) => {
                         block(text, item, indent + 2, only_written);
                     }
-                    Spelled::Map(_) | Spelled::Text(_) | Spelled::Hidden(_) | Spelled::List(_) => {
+                    Spelled::Map(_) | Spelled::List(_) | Spelled::Text(_) | Spelled::Hidden(_) => {
                         text.truncate(text.len() - 1);
                         below(text, item, indent, only_written);
                     }

@@ -155,14 +155,11 @@ impl FrontDoor {
             bind_all(&config, heritage).map_err(StartError::Bind)?;
         let addresses: Vec<_> = listening.iter().map(|it| it.local_address().clone()).collect();
         let access_log = AccessLog::open(&config.log.access).map_err(StartError::AccessLog)?;
-        let changes = watch::Sender::new(0);
-        let members_changed = Arc::new(Notify::new());
+        let (changes, members_changed) = (watch::Sender::new(0), Arc::new(Notify::new()));
         let followers = Followers::of(&config, &Followers::default(), &members_changed);
         let lasting = Lasting::default();
-        let snapshot = first_snapshot(&config, &followers, &lasting, &changes).await?;
-        let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
-        let closing = watch::Sender::new(false);
-        let conf = Arc::new(pingora_conf(&config));
+        let snapshot = Arc::new(first_snapshot(&config, &followers, &lasting, &changes).await?);
+        let (closing, conf) = (watch::Sender::new(false), Arc::new(pingora_conf(&config)));
         let (cache, workshop) = (Cache::new(&config.cache, streams_from_the_store), Workshop::new(conf.threads));
         let belongings = Belongings {
             snapshot: snapshot.clone(),
@@ -172,12 +169,9 @@ impl FrontDoor {
             workshop,
         };
         let proxy = Arc::new(http_proxy(&conf, Gateway::new(belongings, &conf)));
-        let refused = Refused::default();
-        let shared = shared(&config, &refused, &access_log);
+        let (shared, refused) = shared(&config, &access_log);
         let fronts = fronts(&config, &addresses, &proxy, &shared)?;
-        if !heritage.is_any() {
-            cache.open_disk(&config.cache).await?;
-        }
+        heritage.open_disk(cache, &config).await?;
         let (reload_asks, reloads_asked) = mpsc::channel(RELOADS_ASKED);
         let inner = Arc::new(Inner {
             loaded: Mutex::new(Loaded::of(&config)),
@@ -210,8 +204,7 @@ impl FrontDoor {
             reloads_asked: tokio::sync::Mutex::new(reloads_asked),
         });
         let admin_address = admin.as_ref().map(|listening| listening.local_address().clone());
-        let accepting = inner.start_accepting(listening);
-        let tasks = inner.start_tasks(admin, heritage.is_any());
+        let (accepting, tasks) = (inner.start_accepting(listening), inner.start_tasks(admin, heritage.is_any()));
         Ok(Self { inner, addresses, admin: admin_address, accepting, tasks })
     }
 
@@ -345,14 +338,14 @@ async fn first_snapshot(
     followers: &Followers,
     lasting: &Lasting,
     changes: &watch::Sender<u64>,
-) -> Result<Snapshot, StartError> {
+) -> Result<ArcSwap<Snapshot>, StartError> {
     followers.first_answers().await;
     let whole = followers.join(config);
     let upstreams = Replacement::prepare(&whole, &Upstreams::new(), Tallies::default(), reads_files).await?;
     let admissions = Admissions::new(config, lasting)?;
     lasting.sources.issuers.first_answers().await;
     let (upstreams, _) = upstreams.put_in_place(changes, config.server.grace_period);
-    Ok(Snapshot::new(config, upstreams, admissions, lasting))
+    Ok(ArcSwap::from_pointee(Snapshot::new(config, upstreams, admissions, lasting)))
 }
 
 fn fronts(
@@ -370,14 +363,16 @@ fn fronts(
     listeners.map(front).collect()
 }
 
-/// What all listeners share.
-fn shared(config: &Config, refused: &Refused, access_log: &AccessLog) -> Shared {
-    Shared {
+/// What all listeners share, and the count of what they refuse.
+fn shared(config: &Config, access_log: &AccessLog) -> (Shared, Refused) {
+    let refused = Refused::default();
+    let shared = Shared {
         connections: TotalLimit::new(config.server.max_connections),
         in_flight: Arc::default(),
         on_refusal: refused.log_to(access_log.clone()),
         trusted_proxies: config.server.trusted_proxies.clone().into(),
-    }
+    };
+    (shared, refused)
 }
 
 fn own_secret() -> Secret {

@@ -117,30 +117,14 @@ fn or_null(kind: &str) -> Json {
     json!({ "type": [kind, "null"] })
 }
 
-/// Text, whole numbers, numbers, and yes or no.
+/// Of text, whole numbers, numbers, and yes or no.
 fn plain() -> [Json; 4] {
     ["string", "integer", "number", "boolean"].map(|kind| json!({ "type": kind }))
 }
 
-fn time() -> Json {
-    json!({ "type": "string", "format": "date-time" })
-}
-
 fn schemas() -> Json {
-    let mut schemas = of_answers();
-    schemas["Status"] = of_status();
-    schemas["Upstream"] = of_upstream();
-    schemas["Backend"] = of_backend();
-    schemas
-}
-
-fn of_answers() -> Json {
     let [text, whole, number, yes] = plain();
-    let difference = object(
-        json!({ "upstream": or_null("string"), "backend": or_null("string"), "what": text, "file": {}, "now": {} }),
-    );
-    json!({
-        "Differences": object(json!({ "differences": list(difference) })),
+    let mut schemas = json!({
         "Problem": object(json!({ "type": text, "title": text, "status": whole, "detail": text, "help": text })),
         "Document": object(json!({ "openapi": text, "info": { "type": "object" }, "paths": { "type": "object" } })),
         "Configuration": { "type": "object", "description": "As in the file, with defaults.", "required": ["listeners", "upstreams", "routes", "log"] },
@@ -161,44 +145,44 @@ fn of_answers() -> Json {
         "Cache": object(json!({
             "bytes": whole, "size": whole, "objects": whole, "hits": whole, "misses": whole, "hit_ratio": or_null("number"),
         })),
-    })
+    });
+    let difference = object(
+        json!({ "upstream": or_null("string"), "backend": or_null("string"), "what": text, "file": {}, "now": {} }),
+    );
+    schemas["Differences"] = object(json!({ "differences": list(difference) }));
+    add_status(&mut schemas);
+    schemas
 }
 
-fn of_status() -> Json {
+/// What the status page shows.
+fn add_status(schemas: &mut Json) {
     let [text, whole, number, yes] = plain();
-    object(json!({
-        "version": text, "now": time(), "started": time(),
+    let time = json!({ "type": "string", "format": "date-time" });
+    let time_or_null = json!({ "type": ["string", "null"], "format": "date-time" });
+    schemas["Status"] = object(json!({
+        "version": text, "now": time, "started": time,
         "readiness": object(json!({ "ready": yes, "why": or_null("string") })),
-        "configuration": object(json!({ "hash": text, "since": time(), "differences": whole, "problem": or_null("string") })),
+        "configuration": object(json!({ "hash": text, "since": time, "differences": whole, "problem": or_null("string") })),
         "totals": object(json!({
             "connections": whole, "max_connections": whole, "in_flight": whole,
             "requests_per_second": number, "errors_per_second": number,
         })),
         "upstreams": list(refer("Upstream")),
-        "certificates": list(object(json!({ "listener": text, "names": list(text.clone()), "expires": time(), "days_left": whole }))),
+        "certificates": list(object(json!({ "listener": text, "names": list(text.clone()), "expires": time, "days_left": whole }))),
         "cache": { "anyOf": [refer("Cache"), { "type": "null" }] },
         "limits": list(object(json!({ "route": text, "name": text, "rate": text, "burst": whole, "key": text, "dry_run": yes, "allowed": whole, "refused": whole }))),
         "refused": { "type": "object", "additionalProperties": whole },
         "changes": list(object(json!({
-            "id": whole, "at": time(), "kind": { "enum": ["state", "operator", "reload"] }, "upstream": or_null("string"),
+            "id": whole, "at": time, "kind": { "enum": ["state", "operator", "reload"] }, "upstream": or_null("string"),
             "backend": or_null("string"), "from": or_null("string"), "to": or_null("string"), "what": text,
         }))),
-    }))
-}
-
-fn of_upstream() -> Json {
-    let [text, whole, number, _] = plain();
-    object(json!({
+    }));
+    schemas["Upstream"] = object(json!({
         "name": text, "balance": text, "waiting": or_null("integer"), "in_flight": whole,
         "requests_per_second": number, "errors_per_second": number, "p50_ms": or_null("number"), "p95_ms": or_null("number"),
         "backends": list(refer("Backend")),
-    }))
-}
-
-fn of_backend() -> Json {
-    let [text, whole, number, yes] = plain();
-    let time_or_null = json!({ "type": ["string", "null"], "format": "date-time" });
-    object(json!({
+    }));
+    schemas["Backend"] = object(json!({
         "name": text,
         "state": { "enum": ["PENDING", "HEALTHY", "THROTTLED", "EJECTED", "UNREACHABLE", "DRAINING"] },
         "state_until": time_or_null, "on_trial": yes,
@@ -210,7 +194,7 @@ fn of_backend() -> Json {
         "last_second": object(json!({ "requests": whole, "errors": whole, "p95_ms": or_null("number") })),
         "history": object(json!({ "requests": list(whole.clone()), "p95_ms": list(or_null("number")) })),
         "last_healthy": time_or_null, "last_error": { "type": ["object", "null"] },
-    }))
+    }));
 }
 
 #[cfg(test)]

@@ -9,7 +9,9 @@ use rustix::io::fcntl_dupfd_cloexec;
 use rustix::stdio::dup2_stdin;
 
 use super::line::{Line, Message};
-use crate::config::{Address, Secret};
+use crate::cache::Cache;
+use crate::cache::disk::DiskError;
+use crate::config::{Address, Config, Secret};
 
 /// File descriptors below are standard input, output and error.
 const AFTER_STANDARD: i32 = 3;
@@ -62,6 +64,11 @@ impl Heritage {
     /// Whether there was a process before, which may still be at work.
     pub(in crate::server) fn is_any(&self) -> bool {
         self.line.is_some()
+    }
+
+    /// Opens the cache on disk, if no other process has it.
+    pub(in crate::server) async fn open_disk(&self, cache: &Cache, config: &Config) -> Result<(), DiskError> {
+        if self.is_any() { Ok(()) } else { cache.open_disk(&config.cache).await }
     }
 
     /// Lets go of what nobody has taken, and gives the process that waits for us.
