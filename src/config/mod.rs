@@ -83,6 +83,8 @@ pub struct Config {
     pub cache: CacheStore,
     /// Where `/healthz` and `/readyz` are served; `None` when switched off.
     pub admin: Option<Address>,
+    /// What operators show; `None` is nothing that anybody could show.
+    pub admin_token: Option<Secret>,
     /// What is logged, and where.
     pub log: Log,
 }

@@ -80,10 +80,11 @@ fn read(text: &str, around: &Surroundings, problems: &mut Problems) -> Option<(C
     expand::expand(&mut root, &*around.environment, problems);
     let file = File::decode(&root, &Spot::root(root.mark), problems)?;
     let config = Check { files: Files::of(around), around, problems }.config(&file);
-    let outline = match &config.server.secret {
-        Some(secret) => outline.with_secret("server", "secret", secret.clone()),
+    let secrets = [("server", "secret", &config.server.secret), ("admin", "token", &config.admin_token)];
+    let outline = secrets.into_iter().fold(outline, |outline, (section, key, secret)| match secret {
+        Some(secret) => outline.with_secret(section, key, secret.clone()),
         None => outline,
-    };
+    });
     Some((config, outline))
 }
 
@@ -105,6 +106,7 @@ impl Check<'_> {
             keys,
             cache: self.cache_store(&file.cache),
             admin: self.admin(&file.admin, &file.listeners),
+            admin_token: file.admin.token.as_ref().and_then(|token| self.secret(token, &file.admin.token.at)),
             log: self.log(&file.log),
         };
         self.registers(file);

@@ -216,8 +216,10 @@ section! {
     Admin {
         /// A loopback address with a port, or `unix:` and the path of a socket; `none` switches it off.
         address: Option<Address> = "127.0.0.1:9901",
+        /// What operators show there, and in `Portcullis-Debug`: a text of 16 bytes or more, or `file:` and a path.
+        token: Option<SecretText> = "null",
     }
-    later { token }
+    later {}
 }
 
 section! {
