@@ -1,5 +1,6 @@
 //! What can be typed? Every command and flag, with its help, and the exit codes.
 
+mod explain;
 mod keys;
 
 use std::fmt::Display;
@@ -14,6 +15,7 @@ use crate::config::{self, Checked, Problem};
 use crate::demo;
 use crate::server::{self, Source};
 
+use self::explain::Explain;
 use self::keys::Keys;
 
 /// Bad flags (`EX_USAGE` of sysexits.h).
@@ -30,9 +32,11 @@ const EXAMPLES: &str = "Examples:
   portcullis demo                         a front door with sample backends, to look around
   portcullis run -c portcullis.yaml       the real thing
   portcullis check -c portcullis.yaml     all problems of a file at once; exits 78 if there are any
+  portcullis explain GET https://a.example/   where a request would go, and why
   portcullis keys new --name ci           an API key, where a store for them is configured
   portcullis schema > schema.json         for editors that complete and check YAML
   kill -HUP PID                           reload the file, or change nothing if it is bad
+  kill -USR1 PID                          open the log files anew, once they have been moved
   kill -TERM PID                          finish what is in flight, then leave
 
 Exit codes: 0 fine, 64 bad flags, 69 could not start, 78 bad configuration";
@@ -59,6 +63,8 @@ enum Command {
         #[arg(short, long, value_name = "FILE")]
         config: Option<PathBuf>,
     },
+    /// Say what would happen to a request, and why
+    Explain(Explain),
     /// Make, list, revoke and rotate API keys
     #[command(subcommand)]
     Keys(Keys),
@@ -84,6 +90,7 @@ impl Cli {
         match self.command {
             Command::Run { config } => run(config),
             Command::Check { config } => check(config),
+            Command::Explain(explain) => explain.run(),
             Command::Keys(keys) => keys.run(),
             Command::Schema => say(config::schema()),
             Command::Demo => match demo::run() {

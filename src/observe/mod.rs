@@ -3,4 +3,7 @@
 
 pub mod access_log;
 pub mod dashboard;
+mod loki;
 pub mod seldom;
+mod usage;
+mod writing;

@@ -157,7 +157,8 @@ impl Exchange {
     async fn pass(&mut self, admission: &Admission, session: &mut Session) -> Result<(), Refusal> {
         let Some(gate) = &admission.gate else { return self.charge(admission, session.req_header(), Which::All) };
         if self.caching().is_some() && session.req_header().version != Version::HTTP_2 {
-            self.head_as_it_came = Some(head_of(session.as_downstream()));
+            let head = || head_of(session.as_downstream());
+            self.head_as_it_came.get_or_insert_with(head);
         }
         // What a client says of itself must not be counted as somebody else's.
         gate.forget_claims(session.req_header_mut());

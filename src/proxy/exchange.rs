@@ -13,6 +13,7 @@ use super::client::Sender;
 use super::connection::{self, Connection, Exchanging};
 use super::replay::Place;
 use super::snapshot::{Plan, Snapshot};
+use super::trace::Trace;
 use super::upload::Upload;
 use super::watch::Watch;
 use crate::answer::Refusal;
@@ -75,6 +76,8 @@ pub struct Exchange {
     pub(super) head_as_it_came: Option<u128>,
     /// In the background: the route that its client was admitted to.
     pub(super) admitted_to: Option<Arc<str>>,
+    /// What an operator has asked to be told.
+    pub(super) trace: Option<Box<Trace>>,
     pub(super) connect: Option<Duration>,
     pub(super) first_byte: Option<Duration>,
 }
@@ -191,6 +194,7 @@ impl Exchange {
             in_background: false,
             head_as_it_came: None,
             admitted_to: None,
+            trace: None,
             connect: None,
             first_byte: None,
         }

@@ -15,6 +15,7 @@ mod coding;
 pub mod connection;
 mod date;
 mod exchange;
+pub mod explain;
 mod forward;
 mod gateway;
 mod hedge;
@@ -30,6 +31,7 @@ mod reply;
 mod snapshot;
 mod sticky;
 mod timer;
+mod trace;
 mod upload;
 mod watch;
 
@@ -78,6 +80,7 @@ impl ProxyHttp for Gateway {
     async fn early_request_filter(&self, session: &mut Session, exchange: &mut Self::CTX) -> Result<()> {
         self.adopt(session, exchange)?;
         exchange.set_limits(session);
+        exchange.begin_trace(session);
         exchange.meet(session.req_header());
         Ok(())
     }
@@ -198,12 +201,7 @@ impl ProxyHttp for Gateway {
     ) -> Result<()> {
         exchange.note_asking();
         cached::ask_without_conditions(session, head);
-        let connection = exchange.connection.as_deref();
-        forward::request(head, session.req_header(), (&exchange.request, exchange.sender), connection);
-        exchange.ask_for_identity(head)?;
-        exchange.decode_request(session.req_header(), head)?;
-        exchange.introduce(head);
-        exchange.edit(head)
+        exchange.complete(session, head)
     }
 
     async fn request_body_filter(
@@ -292,6 +290,7 @@ impl ProxyHttp for Gateway {
         }
         exchange.part(session.req_header(), head)?;
         reply::expose(session, head, exchange)?;
+        exchange.tell_trace(session, head)?;
         exchange.remember_session(head)?;
         if let Some(plan) = &exchange.plan {
             plan.filters.on_response(head);
@@ -338,11 +337,7 @@ impl ProxyHttp for Gateway {
         exchange.forget_body(session);
         exchange.count_outcome(session);
         exchange.count_recoding(session);
-        if self.belongings.access_log.is_on() && !exchange.in_background {
-            let ended = record::ending(exchange, error);
-            exchange.end_attempt(ended.label());
-            self.belongings.access_log.record(record::entry(session, exchange, ended));
-        }
+        self.log(session, exchange, error);
         exchange.let_go();
     }
 }

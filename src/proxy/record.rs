@@ -2,13 +2,30 @@
 
 use std::time::SystemTime;
 
-use http::Version;
+use http::header::{REFERER, USER_AGENT};
+use http::{HeaderName, Version};
 use pingora::Error;
 use pingora::proxy::Session;
 
+use super::Gateway;
 use super::exchange::{Ended, Exchange};
 use crate::answer;
-use crate::observe::access_log::{Attempt, Entry};
+use crate::auth::keys::without_key;
+use crate::observe::access_log::{Account, Attempt, Entry, Quoted};
+
+impl Gateway {
+    /// Writes the line of an exchange that is over; one in the background has none.
+    pub(super) fn log(&self, session: &Session, exchange: &mut Exchange, error: Option<&Error>) {
+        let log = &self.belongings.access_log;
+        if !log.is_on() || exchange.in_background {
+            return;
+        }
+        let ended = ending(exchange, error);
+        exchange.end_attempt(ended.label());
+        let quoted = log.quotes_the_head().then(|| Box::new(quoted(session, exchange)));
+        log.record(Entry { quoted, ..entry(session, exchange, ended) });
+    }
+}
 
 /// How an exchange ended, for the log and for whoever counts.
 pub(super) fn ending(exchange: &Exchange, error: Option<&Error>) -> answer::Ended {
@@ -21,8 +38,10 @@ pub(super) fn ending(exchange: &Exchange, error: Option<&Error>) -> answer::Ende
 }
 
 /// The entry of an exchange that is over.
-pub(super) fn entry(session: &Session, exchange: &mut Exchange, ended: answer::Ended) -> Entry {
+fn entry(session: &Session, exchange: &mut Exchange, ended: answer::Ended) -> Entry {
     let total = exchange.began.elapsed();
+    // Before its attempts are taken out of it.
+    let trace = exchange.whole_trace(session);
     let plan = exchange.plan.as_ref();
     let tls = exchange.connection.as_ref().and_then(|connection| connection.tls.as_ref());
     Entry {
@@ -50,6 +69,41 @@ pub(super) fn entry(session: &Session, exchange: &mut Exchange, ended: answer::E
         cache: exchange.cache_word(session),
         encoding: exchange.encoding(session),
         reason: ended.label(),
+        trace,
+        account: account(exchange),
+        ..Entry::default()
+    }
+}
+
+/// Whose account it is on. A request that a limit has refused was charged by none.
+fn account(exchange: &Exchange) -> Account {
+    let (identity, standings) = (exchange.identity.as_deref(), &exchange.standings);
+    let is_charged = !standings.iter().any(|standing| standing.refuses());
+    Account {
+        plan: identity.and_then(|identity| identity.plan.clone()),
+        key: identity.and_then(|identity| identity.key.clone()),
+        cost: standings.iter().filter(|_| is_charged).map(|standing| standing.cost).max(),
+    }
+}
+
+/// What the log quotes of the head: as it came, but for what may be an API key.
+fn quoted(session: &Session, exchange: &Exchange) -> Quoted {
+    let head = session.req_header();
+    let without_keys = |bytes: &[u8]| {
+        let shown = |text: &str| {
+            let shorter = |text: String, name| without_key(&text, name).unwrap_or(text);
+            exchange.snapshot.key_parameters.iter().map(|name| &**name).fold(text.to_owned(), shorter)
+        };
+        match std::str::from_utf8(bytes) {
+            Ok(text) if text.contains('?') => Quoted::of(shown(text).as_bytes()),
+            Ok(_) | Err(_) => Quoted::of(bytes),
+        }
+    };
+    let field = |name: HeaderName| head.headers.get(name).map(|value| value.as_bytes());
+    Quoted {
+        target: without_keys(head.raw_path()),
+        referer: field(REFERER).map(without_keys),
+        user_agent: field(USER_AGENT).map(Quoted::of),
     }
 }
 

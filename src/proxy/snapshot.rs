@@ -2,7 +2,7 @@
 //!
 //! A request takes one snapshot and keeps it to its end, so it never sees half of a reload.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -38,6 +38,10 @@ pub struct Snapshot {
     pub retry_buffers: u64,
     /// How the routes that cache write queries into their keys, each way once.
     pub stored_queries: Vec<config::QueryParts>,
+    /// Query parameters that may hold an API key, which no log shall quote.
+    pub key_parameters: Vec<Arc<str>>,
+    /// Whoever shows this is told why a request ended as it did.
+    pub operators: Option<config::Secret>,
 }
 
 /// What a route leads to, worked out once.
@@ -108,6 +112,8 @@ impl Snapshot {
             trusted_proxies: config.server.trusted_proxies.clone(),
             retry_buffers: config.server.retry_buffers,
             stored_queries: stored_queries(config),
+            key_parameters: key_parameters(config),
+            operators: config.admin_token.clone(),
             upstreams,
         }
     }
@@ -121,6 +127,14 @@ fn stored_queries(config: &Config) -> Vec<config::QueryParts> {
         }
     }
     queries
+}
+
+fn key_parameters(config: &Config) -> Vec<Arc<str>> {
+    let parameter = |route: &config::Route| match &route.auth.as_ref()?.by {
+        config::AuthBy::Keys { query, .. } => query.clone(),
+        config::AuthBy::Basic(_) | config::AuthBy::Jwt(_) => None,
+    };
+    config.routes.iter().filter_map(parameter).collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 /// Nothing is sticky without a secret; whoever starts us sees to it that there is one.

@@ -37,7 +37,7 @@ use tokio::time::{Instant, timeout};
 use crate::cache::Cache;
 use crate::compress::Workshop;
 use crate::config::{Address, Config, Secret};
-use crate::observe::access_log::AccessLog;
+use crate::observe::access_log::{AccessLog, Losses};
 use crate::observe::dashboard;
 use crate::proxy::{Admissions, Belongings, Gateway, Lasting, Snapshot, Upstreams, streams_from_the_store};
 use crate::upstream::{Tallies, Upstream};
@@ -62,6 +62,9 @@ const POOLED_CONNECTIONS: usize = 4096;
 
 /// How long the last bytes of finished responses may take to leave, after the last exchange has ended.
 const LAST_BYTES: Duration = Duration::from_secs(1);
+
+/// How long the last lines of the access log may take to where they are pushed.
+const LAST_LINES: Duration = Duration::from_secs(2);
 
 /// A running front door.
 pub struct FrontDoor {
@@ -113,7 +116,7 @@ impl FrontDoor {
         config.server.secret.get_or_insert_with(|| own_secret.clone());
         let (listening, admin) = bind_all(&config).map_err(StartError::Bind)?;
         let addresses: Vec<_> = listening.iter().map(|it| it.local_address().clone()).collect();
-        let access_log = AccessLog::open(&config.log.access).map_err(StartError::AccessLog)?;
+        let access_log = AccessLog::open(&config.log).map_err(StartError::AccessLog)?;
         let changes = watch::Sender::new(0);
         let members_changed = Arc::new(Notify::new());
         let followers = Followers::of(&config, &Followers::default(), &members_changed);
@@ -203,6 +206,17 @@ impl FrontDoor {
         self.inner.reread_files();
     }
 
+    /// Opens the files of the access log and of usage events anew: those that there were have been moved.
+    pub fn reopen_logs(&self) {
+        self.inner.access_log.reopen();
+        log::info!("the files of the access log were opened again");
+    }
+
+    /// How many lines of logs, and usage events, were dropped since the start.
+    pub fn log_losses(&self) -> Losses {
+        self.inner.access_log.losses()
+    }
+
     /// The files whose change is a reason to call [`FrontDoor::reread_files`].
     pub fn followed_files(&self) -> Vec<std::path::PathBuf> {
         let certificates = self.inner.fronts.iter().filter_map(|front| front.tls()).flat_map(|tls| tls.files());
@@ -225,7 +239,7 @@ impl FrontDoor {
         self.inner.cache.close_disk(grace_period.saturating_sub(asked.elapsed()).max(LAST_BYTES)).await;
         self.inner.leaving.send_replace(true);
         self.tasks.shutdown().await;
-        self.inner.access_log.flush();
+        self.inner.access_log.close(LAST_LINES).await;
         finished
     }
 }

@@ -1,7 +1,7 @@
 //! What does the process do between its start and its end? It waits for signals and for changed files.
 //!
-//! SIGHUP and a change of the file reload; SIGTERM drains and leaves; SIGINT leaves at once, and neither waits for a
-//! reload. What a reload means is `reload`'s, what draining means is the front door's.
+//! SIGHUP and a change of the file reload; SIGUSR1 opens the logs anew; SIGTERM drains and leaves; SIGINT leaves at once,
+//! and neither waits for a reload. What a reload means is `reload`'s, what draining means is the front door's.
 
 use std::convert::Infallible;
 use std::io;
@@ -76,7 +76,7 @@ fn runtime(threads: usize) -> io::Result<Runtime> {
 
 async fn serve(config: Config, file: Option<Source>, opened: impl FnOnce(&[Address])) -> Result<(), ProcessError> {
     let mut signals = Signals::install()?;
-    let hangups = signal(SignalKind::hangup())?;
+    let (hangups, logs_moved) = (signal(SignalKind::hangup())?, signal(SignalKind::user_defined1())?);
     let mut files = Files::of(&config, file.as_ref().map(|file| &*file.path));
     // Before they are read, so that no change falls between the two.
     files.follow(files_of_config(&config));
@@ -92,7 +92,7 @@ async fn serve(config: Config, file: Option<Source>, opened: impl FnOnce(&[Addre
     // A reload that waits for names is given up: nothing of it has been put in place.
     let end = tokio::select! {
         end = signals.next() => end,
-        never = keep_current(&front_door, file, files, hangups) => match never {},
+        never = keep_current(&front_door, file, files, (hangups, logs_moved)) => match never {},
     };
     match end {
         End::Leave => log::info!("leaving at once"),
@@ -123,16 +123,18 @@ async fn keep_current(
     front_door: &FrontDoor,
     mut file: Option<Source>,
     mut files: Files,
-    mut hangups: Signal,
+    (mut hangups, mut logs_moved): (Signal, Signal),
 ) -> Infallible {
     loop {
         let changed = tokio::select! {
             _ = hangups.recv() => Changed::Configuration,
+            _ = logs_moved.recv() => Changed::Logs,
             changed = files.changed() => changed,
         };
         match changed {
             Changed::Configuration => reload(front_door, file.as_mut(), &mut files).await,
             Changed::Followed => front_door.reread_files(),
+            Changed::Logs => front_door.reopen_logs(),
         }
     }
 }
@@ -224,6 +226,8 @@ impl Signals {
 enum Changed {
     Configuration,
     Followed,
+    /// Somebody has moved them.
+    Logs,
 }
 
 /// The files that are watched, and how.

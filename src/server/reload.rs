@@ -12,6 +12,7 @@ use super::replacement::{Replacement, reads_files};
 use super::tls::TlsState;
 use super::{Inner, StartError};
 use crate::config::{Config, Listener, ListenerTimeouts};
+use crate::observe::access_log::AccessLog;
 use crate::proxy::{Admissions, Gateway, Snapshot};
 
 /// A listener, and the TLS state that it is to get.
@@ -38,6 +39,7 @@ impl Inner {
         let (whole, gone) = (followers.join(&config), self.gone_tallies());
         let replacement = Replacement::prepare(&whole, &old.upstreams, gone, reads_files).await?;
         let admissions = Admissions::new(&config, &self.lasting)?;
+        let logs = AccessLog::prepare(&old_config.log, &config.log).map_err(StartError::AccessLog)?;
         self.lasting.sources.issuers.first_answers().await;
         // From here on nothing can fail, and nothing waits.
         let (upstreams, gone) = replacement.put_in_place(&self.changes, config.server.grace_period);
@@ -45,6 +47,7 @@ impl Inner {
         self.snapshot.store(Arc::new(Snapshot::new(&config, upstreams, admissions)));
         *self.followers() = followers;
         self.cache.resize(&config.cache);
+        self.access_log.change(logs);
         for (front, state) in tls {
             front.replace_tls(state);
         }
@@ -113,8 +116,11 @@ fn keep_what_is_fixed(mut config: Config, old: &Config) -> Result<(Config, Vec<S
     if keep(config.cache.disk != old.cache.disk, "cache.disk") {
         config.cache.disk.clone_from(&old.cache.disk);
     }
-    if keep(config.log.access != old.log.access, "log.access") {
-        config.log.access.clone_from(&old.log.access);
+    if keep(config.log.usage != old.log.usage, "log.usage") {
+        config.log.usage.clone_from(&old.log.usage);
+    }
+    if keep(config.log.loki != old.log.loki, "log.loki") {
+        config.log.loki.clone_from(&old.log.loki);
     }
     if keep(config.log.dashboard != old.log.dashboard, "log.dashboard") {
         config.log.dashboard = old.log.dashboard;

@@ -15,6 +15,7 @@ mod health;
 mod hedging;
 mod leaving;
 mod limits;
+mod logs;
 mod long_bodies;
 mod obedience;
 mod passive_health;

@@ -21,7 +21,7 @@ use self::shown::{X_API_KEY, bearer, shown, without};
 use self::table::{Door, Table};
 use super::{Asked, Identity};
 use crate::answer::Refusal;
-use crate::config::{KeySource, OnStoreError};
+use crate::config::{Key, KeySource, OnStoreError};
 use crate::files::{Followed, Library, Unusable};
 
 pub use self::sqlite::{Database, Listed, StoreError};
@@ -92,7 +92,8 @@ impl Keys {
         let key = shown(asked.headers, asked.query, self.parameter.as_deref())?;
         let door = Door { route: asked.route, method: asked.method, address: asked.address, now: asked.now };
         let key = table.open(&key, door)?;
-        Ok(Some(Identity { name: key.name.clone(), plan: key.plan.clone(), claims: None }))
+        let Key { name, plan, id, .. } = key;
+        Ok(Some(Identity { name: name.clone(), plan: plan.clone(), key: id.clone(), claims: None }))
     }
 
     /// Takes the key from where it was shown.
@@ -127,6 +128,12 @@ fn without_parameter(uri: &Uri, parameter: &str) -> Option<Uri> {
     Uri::from_parts(parts).ok()
 }
 
+/// A target, or the address of a page, without the query parameter that may hold a key; `None` where it has none.
+pub fn without_key(target: &str, parameter: &str) -> Option<String> {
+    let (before, query) = target.split_once('?')?;
+    target_without(before, query, parameter)
+}
+
 fn target_without(before: &str, query: &str, parameter: &str) -> Option<String> {
     let left = without(query, parameter)?;
     Some(if left.is_empty() { before.to_owned() } else { format!("{before}?{left}") })
@@ -141,7 +148,7 @@ fn hide_in_referer(head: &mut RequestHeader, parameter: &str) {
         return;
     };
     // RFC 9110, section 10.1.3: it has no fragment.
-    let shorter = text.split_once('?').and_then(|(before, query)| target_without(before, query, parameter));
+    let shorter = without_key(text, parameter);
     if let Some(shorter) = shorter.and_then(|text| HeaderValue::from_str(&text).ok()) {
         // Fails only when there are more fields than a head can hold.
         let _ = head.insert_header(REFERER, shorter);

@@ -15,6 +15,7 @@ mod keys;
 mod leaves;
 mod limits;
 mod live;
+mod logging;
 mod networks;
 mod rate_limit;
 mod retry;
@@ -36,15 +37,16 @@ pub(crate) use decode::{Decode, Map, Marked, Named};
 pub(crate) use discover::Discover;
 pub(crate) use jwt::{Jwt, KeysAt};
 pub(crate) use keys::{Key, KeyStore};
-pub(crate) use leaves::{ByteRate, FilePath, JsonLines, PathOr, SecretText, Share, Size, Threads, Timeout};
+pub(crate) use leaves::{ByteRate, FilePath, PathOr, SecretText, Share, Size, Threads, Timeout};
 pub(crate) use live::Breaker;
+pub(crate) use logging::{Log, Loki, Usage};
 pub(crate) use networks::Addresses;
 pub(crate) use rate_limit::{RateLimit, RateLimiting};
 pub(crate) use retry::{Cause as RetryCause, Retry, RetryBudget};
 pub(crate) use route::{Edits, Exposed, Match, Redirect, Respond, Rewrite, Route, Statuses};
 pub(crate) use upstream::{Balance, HealthCheck, Sticky, Upstream, UpstreamTimeouts, UpstreamTls};
 
-use super::{Address, ClientAuthMode, Dashboard, Http2, ProxyProtocol, TlsVersion};
+use super::{Address, ClientAuthMode, Http2, ProxyProtocol, TlsVersion};
 use section::section;
 
 section! {
@@ -218,21 +220,6 @@ section! {
         address: Option<Address> = "127.0.0.1:9901",
         /// What operators show there, and in `Portcullis-Debug`: a text of 16 bytes or more, or `file:` and a path.
         token: Option<SecretText> = "null",
-    }
-    later {}
-}
-
-section! {
-    /// What is logged, and where.
-    Log {
-        /// The least important level that is written: `error`, `warn`, `info`, `debug`, `trace` or `none`.
-        level: log::LevelFilter = "info",
-        /// Where the access log goes, one line a request: `none`, `stdout` or a file.
-        access: PathOr = "stdout",
-        /// The form of access log lines.
-        format: JsonLines = "json",
-        /// When the table of backends is logged: `none`, `on_change`, or also at an interval such as `5s`.
-        dashboard: Dashboard = "on_change",
     }
     later {}
 }
