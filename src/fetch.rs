@@ -147,7 +147,7 @@ impl Caller {
     }
 }
 
-fn said(error: Box<pingora::Error>) -> String {
+fn said(error: impl std::ops::Deref<Target = pingora::Error>) -> String {
     error.etype().as_str().to_owned()
 }
 

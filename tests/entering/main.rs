@@ -21,6 +21,7 @@ mod listening;
 mod proxy_protocol;
 mod rate_limits;
 mod real_clients;
+mod reasons;
 mod refusals;
 mod routing;
 mod timeouts;
