@@ -255,7 +255,8 @@ async fn full_backends(told: &mut Told) {
     assert_eq!(lb.get("/").await.status, 200);
     told.send(&lb, &get("/", ""), "quota_used_up").await;
     let busy = "HTTP/1.1 429 Too Many Requests\r\nRetry-After: 60\r\nContent-Length: 0\r\n\r\n";
-    let busy = Backend::scripted(Script::each([vec![Act::Write(busy.into())], vec![Act::Write(response(200, ""))]]));
+    let busy =
+        Backend::scripted(Script::each([vec![Act::Write(busy.into())], vec![Act::Write(response(200, &[], ""))]]));
     let lb = app(&busy, "weight: 1", "queue: none").start().await;
     assert_eq!(lb.get("/").await.status, 429);
     told.send(&lb, &get("/", ""), "throttled").await;

@@ -185,7 +185,7 @@ fn spooled(folder: &Path) -> BTreeSet<String> {
 
 #[tokio::test]
 async fn usage_events_arrive_in_batches_and_again_until_they_are_taken() {
-    let answer = |status: u16| vec![Act::ReadBody, Act::Write(support::backend::response(status, ""))];
+    let answer = |status: u16| vec![Act::ReadBody, Act::Write(support::backend::response(status, &[], ""))];
     let receiver = Backend::scripted(Script::each([answer(503), answer(429), answer(200)]));
     let lb = Lb::yaml(respond(&usage(&receiver, ""))).start().await;
     for number in 0..20 {
@@ -216,7 +216,7 @@ async fn usage_events_arrive_in_batches_and_again_until_they_are_taken() {
 
 #[tokio::test]
 async fn nothing_in_the_spool_is_lost_when_the_process_is_killed() {
-    let answer = |status: u16| vec![Act::ReadBody, Act::Write(support::backend::response(status, ""))];
+    let answer = |status: u16| vec![Act::ReadBody, Act::Write(support::backend::response(status, &[], ""))];
     // The first takes all and says so to nobody: whether it has them is not known.
     let silent = Backend::hanging();
     let folder = tempfile::tempdir().unwrap();
@@ -287,7 +287,7 @@ fn pushed(receiver: &Backend) -> Vec<(String, Value)> {
 
 #[tokio::test]
 async fn lines_are_pushed_to_loki_in_batches_and_again_after_a_429() {
-    let answer = |status: u16| vec![Act::ReadBody, Act::Write(support::backend::response(status, ""))];
+    let answer = |status: u16| vec![Act::ReadBody, Act::Write(support::backend::response(status, &[], ""))];
     let receiver = Backend::scripted(Script::each([answer(429), answer(204)]));
     let lb =
         Lb::yaml(respond(&loki(&receiver, ", tenant: edge, basic: { user: ann, password: secret }"))).start().await;
