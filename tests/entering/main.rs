@@ -15,6 +15,7 @@ mod attacks_paths;
 mod auth;
 mod browsers;
 mod commands;
+mod explain;
 mod hygiene;
 mod keys_command;
 mod listening;

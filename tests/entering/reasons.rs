@@ -172,7 +172,7 @@ async fn who_may_come_in(told: &mut Told) {
 async fn revoked(told: &mut Told) {
     let folder = tempfile::tempdir().unwrap();
     let key = NewKey::make();
-    let entry = format!("- {{ name: ci, hash: {} }}\n", key.hash().show());
+    let entry = format!("- {{ name: ci, id: abcd1234, hash: {} }}\n", key.hash().show());
     let mut database = portcullis::auth::keys::Database::open_or_make(&folder.path().join("keys.db")).unwrap();
     let parsed = portcullis::config::parse_keys(entry.as_bytes()).unwrap().remove(0);
     database.add(&parsed, Timestamp::now()).unwrap();

@@ -9,6 +9,9 @@ use crate::config::{AccessLog, HttpUrl, Log, Login, Loki, Rotate, Secret, Usage,
 /// Where Loki takes lines.
 const PUSH: &str = "/loki/api/v1/push";
 
+/// Files that are renamed whenever one is put aside.
+const MOST_KEPT: u32 = 1000;
+
 /// As many labels as Loki takes.
 const MOST_LABELS: usize = 15;
 
@@ -26,6 +29,10 @@ impl Check<'_> {
             if !matches!(access, AccessLog::File(_)) {
                 let help = "give `log.access` a path, or leave `rotate` out";
                 self.problems.error(&rotate.at, "there is no file that could be put aside", help);
+            }
+            if rotate.keep.get() > MOST_KEPT {
+                let what = format!("each of {} files would be renamed each time", rotate.keep.get());
+                self.problems.error(&rotate.keep.at, what, format!("keep {MOST_KEPT} at most, and larger ones"));
             }
             Rotate { size: rotate.size.0, keep: rotate.keep.get() }
         });

@@ -152,14 +152,14 @@ impl Lines {
 
     /// Goes on in another place; gives how many lines were dropped.
     pub(in crate::observe) fn move_to(&mut self, place: Place) -> u64 {
-        self.stuck = None;
-        self.flush();
+        // If it fails, that has been told, or does not matter any more.
+        let _ = self.write_all();
         let torn = self.is_torn && !self.waiting.is_empty();
         if torn {
             self.waiting.drain(..end_of_line(&self.waiting));
         }
-        // The new place may be better than the old one.
-        (self.place, self.is_torn, self.stuck) = (place, false, None);
+        // The new place may be better than the old one, which is then told.
+        (self.place, self.is_torn, self.stuck) = (place, false, self.stuck.map(|_| Instant::now()));
         u64::from(torn)
     }
 
