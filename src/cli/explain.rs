@@ -185,14 +185,17 @@ fn cache(text: &mut String, found: &Explanation) {
 fn upstream(text: &mut String, found: &Explanation) {
     let Some(upstream) = &found.upstream else { return };
     let _ = writeln!(text, "upstream   {}: {}, at most {} attempts", upstream.name, upstream.policy, upstream.attempts);
-    let line = |text: &mut String, number: String, backend: &Surveyed| {
-        let why = backend.why.map_or_else(String::new, |why| format!(", not asked: {why:?}").to_lowercase());
+    let line = |text: &mut String, number: &str, backend: &Surveyed, why: String| {
         let most = backend.most.map_or_else(String::new, |most| format!(", at most {most} at once"));
         let Surveyed { backend, state, tier, weight, .. } = backend;
         let _ = writeln!(text, "  {number:>3} {backend} {state}, tier {tier}, weight {weight}{most}{why}");
     };
     for (number, backend) in (1..).zip(&upstream.candidates) {
-        line(text, format!("{number}."), backend);
+        let late = backend.why.map_or("", |_| ", once no other is left");
+        line(text, &format!("{number}."), backend, late.to_owned());
     }
-    upstream.excluded.iter().for_each(|backend| line(text, "-".to_owned(), backend));
+    for backend in &upstream.excluded {
+        let why = backend.why.map_or_else(String::new, |why| format!(", not asked: {why:?}").to_lowercase());
+        line(text, "-", backend, why);
+    }
 }

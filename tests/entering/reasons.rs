@@ -163,7 +163,7 @@ async fn who_may_come_in(told: &mut Told) {
         let lb = yaml(route).try_start_in(folder).await.unwrap();
         told.send(&lb, &get("/", ""), label).await;
     }
-    let lb = Lb::yaml("routes: [{ respond: {}, rate_limits: [{ rate: 1/h, key: client_address }] }]").start().await;
+    let lb = Lb::yaml("routes: [{ respond: {}, rate_limits: [{ rate: 1/h, key: client_address }] }]\n").start().await;
     assert_eq!(lb.get("/").await.status, 200);
     told.send(&lb, &get("/", ""), "rate_limited").await;
 }
@@ -178,7 +178,7 @@ async fn revoked(told: &mut Told) {
     database.add(&parsed, Timestamp::now()).unwrap();
     database.revoke("ci", Timestamp::now()).unwrap();
     drop(database);
-    let yaml = "keys: { team: { sqlite: keys.db } }\nroutes: [{ respond: {}, auth: { api_keys: team } }]";
+    let yaml = "keys: { team: { sqlite: keys.db } }\nroutes: [{ respond: {}, auth: { api_keys: team } }]\n";
     let lb = Lb::yaml(yaml).try_start_in(folder).await.unwrap();
     told.send(&lb, &get("/", &format!("X-API-Key: {}\r\n", key.text())), "credentials_revoked").await;
 }

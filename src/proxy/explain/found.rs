@@ -45,7 +45,7 @@ pub struct Explanation {
 }
 
 /// Where a request goes.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Came {
     /// The route, if there is one.
     pub route: Option<String>,

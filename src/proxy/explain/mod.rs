@@ -114,7 +114,7 @@ impl World<'_> {
             listener: self.listener.clone(),
             client: client.map(|address| address.to_string()),
             trusted: exchange.sender.trusted,
-            routes: self.routes(&exchange, &came),
+            routes: self.routes(&exchange, &came, &outcome),
             steps: Vec::new(),
             cache: None,
             upstream: None,
@@ -158,8 +158,12 @@ impl World<'_> {
         }
     }
 
-    /// Where it goes, and where else it might have gone.
-    fn routes(&self, exchange: &Exchange, head: &RequestHeader) -> Came {
+    /// Where it goes, and where else it might have gone; nothing if nobody has asked for a route.
+    fn routes(&self, exchange: &Exchange, head: &RequestHeader, outcome: &ControlFlow<Answer>) -> Came {
+        let no_route = matches!(outcome, ControlFlow::Break(Answer::Refuse(Refusal::NoRoute)));
+        if exchange.plan.is_none() && !no_route {
+            return Came::default();
+        }
         let normal = path::normalise(head.uri.path()).unwrap_or_default();
         let view = RequestView {
             listener: exchange.connection.as_ref().and_then(|connection| connection.listener_name.as_deref()),
