@@ -285,6 +285,12 @@ impl Refusal {
         self.facts().fault
     }
 
+    /// Whether it is about who sent the request, and not about where it came from.
+    pub fn is_of_credentials(self) -> bool {
+        let of_a_key = matches!(self, Self::Forbidden(why) if why != Forbidden::Address);
+        of_a_key || matches!(self, Self::Unauthenticated(_) | Self::AuthUnavailable)
+    }
+
     /// The value of the `Retry-After` field, if it has one: in seconds.
     pub fn retry_after(self) -> Option<u32> {
         if let Self::RateLimited { retry_after }

@@ -14,7 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Builder;
 
 use crate::config::{Address, Problem, Surroundings, parse};
-use crate::server::{self, ProcessError};
+use crate::server::{self, Heritage, ProcessError};
 
 const CONFIGURATION: &str = include_str!("../conf/demo.yaml");
 
@@ -55,7 +55,7 @@ pub fn run() -> Result<(), DemoError> {
         other => std::env::var(other).ok(),
     });
     let checked = parse(CONFIGURATION, "conf/demo.yaml", &surroundings).map_err(DemoError::Configuration)?;
-    Ok(server::run(checked.config, None, |addresses| log::info!("{}", welcome(addresses)))?)
+    Ok(server::run(checked.config, None, Heritage::default(), |addresses| log::info!("{}", welcome(addresses)))?)
 }
 
 /// What to try, at the ports that we have in fact: the environment may have chosen others than the usual.

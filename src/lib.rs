@@ -11,6 +11,7 @@ pub mod cache;
 pub mod cli;
 pub mod compress;
 pub mod config;
+pub mod count;
 pub mod demo;
 pub mod fetch;
 pub mod files;

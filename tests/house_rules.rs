@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 /// The rooms from the ground up. A room may use those below it and none on its own level.
 const LEVELS: &[&[&str]] = &[
-    &["path", "files", "proxy_protocol"],
+    &["path", "files", "proxy_protocol", "count"],
     &["config", "answer"],
     &["backend", "fetch"],
     &["observe"],
@@ -21,7 +21,7 @@ const LEVELS: &[&[&str]] = &[
 ];
 
 /// Rooms that are arithmetic or data: what they know comes in as an argument.
-const PURE: &[&str] = &["balance", "config", "limit", "retry", "route"];
+const PURE: &[&str] = &["balance", "config", "count", "limit", "retry", "route"];
 
 /// The one file of a pure room that asks the outside world, so that the others need not.
 const EXEMPT_FROM_PURITY: &[&str] = &["src/config/surroundings.rs"];

@@ -3,6 +3,7 @@
 //! The living numbers are atomics behind an `Arc`, so they outlive a reload. What a reload may change (weight, tier)
 //! is not here. This room does not decide anything: states are set by `health`, addresses by discovery.
 
+mod counts;
 mod estimate;
 mod histogram;
 mod numbers;
@@ -26,6 +27,7 @@ use self::histogram::Histogram;
 use self::numbers::Numbers;
 use self::standing::Shown;
 
+pub use self::counts::Counts;
 pub use self::estimate::{Estimates, Moment};
 pub use self::numbers::{LastError, Reading};
 pub use self::peer_tls::{PeerTls, PeerTlsError};
@@ -49,6 +51,8 @@ pub struct Backend {
     pub seat: Seat,
     /// The tunnels that go through it.
     pub tunnels: Tunnels,
+    /// What became of what was sent to it.
+    pub counts: Counts,
     standing: Shown,
     addresses: ArcSwap<Vec<SocketAddr>>,
     looked_up: Mutex<Option<Instant>>,
@@ -69,6 +73,7 @@ impl Backend {
             tls: config.tls,
             seat,
             tunnels: Tunnels::default(),
+            counts: Counts::default(),
             standing: Shown::default(),
             addresses: ArcSwap::from_pointee(addresses),
             looked_up: Mutex::default(),
@@ -153,11 +158,13 @@ impl Backend {
 
     /// Notes a probe that passed.
     pub fn record_probe_success(&self) {
+        self.counts.probes_passed.one();
         self.numbers.probe_passed(SystemTime::now());
     }
 
     /// Notes a probe that failed. `what` is a few words for the operator.
     pub fn record_probe_failure(&self, what: &str) {
+        self.counts.probes_failed.one();
         self.numbers.probe_failed(what, SystemTime::now());
     }
 

@@ -3,14 +3,14 @@
 //! Pingora wants these to live as long as the process, so they are made once and never dropped.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use pingora_cache::lock::CacheLock;
 use pingora_cache::predictor::Predictor;
 use tokio::time::timeout;
 
 use super::disk::{DiskError, DiskNumbers};
-use super::purge::Purge;
+use super::purge::{Purge, What};
 use super::storage::Shelf;
 use super::store::Store;
 use super::tier::Tier;
@@ -70,11 +70,14 @@ impl Cache {
         }))
     }
 
-    /// Opens the tier on disk, if there is to be one, within the runtime that shall do its work. To be called before the
-    /// first request.
+    /// Opens the tier on disk, if there is to be one, within the runtime that shall do its work. If something was purged
+    /// before, all that is there is forgotten: it might be meant.
     pub async fn open_disk(&self, config: &CacheStore) -> Result<(), DiskError> {
-        if let Some(disk) = &config.disk {
-            self.shelf.set_tier(Some(Tier::open(&disk.path, disk.size, config.max_object).await?));
+        let Some(disk) = &config.disk else { return Ok(()) };
+        let tier = Tier::open(&disk.path, disk.size, config.max_object).await?;
+        self.shelf.set_tier(Some(tier.clone()));
+        if self.shelf.has_forgotten_alone() {
+            tier.obey(&Purge { what: What::Everything, soft: false, at: SystemTime::now() }).await?;
         }
         Ok(())
     }
@@ -106,10 +109,11 @@ impl Cache {
 
     /// Obeys a purge, on disk first and then in memory, and says how many objects were in memory.
     pub async fn purge(&'static self, purge: &Purge) -> usize {
-        if let Some(tier) = self.shelf.tier()
-            && let Err(error) = tier.obey(purge).await
-        {
-            log::error!("{error}");
+        match self.shelf.tier() {
+            None => self.shelf.forgets_alone(),
+            Some(tier) => {
+                let _ = tier.obey(purge).await.inspect_err(|error| log::error!("{error}"));
+            }
         }
         let purge = purge.clone();
         // It looks at all there are: on a thread of its own, so that no request waits for it.

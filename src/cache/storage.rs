@@ -5,7 +5,7 @@
 
 use std::any::Any;
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -34,6 +34,8 @@ pub struct Shelf {
     pub store: Store,
     /// A second tier, on disk, if there is one.
     tier: ArcSwapOption<Tier>,
+    /// Whether something was forgotten that a tier which is put in place later might still know.
+    forgot_alone: AtomicBool,
     /// Whether the answer that this task fetches is read by its client from the store while it is written there.
     streams: fn() -> bool,
     /// Between the head of an answer and the first reader of its body.
@@ -44,7 +46,14 @@ pub struct Shelf {
 impl Shelf {
     /// A shelf for a store; `streams` is asked in the task that fetches.
     pub fn new(store: Store, streams: fn() -> bool) -> Self {
-        Self { store, tier: ArcSwapOption::empty(), streams, begun: Mutex::default(), next: AtomicU64::new(0) }
+        Self {
+            store,
+            tier: ArcSwapOption::empty(),
+            forgot_alone: AtomicBool::new(false),
+            streams,
+            begun: Mutex::default(),
+            next: AtomicU64::new(0),
+        }
     }
 
     /// Puts a tier below the store, or takes away the one that was there.
@@ -61,8 +70,21 @@ impl Shelf {
     pub fn invalidate(&self, url: &[u8]) {
         match self.tier() {
             Some(tier) => tier.invalidate(&self.store, url),
-            None => self.store.invalidate(Key::hash_url(url)),
+            None => {
+                self.forgets_alone();
+                self.store.invalidate(Key::hash_url(url))
+            }
         };
+    }
+
+    /// Notes that something is forgotten while there is no tier that could be told.
+    pub fn forgets_alone(&self) {
+        self.forgot_alone.store(true, Relaxed);
+    }
+
+    /// Whether something was, since this was asked the last time.
+    pub fn has_forgotten_alone(&self) -> bool {
+        self.forgot_alone.swap(false, Relaxed)
     }
 
     fn begun(&self) -> MutexGuard<'_, HashMap<u64, Reading>> {

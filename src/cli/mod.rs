@@ -2,6 +2,8 @@
 
 mod explain;
 mod keys;
+mod manual;
+mod upgrade;
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -13,10 +15,11 @@ use clap::{Parser, Subcommand};
 
 use crate::config::{self, Checked, Problem};
 use crate::demo;
-use crate::server::{self, Source};
+use crate::server::{self, Heritage, Source};
 
 use self::explain::Explain;
 use self::keys::Keys;
+use self::manual::Shell;
 
 /// Bad flags (`EX_USAGE` of sysexits.h).
 const USAGE: u8 = 64;
@@ -35,6 +38,7 @@ const EXAMPLES: &str = "Examples:
   portcullis explain GET https://a.example/   where a request would go, and why
   portcullis keys new --name ci           an API key, where a store for them is configured
   portcullis schema > schema.json         for editors that complete and check YAML
+  portcullis upgrade -c portcullis.yaml   let this program take over from the one that runs
   kill -HUP PID                           reload the file, or change nothing if it is bad
   kill -USR1 PID                          open the log files anew, once they have been moved
   kill -TERM PID                          finish what is in flight, then leave
@@ -56,6 +60,18 @@ enum Command {
         /// The configuration [default: ./portcullis.yaml, then /etc/portcullis/portcullis.yaml]
         #[arg(short, long, value_name = "FILE")]
         config: Option<PathBuf>,
+        /// Take over from the process that has started this one, and says so on standard input
+        #[arg(long, hide = true)]
+        successor: bool,
+    },
+    /// Have a running front door replaced by this program, without a refused connection
+    ///
+    /// Asks the process behind `server.upgrade_socket` of the configuration to start this program in its place. Listening
+    /// sockets are handed over; requests in flight are finished by the old process within its grace period.
+    Upgrade {
+        /// The configuration [default: ./portcullis.yaml, then /etc/portcullis/portcullis.yaml]
+        #[arg(short, long, value_name = "FILE")]
+        config: Option<PathBuf>,
     },
     /// Check a configuration and report all of its problems at once
     Check {
@@ -72,6 +88,13 @@ enum Command {
     Schema,
     /// Serve sample backends on https://localhost:8443 and http://localhost:8080
     Demo,
+    /// Print what a shell needs to complete these commands
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Print the manual page, for `man`
+    Man,
 }
 
 impl Cli {
@@ -88,7 +111,8 @@ impl Cli {
     /// Does what was asked.
     pub fn run(self) -> ExitCode {
         match self.command {
-            Command::Run { config } => run(config),
+            Command::Run { config, successor } => run(config, successor),
+            Command::Upgrade { config } => upgrade::upgrade(config),
             Command::Check { config } => check(config),
             Command::Explain(explain) => explain.run(),
             Command::Keys(keys) => keys.run(),
@@ -97,11 +121,17 @@ impl Cli {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(error) => fail(UNAVAILABLE, error),
             },
+            Command::Completions { shell } => manual::completions(shell),
+            Command::Man => manual::page(),
         }
     }
 }
 
-fn run(file: Option<PathBuf>) -> ExitCode {
+fn run(file: Option<PathBuf>, successor: bool) -> ExitCode {
+    let heritage = match successor.then(Heritage::receive).transpose() {
+        Ok(heritage) => heritage.unwrap_or_default(),
+        Err(error) => return fail(UNAVAILABLE, format_args!("there is nobody to take over from: {error}")),
+    };
     let (file, checked) = match find(file).and_then(|file| read(&file).map(|checked| (file, checked))) {
         Ok(found) => found,
         Err(code) => return code,
@@ -110,7 +140,7 @@ fn run(file: Option<PathBuf>) -> ExitCode {
         log::warn!("{warning}");
     }
     let source = Source { path: file, outline: checked.outline };
-    match server::run(checked.config, Some(source), |_| {}) {
+    match server::run(checked.config, Some(source), heritage, |_| {}) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(UNAVAILABLE, error),
     }

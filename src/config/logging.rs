@@ -82,6 +82,7 @@ macro_rules! log_fields {
 log_fields! {
     "time" => Time: "When the request arrived, as RFC 3339 writes it.",
     "id" => Id: "The request id.",
+    "trace_id" => TraceId: "The trace that it is in, where requests are traced.",
     "client" => Client: "The client's address.",
     "identity" => Identity: "Who sent it, where the route has `auth`.",
     "dry_run" => DryRun: "The limits in a dry run that would have refused it.",

@@ -28,6 +28,7 @@ mod retry;
 mod route;
 mod secret;
 pub mod surroundings;
+mod tracing;
 mod tree;
 pub mod units;
 mod upstream;
@@ -63,6 +64,7 @@ pub use retry::{HedgeAfter, Retry, RetryBudget, RetryWhen};
 pub use route::{Action, Expose, HeaderEdits, HostPattern, Match, PathPattern, Rewrite, Route};
 pub use secret::Secret;
 pub use surroundings::{Surroundings, load};
+pub use tracing::{TraceFrom, Tracing};
 pub use upstream::{
     Backend, Balance, Breaker, HashKey, HealthCheck, LiveHealth, Obey, Protocol, SameSite, Schedule, Sticky, Target,
     Upstream, UpstreamTimeouts, UpstreamTls,
@@ -89,6 +91,8 @@ pub struct Config {
     pub admin_token: Option<Secret>,
     /// What is logged, and where.
     pub log: Log,
+    /// How requests are traced, if they are.
+    pub tracing: Option<Tracing>,
 }
 
 /// Settings of the process as a whole.
@@ -112,6 +116,8 @@ pub struct Server {
     pub retry_buffers: u64,
     /// What is remembered of all rate limits together, and what clients are told.
     pub rate_limits: RateLimiting,
+    /// Where another process may ask to take over.
+    pub upgrade_socket: Option<PathBuf>,
 }
 
 /// When the configuration file is read again without being asked.

@@ -7,6 +7,7 @@
 mod place;
 
 use std::any::Any;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 use std::io;
@@ -68,11 +69,16 @@ impl<T> fmt::Debug for Followed<T> {
 trait Reread: Any + Send + Sync {
     fn path(&self) -> &Path;
     fn reread(&self);
+    fn is_unusable(&self) -> bool;
 }
 
 impl<T: Send + Sync + 'static> Reread for Followed<T> {
     fn path(&self) -> &Path {
         &self.path
+    }
+
+    fn is_unusable(&self) -> bool {
+        Followed::is_unusable(self)
     }
 
     fn reread(&self) {
@@ -121,6 +127,15 @@ impl Library {
     /// The files that are followed.
     pub fn paths(&self) -> Vec<PathBuf> {
         self.followed().iter().map(|file| file.path().to_owned()).collect()
+    }
+
+    /// The same, each once, and whether what it says now is in use.
+    pub fn reports(&self) -> BTreeMap<PathBuf, bool> {
+        let mut reports = BTreeMap::new();
+        for file in self.followed() {
+            *reports.entry(file.path().to_owned()).or_insert(true) &= !file.is_unusable();
+        }
+        reports
     }
 
     /// Reads all of them again; those that cannot be used stay as they were. Not for a thread that serves requests.

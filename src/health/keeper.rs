@@ -193,6 +193,7 @@ impl Keeper {
     /// Ejects it.
     pub fn eject(&self, now: Instant, why: &str, settings: &LiveHealth) {
         self.window.clear();
+        self.backend.counts.ejections.one();
         self.change(now, |machine, now| {
             machine.eject(now, settings);
             Some(why)

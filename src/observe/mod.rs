@@ -1,9 +1,11 @@
-//! What happened? The access log and the tables of backends: they watch, and change nothing. Says too which lines of the
+//! What happened? The access log, the tables of backends and the metrics: they watch, and change nothing. Says too which lines of the
 //! log must not come too often.
 
 pub mod access_log;
 pub mod dashboard;
 mod loki;
+pub mod metrics;
 pub mod seldom;
+pub mod tracing;
 mod usage;
 mod writing;

@@ -23,18 +23,29 @@ use crate::files::Unusable;
 use crate::filter::Answer;
 use crate::filter::cors::Cors;
 use crate::filter::networks::{Lists, Networks};
-use crate::limit::rate::{Table, Which};
+use crate::limit::rate::{Table, Verdicts, Which};
+use crate::observe::metrics::Ledger;
+use crate::observe::tracing::Tracers;
 
-/// What is known of those who come in, and outlives reloads.
+/// What outlives reloads: what is known of those who come in, and what is told of them.
 #[derive(Debug, Default)]
 pub struct Lasting {
     /// Where gates and lists find what they know.
     pub sources: Sources,
     /// What the rate limits have counted; as soon as there is a configuration that says how much is remembered.
     counts: OnceLock<Arc<Table>>,
+    /// What became of the requests of each route.
+    pub ledger: Ledger,
+    /// Who traces requests.
+    pub tracers: Tracers,
 }
 
 impl Lasting {
+    /// How many keys the rate limits count now, and each by itself at most.
+    pub fn rate_entries(&self) -> Option<(usize, usize)> {
+        self.counts.get().map(|table| table.entries())
+    }
+
     fn counts(&self, config: &Config) -> &Arc<Table> {
         let entries = config.server.rate_limits.entries;
         self.counts.get_or_init(|| Arc::new(Table::new(entries, RandomState::new(), Instant::now())))
@@ -79,6 +90,11 @@ impl Admission {
         let asks = addresses.is_some() || maintenance.is_some() || gate.is_some() || rates.is_some();
         let asks = asks || cors.is_some() || security_headers.is_some();
         Ok(asks.then(|| Arc::new(admission)))
+    }
+
+    /// What the rate limits have said so far, by their names.
+    pub fn verdicts(&self) -> impl Iterator<Item = (&Arc<str>, &Verdicts)> {
+        self.rates.iter().flat_map(Rates::verdicts)
     }
 
     /// Whether a client at this address is let in at all.

@@ -25,6 +25,8 @@ use crate::upstream::{Missed, Pick, Upstream};
 pub(super) struct Retries {
     /// How many there were, with the one that is under way.
     made: u32,
+    /// Those of them that were begun beside a late attempt.
+    beside: u32,
     /// How often backends had to be used again.
     rounds: u32,
     /// Before the next attempt.
@@ -43,6 +45,11 @@ impl Retries {
         let paid = upstream.retries.withdraw(&plan.retry.budget, now);
         self.made += u32::from(paid);
         paid
+    }
+
+    /// Retries, and attempts beside a late one.
+    pub(super) fn counts(&self) -> (u32, u32) {
+        (self.made - self.beside, self.beside)
     }
 }
 
@@ -112,6 +119,7 @@ impl Exchange {
         // Nobody waits for a place in the queue, or for a name, while an answer may come at any moment.
         let elsewhere = upstream.pick(&self.ask(&plan, head, now), &self.tried).ok().filter(Pick::has_an_address);
         let Some(pick) = elsewhere.filter(|_| self.retries.pay(&plan, upstream, now)) else { return false };
+        self.retries.beside += 1;
         self.again = Some(Again { pick, fresh: false });
         true
     }

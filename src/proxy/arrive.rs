@@ -45,6 +45,7 @@ impl Exchange {
         self.request.id = forward::request_id(head, self.sender.trusted);
         self.request.method = head.method.clone();
         self.request.path = head.uri.path().to_owned();
+        self.begin_trace(head);
     }
 
     /// Finds what the request leads to, unless its head may not pass.

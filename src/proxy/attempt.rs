@@ -25,6 +25,7 @@ use super::snapshot::Plan;
 use super::watch::Late;
 use crate::answer::{self, Refusal};
 use crate::config::{HashKey, UpstreamTimeouts};
+use crate::observe::tracing::SpanId;
 use crate::retry::{self, Failure, Verdict};
 use crate::upstream::dial::Line;
 use crate::upstream::{Connect, Pick, Relayed};
@@ -65,6 +66,8 @@ impl Exchange {
                 phase: Phase::Waiting,
                 timed_by_us,
                 throttled: false,
+                status: None,
+                span: SpanId::new(),
                 no_retry: None,
             });
             // What the last attempt failed with is in its own record; the exchange may yet end well.
@@ -96,6 +99,7 @@ impl Exchange {
         self.watch.hold(digest.and_then(Line::of));
         if let Some(attempt) = &mut self.attempt {
             attempt.pick.sent();
+            attempt.pick.backend().counts.connection(reused);
         }
         self.request_moved(now);
     }
@@ -126,6 +130,7 @@ impl Exchange {
         let tunnel = head.status == StatusCode::SWITCHING_PROTOCOLS;
         let interim = head.status.is_informational() && !tunnel;
         let Some(attempt) = self.attempt.as_mut().filter(|_| !interim) else { return };
+        attempt.status = Some(head.status);
         attempt.phase = if tunnel { Phase::Tunnel } else { Phase::Answered };
         // It may have been late, on a connection that could not be cut.
         self.watch.take_late();
@@ -188,7 +193,8 @@ impl Exchange {
         pick.mark_address(peer);
         let Some(plan) = self.plan.clone() else { return false };
         let moves = retry::decide(&plan.retry, Failure::Connect, &self.circumstances(session, now)) == Verdict::MoveOn;
-        let tries_of_this = self.attempts.iter().rev().take_while(|ended| ended.backend == pick.backend().name).count();
+        let tries_of_this =
+            self.attempts.iter().rev().take_while(|ended| ended.backend.name == pick.backend().name).count();
         if moves && tries_of_this < pick.addresses().min(ADDRESSES_MAX) {
             self.again = Some(Again { pick, fresh });
             return true;

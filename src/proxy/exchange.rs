@@ -13,14 +13,15 @@ use super::client::Sender;
 use super::connection::{self, Connection, Exchanging};
 use super::replay::Place;
 use super::snapshot::{Plan, Snapshot};
-use super::trace::Trace;
 use super::upload::Upload;
 use super::watch::Watch;
+use super::why::Why;
 use crate::answer::Refusal;
 use crate::auth::Identity;
-use crate::backend::{Seat, Tunnel};
+use crate::backend::{Backend, Seat, Tunnel};
 use crate::compress::{Decoder, Workshop};
 use crate::limit::rate::Standing;
+use crate::observe::tracing::{SpanId, Trace};
 use crate::retry::Failure;
 use crate::upstream::Pick;
 use crate::upstream::sticky::Session;
@@ -41,6 +42,8 @@ pub struct Exchange {
     pub(super) identity: Option<Arc<Identity>>,
     /// What the rate limits of the route said of it.
     pub(super) standings: Vec<Standing>,
+    /// The trace that it is in, where requests are traced.
+    pub(super) trace: Option<Trace>,
     pub(super) body_seen: u64,
     /// How fast the client sends it, and until when it must be here.
     pub(super) upload: Upload,
@@ -77,7 +80,7 @@ pub struct Exchange {
     /// In the background: the route that its client was admitted to.
     pub(super) admitted_to: Option<Arc<str>>,
     /// What an operator has asked to be told.
-    pub(super) trace: Option<Box<Trace>>,
+    pub(super) why: Option<Box<Why>>,
     pub(super) connect: Option<Duration>,
     pub(super) first_byte: Option<Duration>,
 }
@@ -117,11 +120,22 @@ pub(super) struct Attempt {
     pub(super) timed_by_us: bool,
     /// It was answered by a 429 that is obeyed.
     pub(super) throttled: bool,
+    /// What it was answered with.
+    pub(super) status: Option<StatusCode>,
+    /// Itself, to whoever traces it.
+    pub(super) span: SpanId,
     /// Why no retry follows, if one might have been expected.
     pub(super) no_retry: Option<&'static str>,
 }
 
 impl Attempt {
+    /// What is remembered of it when it is over.
+    pub(super) fn ended(&self, outcome: impl Into<Cow<'static, str>>) -> Ended {
+        let Self { began, no_retry, status, span, .. } = *self;
+        let backend = self.pick.backend().clone();
+        Ended { backend, outcome: outcome.into(), began, took: began.elapsed(), status, span, no_retry }
+    }
+
     /// What an answer with this status is, should it be a failure.
     pub(super) fn answered_with(&self, status: StatusCode) -> Failure {
         if self.throttled { Failure::Throttled } else { Failure::Status(status.as_u16()) }
@@ -143,9 +157,14 @@ pub(super) enum Phase {
 
 /// An attempt that is over.
 pub(super) struct Ended {
-    pub(super) backend: Arc<str>,
+    pub(super) backend: Arc<Backend>,
     pub(super) outcome: Cow<'static, str>,
+    pub(super) began: Instant,
     pub(super) took: Duration,
+    /// What it was answered with, if it was.
+    pub(super) status: Option<StatusCode>,
+    /// Itself, to whoever traces it.
+    pub(super) span: SpanId,
     /// Why no retry followed, if one might have been expected.
     pub(super) no_retry: Option<&'static str>,
 }
@@ -173,6 +192,7 @@ impl Exchange {
             plan: None,
             identity: None,
             standings: Vec::new(),
+            trace: None,
             body_seen: 0,
             upload: Upload::default(),
             request_ended: None,
@@ -194,7 +214,7 @@ impl Exchange {
             in_background: false,
             head_as_it_came: None,
             admitted_to: None,
-            trace: None,
+            why: None,
             connect: None,
             first_byte: None,
         }
@@ -202,10 +222,9 @@ impl Exchange {
 
     /// Ends the attempt that is under way, if there is one, and gives its lease back.
     pub(super) fn end_attempt(&mut self, outcome: impl Into<Cow<'static, str>>) -> Option<Pick> {
-        let Attempt { pick, began, no_retry, .. } = self.let_go()?;
-        let backend = pick.backend().name.clone();
-        self.attempts.push(Ended { backend, outcome: outcome.into(), took: began.elapsed(), no_retry });
-        Some(pick)
+        let attempt = self.let_go()?;
+        self.attempts.push(attempt.ended(outcome));
+        Some(attempt.pick)
     }
 
     /// Lets go of the attempt that is under way, if there is one: its lease, its connection and its deadline.

@@ -34,6 +34,7 @@ mod timer;
 mod trace;
 mod upload;
 mod watch;
+mod why;
 
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
@@ -80,7 +81,7 @@ impl ProxyHttp for Gateway {
     async fn early_request_filter(&self, session: &mut Session, exchange: &mut Self::CTX) -> Result<()> {
         self.adopt(session, exchange)?;
         exchange.set_limits(session);
-        exchange.begin_trace(session);
+        exchange.begin_why(session);
         exchange.meet(session.req_header());
         Ok(())
     }
@@ -290,7 +291,7 @@ impl ProxyHttp for Gateway {
         }
         exchange.part(session.req_header(), head)?;
         reply::expose(session, head, exchange)?;
-        exchange.tell_trace(session, head)?;
+        exchange.tell_why(session, head)?;
         exchange.remember_session(head)?;
         if let Some(plan) = &exchange.plan {
             plan.filters.on_response(head);
@@ -337,7 +338,6 @@ impl ProxyHttp for Gateway {
         exchange.forget_body(session);
         exchange.count_outcome(session);
         exchange.count_recoding(session);
-        self.log(session, exchange, error);
-        exchange.let_go();
+        self.end(session, exchange, error);
     }
 }

@@ -17,7 +17,7 @@ use super::exchange::Exchange;
 use crate::answer::Refusal;
 use crate::config::{self, RateFields};
 use crate::limit::rate::tell::{self, Three};
-use crate::limit::rate::{Limits, Standing, Table, Which, Who};
+use crate::limit::rate::{Limits, Standing, Table, Verdicts, Which, Who};
 use crate::observe::seldom::Seldom;
 
 /// draft-ietf-httpapi-ratelimit-headers
@@ -42,6 +42,11 @@ impl Rates {
         let limits = Limits::new(&route.name, &route.rate_limits, counts)?;
         let policy = tell::policy(&limits).and_then(|policy| HeaderValue::try_from(policy).ok());
         Some(Self { limits, fields, policy, dry_run: Seldom::default() })
+    }
+
+    /// What each limit has said so far, by its name.
+    pub(super) fn verdicts(&self) -> impl Iterator<Item = (&Arc<str>, &Verdicts)> {
+        self.limits.iter().map(|limit| (&limit.name, &*limit.verdicts))
     }
 
     /// Warns of what would have been refused.

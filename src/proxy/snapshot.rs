@@ -10,9 +10,11 @@ use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 
-use super::admit::{Admission, Admissions};
+use super::admit::{Admission, Admissions, Lasting};
 use crate::config::{self, Action, Config, Expose, HashKey};
 use crate::filter::Chain;
+use crate::observe::metrics::RouteCounts;
+use crate::observe::tracing::Tracer;
 use crate::retry::Delay;
 use crate::route::Table;
 use crate::upstream::Upstream;
@@ -28,8 +30,14 @@ type Sessions = HashMap<Arc<str>, Arc<Sticky>>;
 pub struct Snapshot {
     /// Which request leads to which plan.
     pub routes: Table<Arc<Plan>>,
+    /// The plans, in the order of the configuration.
+    pub plans: Vec<Arc<Plan>>,
+    /// What becomes of requests that no route matches.
+    pub unrouted: Arc<RouteCounts>,
     /// The upstreams by name.
     pub upstreams: Upstreams,
+    /// Who traces requests, if anybody does.
+    pub tracer: Option<Arc<Tracer>>,
     /// What each listener does besides routing, in the order of the configuration.
     pub listeners: Vec<ListenerPlan>,
     /// Peers whose forwarding fields are believed.
@@ -48,6 +56,8 @@ pub struct Snapshot {
 pub struct Plan {
     /// The route's name.
     pub name: Arc<str>,
+    /// What becomes of its requests.
+    pub counts: Arc<RouteCounts>,
     /// Where it leads; `None` when its filters answer every request.
     pub upstream: Option<Arc<Upstream>>,
     /// What is asked of a request before anything is done for it; `None` is nothing.
@@ -92,13 +102,14 @@ pub struct ListenerPlan {
 
 impl Snapshot {
     /// Builds the snapshot of a checked configuration; `upstreams` holds each one that it names.
-    pub fn new(config: &Config, upstreams: Upstreams, admissions: Admissions) -> Self {
+    pub fn new(config: &Config, upstreams: Upstreams, admissions: Admissions, lasting: &Lasting) -> Self {
         let sticky = sticky(config, &upstreams);
         let plan = |(route, admission): (&config::Route, _)| {
-            let plan = Plan { admission, ..Plan::new(route, &upstreams, &sticky) };
-            (route.matches.clone(), Arc::new(plan))
+            let counts = lasting.ledger.route(&route.name);
+            Arc::new(Plan { admission, counts, ..Plan::new(route, &upstreams, &sticky) })
         };
-        let plans = config.routes.iter().zip(admissions.0).map(plan);
+        let plans: Vec<_> = config.routes.iter().zip(admissions.0).map(plan).collect();
+        let routes = config.routes.iter().map(|route| route.matches.clone()).zip(plans.iter().cloned());
         let listeners = config.listeners.iter().map(|listener| ListenerPlan {
             redirect_to_https: listener.redirect_to_https,
             acme_challenges: listener.acme_challenges.clone(),
@@ -107,13 +118,16 @@ impl Snapshot {
             min_rate: listener.limits.min_rate,
         });
         Self {
-            routes: Table::new(plans.collect()),
+            routes: Table::new(routes.collect()),
+            plans,
+            unrouted: lasting.ledger.route(&"".into()),
             listeners: listeners.collect(),
             trusted_proxies: config.server.trusted_proxies.clone(),
             retry_buffers: config.server.retry_buffers,
             stored_queries: stored_queries(config),
             key_parameters: key_parameters(config),
             operators: config.admin_token.clone(),
+            tracer: lasting.tracers.with(config.tracing.as_ref()),
             upstreams,
         }
     }
@@ -162,6 +176,7 @@ impl Plan {
         let sticky = upstream.as_ref().and_then(|upstream| sticky.get(upstream.name()).cloned());
         Self {
             name: route.name.clone(),
+            counts: Arc::default(),
             upstream,
             sticky,
             admission: None,

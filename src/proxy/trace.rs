@@ -1,184 +1,181 @@
-//! Why was it answered like that? What an operator is told who asks for it: `Portcullis-Debug` with the admin token.
+//! What is told of a request as a trace? The trace that it is in, what backends are told of it, and its spans when it is
+//! over: one of the request, and one of each attempt.
 //!
-//! Nothing is noted for anybody else. Without a token in the configuration not even the field is looked for; with one, it
-//! never gets further than this, whatever it holds.
+//! Names and attributes are those of OpenTelemetry's conventions for HTTP; what they have no name for begins with
+//! `portcullis.`. No query is told, and no field: both may hold secrets.
 
-use std::time::{Duration, Instant};
+use std::borrow::Cow;
+use std::net::IpAddr;
+use std::time::{Instant, SystemTime};
 
-use aws_lc_rs::constant_time::verify_slices_are_equal;
-use http::{HeaderName, HeaderValue};
+use http::{HeaderValue, Method, Version};
 use pingora::Result;
-use pingora::http::ResponseHeader;
+use pingora::http::RequestHeader;
 use pingora::proxy::Session;
-use serde::Serialize;
-use serde_json::{Value as Json, json};
 
-use super::cached::head_of;
-use super::exchange::Exchange;
-use crate::limit::rate::Standing;
-use crate::upstream::Upstream;
-use crate::upstream::survey::Surveyed;
+use super::exchange::{Ended, Exchange};
+use crate::answer;
+use crate::config::Target;
+use crate::observe::access_log::Entry;
+use crate::observe::tracing::{Role, Span, TRACEPARENT, TRACESTATE, Trace, Value};
 
-const DEBUG: HeaderName = HeaderName::from_static("portcullis-debug");
-const TRACE: HeaderName = HeaderName::from_static("portcullis-trace");
+type Attributes = Vec<(&'static str, Value)>;
 
-/// The longest value of the field, so that it fits into what clients take of a head.
-const LONGEST: usize = 4096;
-
-/// How many backends of a choice are shown, as long as that fits.
-const SHOWN: [usize; 5] = [64, 16, 4, 1, 0];
-
-/// What is noted of a request besides what every exchange knows.
-#[derive(Default)]
-pub(super) struct Trace {
-    choices: Vec<Choice>,
-}
-
-/// Among whom it was chosen, and when.
-struct Choice {
-    at: Duration,
-    backends: Vec<Surveyed>,
-}
-
-#[derive(Serialize)]
-struct Limit<'a> {
-    limit: &'a str,
-    remaining: u32,
-    cost: u32,
-    exceeded: bool,
-    dry_run: bool,
-}
-
-impl<'a> From<&'a Standing> for Limit<'a> {
-    fn from(standing: &'a Standing) -> Self {
-        Self {
-            limit: &standing.limit.name,
-            remaining: standing.remaining,
-            cost: standing.cost,
-            exceeded: standing.exceeded,
-            dry_run: standing.limit.dry_run,
-        }
-    }
-}
+/// The methods that the conventions name; others are one, so that a client cannot make up names of spans.
+const METHODS: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"];
 
 impl Exchange {
-    /// Begins to note what happens, if an operator asks for it.
-    pub(super) fn begin_trace(&mut self, session: &mut Session) {
-        let Some(token) = &self.snapshot.operators else { return };
-        let mut shown = session.req_header().headers.get_all(&DEBUG).iter();
-        let Some(first) = shown.next() else { return };
-        let is_theirs = verify_slices_are_equal(first.as_bytes(), token.bytes()).is_ok() && shown.next().is_none();
-        if session.req_header().version != http::Version::HTTP_2 {
-            // A request in the background is found by the head as it came.
-            self.head_as_it_came = Some(head_of(session.as_downstream()));
+    /// Begins or continues a trace, where requests are traced. What no client waits for is in none.
+    pub(super) fn begin_trace(&mut self, head: &RequestHeader) {
+        let tracer = self.snapshot.tracer.as_ref().filter(|_| !self.in_background);
+        self.trace = tracer.map(|tracer| tracer.begin(&head.headers, self.sender.trusted));
+    }
+
+    /// Tells a backend which span its work is part of. What was said of a trace that is none goes.
+    pub(super) fn tell_trace(&self, head: &mut RequestHeader) -> Result<()> {
+        let (Some(trace), Some(attempt)) = (&self.trace, &self.attempt) else { return Ok(()) };
+        if let Ok(parent) = HeaderValue::try_from(trace.parent_for(attempt.span)) {
+            head.insert_header(TRACEPARENT, parent)?;
         }
-        session.req_header_mut().remove_header(&DEBUG);
-        self.trace = (is_theirs && !self.in_background).then(Box::default);
-    }
-
-    /// Notes among whom the next backend is chosen.
-    pub(super) fn note_choice(&mut self, upstream: &Upstream) {
-        if let Some(trace) = &mut self.trace {
-            trace.choices.push(Choice { at: self.began.elapsed(), backends: upstream.survey(&self.tried) });
+        if trace.parent.is_none() {
+            head.remove_header(&TRACESTATE);
         }
+        Ok(())
     }
 
-    /// Tells the operator what has happened so far.
-    pub(super) fn tell_trace(&self, session: &Session, head: &mut ResponseHeader) -> Result<()> {
-        if self.trace.is_none() {
-            return Ok(());
-        }
-        let fits = |text: &String| text.len() <= LONGEST;
-        let texts = SHOWN.iter().filter_map(|shown| Some(visible(&self.trace_json(session, *shown)?.to_string())));
-        let text = texts.into_iter().find(fits).unwrap_or_else(|| r#"{"error":"too long"}"#.to_owned());
-        match HeaderValue::try_from(text) {
-            Ok(value) => head.insert_header(TRACE, value),
-            Err(_) => Ok(()),
-        }
+    /// Gives the spans of an exchange that is over to whoever sends them.
+    pub(super) fn end_trace(&self, session: &Session, ended: answer::Ended) {
+        let sampled = self.trace.as_ref().filter(|trace| trace.is_sampled);
+        let (Some(trace), Some(tracer)) = (sampled, &self.snapshot.tracer) else { return };
+        let now = Moment { instant: Instant::now(), time: SystemTime::now() };
+        let mut spans = vec![self.span(session, trace, ended, now)];
+        let attempts = self.attempts.iter().enumerate();
+        spans.extend(attempts.map(|(place, attempt)| self.span_of_attempt(attempt, place, trace, now)));
+        tracer.take(spans);
     }
 
-    /// All of it, for the log; `None` where nobody has asked.
-    pub(super) fn whole_trace(&self, session: &Session) -> Option<Box<Json>> {
-        self.trace_json(session, usize::MAX).map(Box::new)
-    }
-
-    fn trace_json(&self, session: &Session, shown: usize) -> Option<Json> {
-        let trace = self.trace.as_ref()?;
-        let plan = self.plan.as_ref();
-        let choices: Vec<_> = trace.choices.iter().map(|choice| choice.json(shown)).collect();
-        Some(json!({
-            "id": self.request.id.to_str().unwrap_or_default(),
-            "client": self.sender.client,
-            "listener": self.connection.as_ref().and_then(|connection| connection.listener_name.as_deref()),
-            "route": plan.map(|plan| &*plan.name),
-            "upstream": plan.and_then(|plan| Some(&**plan.upstream.as_ref()?.name())),
-            "filters": plan.map(|plan| plan.filters.names()),
-            "identity": self.identity.as_ref().map(|identity| &*identity.name),
-            "limits": self.standings.iter().map(Limit::from).collect::<Vec<_>>(),
-            "cache": self.cache_word(session),
-            "choices": choices,
-            "attempts": self.told_attempts(),
-            "refused": self.refusal.map(|refusal| refusal.label()),
-            "connect_ms": self.connect.map(millis),
-            "first_byte_ms": self.first_byte.map(millis),
-            "ms": millis(self.began.elapsed()),
-        }))
-    }
-
-    fn told_attempts(&self) -> Vec<Json> {
-        let over = self.attempts.iter().map(|ended| {
-            json!({ "backend": &*ended.backend, "outcome": &*ended.outcome, "ms": millis(ended.took), "no_retry": ended.no_retry })
+    fn span(&self, session: &Session, trace: &Trace, ended: answer::Ended, now: Moment) -> Span {
+        let status = session.response_written().map(|head| head.status);
+        let is_ours = status.is_none_or(|status| status.is_server_error()) && ended != answer::Ended::ClientGone;
+        let error = (is_ours && (ended != answer::Ended::Complete || status.is_some())).then(|| match ended {
+            answer::Ended::Complete | answer::Ended::ClientGone => status_word(status.map_or(0, |it| it.as_u16())),
+            answer::Ended::Refused(refusal) => refusal.label().into(),
         });
-        let now = self.attempt.as_ref().map(|attempt| {
-            let took = Instant::now().saturating_duration_since(attempt.began);
-            json!({ "backend": &*attempt.pick.backend().name, "outcome": "under_way", "ms": millis(took) })
-        });
-        over.chain(now).collect()
-    }
-}
-
-impl Choice {
-    fn json(&self, shown: usize) -> Json {
-        let (candidates, excluded): (Vec<_>, Vec<_>) = self.backends.iter().partition(|backend| backend.why.is_none());
-        let more = candidates.len().saturating_sub(shown) + excluded.len().saturating_sub(shown);
-        json!({
-            "at_ms": millis(self.at),
-            "candidates": candidates.into_iter().take(shown).collect::<Vec<_>>(),
-            "excluded": excluded.into_iter().take(shown).collect::<Vec<_>>(),
-            "more": more,
-        })
-    }
-}
-
-fn millis(time: Duration) -> f64 {
-    time.as_micros() as f64 / 1000.0
-}
-
-/// JSON in visible ASCII alone: whatever else stands in its texts becomes an escape.
-fn visible(json: &str) -> String {
-    let mut text = String::with_capacity(json.len());
-    for letter in json.chars() {
-        if matches!(letter, ' '..='~') {
-            text.push(letter);
-            continue;
+        let route = self.plan.as_ref().map(|plan| plan.name.clone());
+        let mut all = self.attributes_of(session);
+        all.extend(status.map(|status| ("http.response.status_code", Value::Number(status.as_u16().into()))));
+        all.extend(route.as_ref().map(|route| ("portcullis.route", text(route.to_string()))));
+        all.extend(self.cache_word(session).map(|word| ("portcullis.cache", Value::Text(word))));
+        if ended != answer::Ended::Complete {
+            all.push(("portcullis.reason", text(ended.label())));
         }
-        let mut units = [0; 2];
-        for unit in letter.encode_utf16(&mut units) {
-            text.push_str(&format!("\\u{unit:04x}"));
+        all.extend(error.clone().map(|error| ("error.type", Value::Text(error))));
+        let method = method(&self.request.method);
+        Span {
+            trace: trace.id,
+            id: trace.span,
+            parent: trace.parent,
+            role: Role::Server,
+            name: route.map_or_else(|| method.to_owned(), |route| format!("{method} {route}")),
+            began: now.at(self.began),
+            took: now.instant.saturating_duration_since(self.began),
+            attributes: all,
+            error,
         }
     }
-    text
+
+    fn attributes_of(&self, session: &Session) -> Attributes {
+        let tls = self.connection.as_ref().is_some_and(|connection| connection.tls.is_some());
+        let id = self.request.id.to_str().unwrap_or_default();
+        let mut all = vec![
+            ("http.request.method", text(method(&self.request.method))),
+            ("url.scheme", text(if tls { "https" } else { "http" })),
+            ("url.path", text(Entry::path_of(&self.request.path))),
+            ("network.protocol.version", text(version(session.req_header().version))),
+            ("http.request.body.size", Value::Number(self.body_seen)),
+            ("http.response.body.size", Value::Number(session.body_bytes_sent() as u64)),
+            ("portcullis.request_id", text(id.to_owned())),
+        ];
+        if !self.request.host().is_empty() {
+            all.push(("server.address", text(self.request.host().to_owned())));
+        }
+        all.extend(self.sender.client.map(|client: IpAddr| ("client.address", text(client.to_string()))));
+        all
+    }
+
+    fn span_of_attempt(&self, attempt: &Ended, place: usize, trace: &Trace, now: Moment) -> Span {
+        let method = method(&self.request.method);
+        let mut all = vec![
+            ("http.request.method", text(method)),
+            ("portcullis.upstream", text(attempt.backend.upstream.to_string())),
+            ("portcullis.backend", text(attempt.backend.name.to_string())),
+        ];
+        all.extend(address(&attempt.backend.target));
+        if place > 0 {
+            all.push(("http.request.resend_count", Value::Number(place as u64)));
+        }
+        let failed = (attempt.outcome != answer::Ended::Complete.label()).then(|| attempt.outcome.clone());
+        let bad = attempt.status.filter(|status| status.is_client_error() || status.is_server_error());
+        let error = failed.or_else(|| bad.map(|status| status_word(status.as_u16())));
+        all.extend(attempt.status.map(|status| ("http.response.status_code", Value::Number(status.as_u16().into()))));
+        all.extend(error.clone().map(|error| ("error.type", Value::Text(error))));
+        Span {
+            trace: trace.id,
+            id: attempt.span,
+            parent: Some(trace.span),
+            role: Role::Client,
+            name: method.to_owned(),
+            began: now.at(attempt.began),
+            took: attempt.took,
+            attributes: all,
+            error,
+        }
+    }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// The same moment on both clocks: spans are told in the time of day.
+#[derive(Clone, Copy)]
+struct Moment {
+    instant: Instant,
+    time: SystemTime,
+}
 
-    #[test]
-    fn a_trace_is_visible_ascii_and_still_the_same_json() {
-        let value = json!({ "route": "caf\u{e9} \u{1f600}\u{7f}", "n": 1 });
-        let text = visible(&value.to_string());
-        assert!(text.bytes().all(|byte| matches!(byte, b' '..=b'~')), "{text}");
-        assert_eq!(serde_json::from_str::<Json>(&text).unwrap(), value);
+impl Moment {
+    fn at(self, instant: Instant) -> SystemTime {
+        let ago = self.instant.saturating_duration_since(instant);
+        self.time.checked_sub(ago).unwrap_or(SystemTime::UNIX_EPOCH)
+    }
+}
+
+fn address(target: &Target) -> Attributes {
+    match target {
+        Target::Address(address) => vec![
+            ("server.address", text(address.ip().to_string())),
+            ("server.port", Value::Number(address.port().into())),
+        ],
+        Target::Name { host, port } => {
+            vec![("server.address", text(host.to_string())), ("server.port", Value::Number((*port).into()))]
+        }
+        Target::Unix(path) => vec![("server.address", text(path.display().to_string()))],
+    }
+}
+
+fn text(value: impl Into<Cow<'static, str>>) -> Value {
+    Value::Text(value.into())
+}
+
+fn status_word(status: u16) -> Cow<'static, str> {
+    status.to_string().into()
+}
+
+fn method(method: &Method) -> &'static str {
+    METHODS.into_iter().find(|known| *known == method.as_str()).unwrap_or("_OTHER")
+}
+
+fn version(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_2 => "2",
+        Version::HTTP_10 => "1.0",
+        _ => "1.1",
     }
 }

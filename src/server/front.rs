@@ -23,13 +23,14 @@ use crate::answer::Refusal;
 use crate::config::{Address, Http2, Listener};
 use crate::observe::seldom::Seldom;
 use crate::server::connection::{Connection, InFlight, Served, Streams, TlsFacts, Turn, next_id};
+use crate::server::counters::{Counters, Open};
 use crate::server::frames::Counted;
 use crate::server::guard::{self, Guard, OnRefusal, Rules};
 use crate::server::introduce::{NotIntroduced, introduce};
 use crate::server::limits::{AddressLimit, AddressPlace, TotalLimit, TotalPlace};
 use crate::server::listen::Accepted;
 use crate::server::options;
-use crate::server::tls::TlsState;
+use crate::server::tls::{TlsState, failure};
 use crate::server::wire::Wire;
 
 /// How long the client of an idle HTTP/2 connection may take to answer our goodbye.
@@ -48,25 +49,11 @@ pub struct Shared {
     pub trusted_proxies: Arc<[IpNet]>,
 }
 
-/// What happened to the connections of a listener.
-#[derive(Debug, Default)]
-pub struct Counters {
-    /// Connections that were accepted.
-    pub accepted: AtomicU64,
-    /// Closed at once, because too many were open.
-    pub over_total: AtomicU64,
-    /// Closed at once, because their address had too many open.
-    pub over_address: AtomicU64,
-    /// TLS handshakes that failed, or took too long.
-    pub failed_handshakes: AtomicU64,
-    /// Closed because nobody who is trusted said whose they are.
-    pub not_introduced: AtomicU64,
-}
-
 /// What all connections of one listener share.
 pub struct Front<P> {
     listener: usize,
     config: Listener,
+    address: String,
     local_port: Option<u16>,
     proxy: Arc<HttpProxy<P>>,
     tls: Option<ArcSwap<TlsState>>,
@@ -105,6 +92,7 @@ impl<P> Front<P> {
             config.max_connections_per_address.map(|most| AddressLimit::new(most, &shared.trusted_proxies));
         Arc::new(Self {
             listener: index,
+            address: address.to_string(),
             local_port,
             proxy,
             tls: tls.map(ArcSwap::new),
@@ -145,6 +133,11 @@ impl<P> Front<P> {
         if let Some(limit) = &self.per_address {
             limit.trust(trusted);
         }
+    }
+
+    /// What it is called where others than the operator's file speak of it: its name, else its address.
+    pub fn label(&self) -> &str {
+        self.config.name.as_deref().unwrap_or(&self.address)
     }
 
     /// What happened to the connections so far.
@@ -221,8 +214,8 @@ impl<P> Front<P> {
         Box::new(Guard::new(stream, connection.clone(), self.rules.clone()))
     }
 
-    fn failed_handshake(&self, peer: Option<SocketAddr>, why: &dyn fmt::Display) {
-        self.counters.failed_handshakes.fetch_add(1, Relaxed);
+    fn failed_handshake(&self, peer: Option<SocketAddr>, reason: &'static str, why: &dyn fmt::Display) {
+        self.counters.failed_handshakes.say(reason);
         self.tell(&self.unsafe_hands, ("no handshake with", peer), why);
     }
 
@@ -250,6 +243,7 @@ where
     /// Serves a connection to its end.
     pub async fn serve(self: Arc<Self>, accepted: Accepted, shutdown: watch::Receiver<bool>) {
         let Some(_place) = self.admit() else { return };
+        let _open = Open::count(&self.counters);
         let (peer, trusted) = (accepted.peer, self.trusted.load_full());
         let (mode, within) = (self.config.proxy_protocol, self.config.timeouts.handshake);
         let accepted = match introduce(accepted, mode, &trusted, within).await {
@@ -286,15 +280,19 @@ where
         let handshake = acceptor.tls_handshake(Wire::under_tls(accepted));
         let stream = match timeout(self.config.timeouts.handshake, handshake).await {
             Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => return self.failed_handshake(peer, &error),
-            Err(_) => return self.failed_handshake(peer, &"it took too long"),
+            Ok(Err(error)) => return self.failed_handshake(peer, failure::reason(&error.to_string()), &error),
+            Err(_) => return self.failed_handshake(peer, failure::TIMEOUT, &"it took too long"),
         };
-        let connection = self.connection((peer, local), stream.get_ssl().map(facts));
+        let facts = stream.get_ssl().map(facts);
+        self.counters.handshakes.say(facts.as_ref().map_or("", |facts| facts.version));
+        let connection = self.connection((peer, local), facts);
         let is_http2 = matches!(stream.selected_alpn_proto(), Some(ALPN::H2));
         match (is_http2, self.config.http2) {
             (true, _) => self.serve_http2(Box::new(stream), connection, shutdown).await,
             // A client without ALPN gets through the handshake and would speak HTTP/1.
-            (false, Http2::Only) => self.failed_handshake(peer, &"the client does not ask for HTTP/2"),
+            (false, Http2::Only) => {
+                self.failed_handshake(peer, failure::NO_HTTP2, &"the client does not ask for HTTP/2")
+            }
             (false, Http2::Off | Http2::ByAlpn) => {
                 let stream = self.guard(stream, &connection);
                 self.serve_http1(stream, connection, shutdown).await;

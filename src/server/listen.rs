@@ -6,9 +6,11 @@
 use std::fs::Permissions;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -26,6 +28,9 @@ const BACKLOG: u32 = 65_535;
 
 /// Who may connect to a unix socket: us and our group, as usual for sockets between services of one machine.
 const UNIX_SOCKET_MODE: u32 = 0o660;
+
+/// For ours alone: whoever may connect there may have us start a program.
+const PRIVATE_SOCKET_MODE: u32 = 0o600;
 
 /// How long to wait when the system has no room for a connection: some other must close first.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(100);
@@ -116,21 +121,65 @@ fn is_unix(address: &str) -> bool {
 /// A bound address: the system already queues connections for it.
 #[derive(Debug)]
 pub struct Listening {
-    socket: Bound,
+    socket: Arc<Bound>,
     address: Address,
 }
 
 #[derive(Debug)]
-enum Bound {
+struct Bound {
+    socket: Acceptor,
+    /// The file to remove in the end; `None` for TCP.
+    file: Option<PathBuf>,
+    /// Whether the file is another process's.
+    shared: AtomicBool,
+}
+
+#[derive(Debug)]
+enum Acceptor {
     Tcp(TcpListener),
     Unix(UnixListener),
+}
+
+/// A way to a socket that another process may need, which does not keep it open.
+#[derive(Debug)]
+pub(super) struct Held {
+    /// The address as the configuration has it: its port may be 0.
+    pub(super) asked: Address,
+    socket: Weak<Bound>,
+}
+
+impl Held {
+    /// The socket once more; `None` when we do not listen there any more.
+    pub(super) fn share(&self) -> io::Result<Option<OwnedFd>> {
+        let Some(bound) = self.socket.upgrade() else { return Ok(None) };
+        let socket = match &bound.socket {
+            Acceptor::Tcp(listener) => listener.as_fd(),
+            Acceptor::Unix(listener) => listener.as_fd(),
+        };
+        socket.try_clone_to_owned().map(Some)
+    }
+
+    /// Says whether the socket's file is another process's, which leaves it there when we stop listening.
+    pub(super) fn leave_file(&self, to_another: bool) {
+        if let Some(bound) = self.socket.upgrade() {
+            bound.shared.store(to_another, Relaxed);
+        }
+    }
 }
 
 /// Listens on an address. Must be called inside a tokio runtime.
 pub fn bind(address: &Address) -> Result<Listening, BindError> {
     match address {
         Address::Tcp(address) => bind_tcp(*address).map_err(|error| BindError::new(address.to_string(), error)),
-        Address::Unix(path) => bind_unix(path),
+        Address::Unix(path) => bind_unix(path, UNIX_SOCKET_MODE),
+    }
+}
+
+/// Listens; a unix socket is for this user and root alone. Must be called inside a tokio runtime.
+pub(super) fn bind_private(address: &Address) -> Result<Listening, BindError> {
+    match address {
+        Address::Tcp(_) => bind(address),
+        Address::Unix(path) => bind_unix(path, PRIVATE_SOCKET_MODE),
     }
 }
 
@@ -140,17 +189,35 @@ fn bind_tcp(address: SocketAddr) -> io::Result<Listening> {
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     let listener = socket.listen(BACKLOG)?;
-    let address = Address::Tcp(listener.local_addr()?);
-    Ok(Listening { socket: Bound::Tcp(listener), address })
+    Listening::tcp(listener)
 }
 
-fn bind_unix(path: &Path) -> Result<Listening, BindError> {
+fn bind_unix(path: &Path, mode: u32) -> Result<Listening, BindError> {
     let name = || format!("unix:{}", path.display());
     remove_stale(path)?;
     let listener = UnixListener::bind(path).map_err(|error| BindError::new(name(), error))?;
-    let listening = Listening { socket: Bound::Unix(listener), address: Address::Unix(path.to_owned()) };
-    std::fs::set_permissions(path, Permissions::from_mode(UNIX_SOCKET_MODE))
-        .map_err(|error| BindError::new(name(), error))?;
+    let listening = Listening::unix(listener, path);
+    std::fs::set_permissions(path, Permissions::from_mode(mode)).map_err(|error| BindError::new(name(), error))?;
+    Ok(listening)
+}
+
+/// Goes on listening on a socket that another process has bound to an address, and whose file is its own until we are
+/// told otherwise. Must be called inside a tokio runtime.
+pub(super) fn inherit(socket: OwnedFd, address: &Address) -> Result<Listening, BindError> {
+    let inherited = || match address {
+        Address::Tcp(_) => {
+            let listener = std::net::TcpListener::from(socket);
+            listener.set_nonblocking(true)?;
+            Listening::tcp(TcpListener::from_std(listener)?)
+        }
+        Address::Unix(path) => {
+            let listener = std::os::unix::net::UnixListener::from(socket);
+            listener.set_nonblocking(true)?;
+            Ok(Listening::unix(UnixListener::from_std(listener)?, path))
+        }
+    };
+    let listening = inherited().map_err(|error| BindError::new(address.to_string(), error))?;
+    listening.held(address).leave_file(true);
     Ok(listening)
 }
 
@@ -174,26 +241,45 @@ fn remove_stale(path: &Path) -> Result<(), BindError> {
 }
 
 impl Listening {
+    fn tcp(listener: TcpListener) -> io::Result<Self> {
+        let address = Address::Tcp(listener.local_addr()?);
+        Ok(Self::new(Acceptor::Tcp(listener), address, None))
+    }
+
+    fn unix(listener: UnixListener, path: &Path) -> Self {
+        Self::new(Acceptor::Unix(listener), Address::Unix(path.to_owned()), Some(path.to_owned()))
+    }
+
+    fn new(socket: Acceptor, address: Address, file: Option<PathBuf>) -> Self {
+        Self { socket: Arc::new(Bound { socket, file, shared: AtomicBool::new(false) }), address }
+    }
+
+    /// Remembers the socket, which was asked for by this address.
+    pub(super) fn held(&self, asked: &Address) -> Held {
+        Held { asked: asked.clone(), socket: Arc::downgrade(&self.socket) }
+    }
+
     /// Where we listen, with the port that the system chose if it had to.
     pub fn local_address(&self) -> &Address {
         &self.address
     }
 
     pub(super) async fn accept(&self) -> io::Result<Accepted> {
-        match &self.socket {
-            Bound::Tcp(listener) => listener.accept().await.map(|(stream, peer)| Accepted::tcp(stream, peer)),
-            Bound::Unix(listener) => listener.accept().await.map(|(stream, _)| Accepted::unix(stream)),
+        match &self.socket.socket {
+            Acceptor::Tcp(listener) => listener.accept().await.map(|(stream, peer)| Accepted::tcp(stream, peer)),
+            Acceptor::Unix(listener) => listener.accept().await.map(|(stream, _)| Accepted::unix(stream)),
         }
     }
 }
 
-impl Drop for Listening {
-    /// Whatever ends it, its socket file goes with it.
+impl Drop for Bound {
+    /// Whatever ends it, its socket file goes with it, unless another process listens there.
     fn drop(&mut self) {
-        match &self.address {
+        if let Some(file) = &self.file
+            && !self.shared.load(Relaxed)
+        {
             // Best effort: the next start removes a file that nobody answers on.
-            Address::Unix(path) => drop(std::fs::remove_file(path)),
-            Address::Tcp(_) => {}
+            drop(std::fs::remove_file(file));
         }
     }
 }
@@ -227,8 +313,7 @@ impl Accepted {
 
 /// Accepts connections until `shutdown` turns true (or nobody is left to turn it).
 ///
-/// Then the address is free at once, keep-alive connections that wait for a request are closed, and whatever has begun
-/// goes on in tasks of its own.
+/// Then the address is free at once, and whatever has begun goes on in tasks of its own.
 pub async fn accept_forever<P>(listening: Listening, front: Arc<Front<P>>, shutdown: watch::Receiver<bool>)
 where
     P: ProxyHttp + Send + Sync + 'static,
@@ -259,8 +344,6 @@ where
             }
         }
     }
-    drop(listening);
-    front.stop_waiting().await;
 }
 
 /// Whether a connection was given up before we took it, which says nothing about the next one.

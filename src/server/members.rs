@@ -142,7 +142,7 @@ impl Inner {
         };
         let (upstreams, gone) = replacement.put_in_place(&self.changes, config.server.grace_period);
         self.remember_gone(gone);
-        self.snapshot.store(Arc::new(Snapshot::new(&config, upstreams, admissions)));
+        self.snapshot.store(Arc::new(Snapshot::new(&config, upstreams, admissions, &self.lasting)));
         self.changes.send_modify(|count| *count += 1);
     }
 }

@@ -5,9 +5,11 @@
 
 pub mod admin;
 pub mod connection;
+mod counters;
 mod frames;
 pub mod front;
 pub mod guard;
+mod handover;
 mod introduce;
 pub mod limits;
 pub mod listen;
@@ -17,8 +19,11 @@ mod process;
 mod refused;
 mod reload;
 mod replacement;
+mod scrape;
+mod sockets;
 mod start_error;
 mod status;
+mod systemd;
 pub mod tls;
 pub mod watch_files;
 pub mod wire;
@@ -44,14 +49,18 @@ use crate::upstream::{Tallies, Upstream};
 
 use self::connection::InFlight;
 use self::front::{Front, Shared};
+use self::handover::Desk;
 use self::limits::TotalLimit;
-use self::listen::{Listening, accept_forever, bind};
+use self::listen::{Held, Listening, accept_forever};
 use self::members::Followers;
 use self::refused::Refused;
+use self::reload::Reloads;
 use self::replacement::{Replacement, reads_files};
+use self::sockets::{Sockets, bind_all};
 use self::status::Gone;
 use self::tls::{TlsState, install_crypto};
 
+pub use self::handover::{AskError, Heritage, Successor, ask as ask_for_handover};
 pub use self::process::{ProcessError, Source, run, worker_threads};
 pub use self::reload::Reloaded;
 pub use self::start_error::{StartError, Unbound};
@@ -65,6 +74,8 @@ const LAST_BYTES: Duration = Duration::from_secs(1);
 
 /// How long the last lines of the access log may take to where they are pushed.
 const LAST_LINES: Duration = Duration::from_secs(2);
+/// How long the last spans may take to a collector.
+const LAST_SPANS: Duration = Duration::from_secs(2);
 
 /// A running front door.
 pub struct FrontDoor {
@@ -99,35 +110,40 @@ struct Inner {
     connections: Arc<TotalLimit>,
     access_log: AccessLog,
     refused: Refused,
+    reloads: Reloads,
     /// Counts the changes of backends' states, for the dashboard.
     changes: watch::Sender<u64>,
     draining: AtomicBool,
     closing: watch::Sender<bool>,
     leaving: watch::Sender<bool>,
+    /// The sockets that another process would get, and where it is asked for.
+    sockets: Vec<Held>,
+    desk: Option<Desk>,
     /// One reload at a time.
     reloading: tokio::sync::Mutex<()>,
 }
 
 impl FrontDoor {
     /// Opens a front door: binds every address, starts the probes, then accepts.
-    pub async fn start(mut config: Config) -> Result<Self, StartError> {
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        Self::succeed(config, &mut Heritage::default()).await
+    }
+
+    /// Opens a front door in the place of another, whose sockets it goes on listening on.
+    pub(crate) async fn succeed(mut config: Config, heritage: &mut Heritage) -> Result<Self, StartError> {
         install_crypto();
-        let own_secret = own_secret();
+        let own_secret = heritage.take_secret().unwrap_or_else(own_secret);
         config.server.secret.get_or_insert_with(|| own_secret.clone());
-        let (listening, admin) = bind_all(&config).map_err(StartError::Bind)?;
+        let Sockets { listening, admin, desk, held: sockets } =
+            bind_all(&config, heritage).map_err(StartError::Bind)?;
         let addresses: Vec<_> = listening.iter().map(|it| it.local_address().clone()).collect();
         let access_log = AccessLog::open(&config.log).map_err(StartError::AccessLog)?;
         let changes = watch::Sender::new(0);
         let members_changed = Arc::new(Notify::new());
         let followers = Followers::of(&config, &Followers::default(), &members_changed);
-        followers.first_answers().await;
-        let whole = followers.join(&config);
-        let upstreams = Replacement::prepare(&whole, &Upstreams::new(), Tallies::default(), reads_files).await?;
         let lasting = Lasting::default();
-        let admissions = Admissions::new(&config, &lasting)?;
-        lasting.sources.issuers.first_answers().await;
-        let (upstreams, _) = upstreams.put_in_place(&changes, config.server.grace_period);
-        let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::new(&config, upstreams, admissions)));
+        let snapshot = first_snapshot(&config, &followers, &lasting, &changes).await?;
+        let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
         let closing = watch::Sender::new(false);
         let conf = Arc::new(pingora_conf(&config));
         let (cache, workshop) = (Cache::new(&config.cache, streams_from_the_store), Workshop::new(conf.threads));
@@ -142,7 +158,9 @@ impl FrontDoor {
         let refused = Refused::default();
         let shared = shared(&config, &refused, &access_log);
         let fronts = fronts(&config, &addresses, &proxy, &shared)?;
-        cache.open_disk(&config.cache).await?;
+        if !heritage.is_any() {
+            cache.open_disk(&config.cache).await?;
+        }
         let inner = Arc::new(Inner {
             config: Mutex::new(config),
             own_secret,
@@ -158,15 +176,18 @@ impl FrontDoor {
             connections: shared.connections,
             access_log,
             refused,
+            reloads: Reloads::default(),
             changes,
             draining: AtomicBool::new(false),
             closing,
             leaving: watch::Sender::new(false),
+            sockets,
+            desk,
             reloading: tokio::sync::Mutex::new(()),
         });
         let admin_address = admin.as_ref().map(|listening| listening.local_address().clone());
         let accepting = inner.start_accepting(listening);
-        let tasks = inner.start_tasks(admin);
+        let tasks = inner.start_tasks(admin, heritage.is_any());
         Ok(Self { inner, addresses, admin: admin_address, accepting, tasks })
     }
 
@@ -200,6 +221,16 @@ impl FrontDoor {
         self.inner.reload(config).await
     }
 
+    /// Counts a reload that found nothing to take over, because the file has problems.
+    pub fn note_bad_file(&self) {
+        self.inner.reloads.failed();
+    }
+
+    /// The metrics as `GET /metrics` shows them. Reads files of the system, so it blocks for a moment; needs a tokio runtime.
+    pub fn metrics(&self) -> String {
+        self.inner.scrape()
+    }
+
     /// Reads certificates, lists and whatever else is followed again where it has changed; what cannot be read stays as it
     /// was.
     pub fn reread_files(&self) {
@@ -225,21 +256,33 @@ impl FrontDoor {
 
     /// Says no to `/readyz`, waits the drain delay, stops accepting, lets the requests in flight finish within the
     /// grace period, and returns as soon as the last is done. Says whether all were.
-    pub async fn shutdown(mut self) -> bool {
+    pub async fn shutdown(self) -> bool {
         let (drain_delay, grace_period) = self.inner.shutdown_times();
         self.inner.draining.store(true, Relaxed);
         tokio::time::sleep(drain_delay).await;
+        self.leave(Duration::ZERO, grace_period).await
+    }
+
+    /// Stops accepting, and waits for what is in flight, within the grace period. For so long, a connection that waits for
+    /// its next request may still send it: it is told to be the last.
+    async fn leave(mut self, patience: Duration, grace_period: Duration) -> bool {
         self.inner.closing.send_replace(true);
         // They give their addresses back: were they aborted, a socket file could stay.
         while self.accepting.join_next().await.is_some() {}
         let asked = Instant::now();
-        let finished = timeout(grace_period, self.inner.in_flight.none_left()).await.is_ok();
+        let _ = timeout(patience, self.inner.connections_closed()).await;
+        for front in &self.inner.fronts {
+            front.stop_waiting().await;
+        }
+        let left = |most: Duration| most.saturating_sub(asked.elapsed());
+        let finished = timeout(left(grace_period), self.inner.in_flight.none_left()).await.is_ok();
         // An exchange ends when its response has been handed over; HTTP/2 and TLS may still have bytes to send.
         let _ = timeout(LAST_BYTES, self.inner.connections_closed()).await;
-        self.inner.cache.close_disk(grace_period.saturating_sub(asked.elapsed()).max(LAST_BYTES)).await;
+        self.inner.cache.close_disk(left(grace_period).max(LAST_BYTES)).await;
         self.inner.leaving.send_replace(true);
         self.tasks.shutdown().await;
         self.inner.access_log.close(LAST_LINES).await;
+        let _ = timeout(LAST_SPANS, self.inner.lasting.tracers.flush()).await;
         finished
     }
 }
@@ -250,8 +293,12 @@ impl Inner {
         listeners.map(|(it, front)| accept_forever(it, front.clone(), self.closing.subscribe())).collect()
     }
 
-    fn start_tasks(self: &Arc<Self>, admin: Option<Listening>) -> JoinSet<()> {
+    fn start_tasks(self: &Arc<Self>, admin: Option<Listening>, succeeds: bool) -> JoinSet<()> {
         let mut tasks = JoinSet::new();
+        if succeeds {
+            let inner = self.clone();
+            tasks.spawn(async move { inner.inherit_disk().await });
+        }
         if let Some(listening) = admin {
             // It answers until the very end, so that whoever asks sees that we are draining.
             tasks.spawn(admin::serve(listening, self.asked(), self.leaving.subscribe()));
@@ -278,21 +325,20 @@ impl Inner {
     }
 }
 
-/// Binds the listeners and the admin address, or tells all that cannot be bound.
-fn bind_all(config: &Config) -> Result<(Vec<Listening>, Option<Listening>), Vec<Unbound>> {
-    let mut unbound = Vec::new();
-    let mut try_bind = |key: String, address| match bind(address) {
-        Ok(listening) => Some(listening),
-        Err(source) => {
-            unbound.push(Unbound { key, source });
-            None
-        }
-    };
-    let listeners = config.listeners.iter().enumerate();
-    let listening = listeners.filter_map(|(index, it)| try_bind(format!("listeners[{index}].address"), &it.address));
-    let listening = listening.collect();
-    let admin = config.admin.as_ref().and_then(|address| try_bind("admin.address".to_owned(), address));
-    if unbound.is_empty() { Ok((listening, admin)) } else { Err(unbound) }
+/// What the first requests consult.
+async fn first_snapshot(
+    config: &Config,
+    followers: &Followers,
+    lasting: &Lasting,
+    changes: &watch::Sender<u64>,
+) -> Result<Snapshot, StartError> {
+    followers.first_answers().await;
+    let whole = followers.join(config);
+    let upstreams = Replacement::prepare(&whole, &Upstreams::new(), Tallies::default(), reads_files).await?;
+    let admissions = Admissions::new(config, lasting)?;
+    lasting.sources.issuers.first_answers().await;
+    let (upstreams, _) = upstreams.put_in_place(changes, config.server.grace_period);
+    Ok(Snapshot::new(config, upstreams, admissions, lasting))
 }
 
 fn fronts(

@@ -7,6 +7,7 @@ use std::convert::Infallible;
 use std::io;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -15,6 +16,8 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
+use super::handover::{Heritage, Successor};
+use super::systemd::{self, Fact};
 use super::tls::files_of;
 use super::watch_files::FileWatch;
 use super::{FrontDoor, StartError};
@@ -58,12 +61,17 @@ pub struct Source {
 }
 
 /// Runs a front door until a signal ends it. `file` is read again on SIGHUP, and when it changes. `opened` is told
-/// where we listen as soon as we do.
-pub fn run(config: Config, file: Option<Source>, opened: impl FnOnce(&[Address])) -> Result<(), ProcessError> {
+/// where we listen as soon as we do. With a heritage, the process before us is told to leave then.
+pub fn run(
+    config: Config,
+    file: Option<Source>,
+    heritage: Heritage,
+    opened: impl FnOnce(&[Address]),
+) -> Result<(), ProcessError> {
     raise_open_files();
     log::set_max_level(config.log.level);
     let runtime = runtime(worker_threads(&config))?;
-    let ended = runtime.block_on(serve(config, file, opened));
+    let ended = runtime.block_on(serve(config, file, heritage, opened));
     // What is still running has had its time.
     runtime.shutdown_timeout(Duration::from_millis(100));
     ended
@@ -74,14 +82,19 @@ fn runtime(threads: usize) -> io::Result<Runtime> {
     Builder::new_multi_thread().worker_threads(threads).thread_name("portcullis").enable_all().build()
 }
 
-async fn serve(config: Config, file: Option<Source>, opened: impl FnOnce(&[Address])) -> Result<(), ProcessError> {
+async fn serve(
+    config: Config,
+    file: Option<Source>,
+    mut heritage: Heritage,
+    opened: impl FnOnce(&[Address]),
+) -> Result<(), ProcessError> {
     let mut signals = Signals::install()?;
     let (hangups, logs_moved) = (signal(SignalKind::hangup())?, signal(SignalKind::user_defined1())?);
     let mut files = Files::of(&config, file.as_ref().map(|file| &*file.path));
     // Before they are read, so that no change falls between the two.
     files.follow(files_of_config(&config));
     let front_door = tokio::select! {
-        started = FrontDoor::start(config) => started?,
+        started = FrontDoor::succeed(config, &mut heritage) => started?,
         _ = signals.next() => {
             log::info!("leaving before the start");
             return Ok(());
@@ -89,22 +102,33 @@ async fn serve(config: Config, file: Option<Source>, opened: impl FnOnce(&[Addre
     };
     tell_addresses(&front_door);
     opened(front_door.addresses());
+    systemd::tell(&[Fact::Ready]);
+    front_door.take_over(heritage);
     // A reload that waits for names is given up: nothing of it has been put in place.
     let end = tokio::select! {
         end = signals.next() => end,
+        successor = front_door.successor() => End::HandedOver(successor),
         never = keep_current(&front_door, file, files, (hangups, logs_moved)) => match never {},
     };
-    match end {
-        End::Leave => log::info!("leaving at once"),
-        End::Drain => {
-            log::info!("draining: {} requests in flight", front_door.in_flight());
-            tokio::select! {
-                finished = front_door.shutdown() => {
-                    log::info!("{}", if finished { "drained" } else { "the grace period is over" });
-                }
-                () = signals.leave() => log::info!("leaving at once"),
-            }
+    let finished = match end {
+        End::Leave => {
+            log::info!("leaving at once");
+            return Ok(());
         }
+        End::Drain => {
+            systemd::tell(&[Fact::Stopping]);
+            log::info!("draining: {} requests in flight", front_door.in_flight());
+            Box::pin(front_door.shutdown()) as Pin<Box<dyn Future<Output = bool>>>
+        }
+        End::HandedOver(successor) => {
+            systemd::tell(&[Fact::MainPid(successor.pid), Fact::Ready]);
+            log::info!("draining: {} requests in flight", front_door.in_flight());
+            Box::pin(front_door.give_way())
+        }
+    };
+    tokio::select! {
+        finished = finished => log::info!("{}", if finished { "drained" } else { "the grace period is over" }),
+        () = signals.leave() => log::info!("leaving at once"),
     }
     Ok(())
 }
@@ -114,7 +138,7 @@ fn tell_addresses(front_door: &FrontDoor) {
         log::info!("listening on {address}");
     }
     if let Some(address) = front_door.admin_address() {
-        log::info!("registration of backends, /healthz and /readyz on {address}");
+        log::info!("registration of backends, /metrics, /healthz and /readyz on {address}");
     }
 }
 
@@ -145,6 +169,7 @@ async fn reload(front_door: &FrontDoor, file: Option<&mut Source>, files: &mut F
         Ok(checked) => checked,
         Err(problems) => {
             log::error!("reload: nothing was changed, because the file has problems:{}", listed(&problems));
+            front_door.note_bad_file();
             return;
         }
     };
@@ -198,6 +223,7 @@ fn raise_open_files() {
 enum End {
     Drain,
     Leave,
+    HandedOver(Successor),
 }
 
 struct Signals {

@@ -12,7 +12,7 @@ use crate::observe::access_log::{AccessLog, Entry};
 use crate::observe::dashboard::Totals;
 use crate::proxy::connection::Connection;
 
-use super::front::Counters;
+use super::counters::Counters;
 use super::guard::OnRefusal;
 
 /// How many such refusals there were of each kind.
@@ -41,19 +41,24 @@ impl Refused {
 
     /// All that was refused before a hook saw it: these requests, and the connections that never got so far.
     pub(super) fn totals<'a>(&self, listeners: impl Iterator<Item = &'a Counters>) -> Totals {
-        let mut totals = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut totals = self.requests();
         for counters in listeners {
             let of_connections = [
-                ("max_connections", &counters.over_total),
-                ("max_connections_per_address", &counters.over_address),
-                ("handshake", &counters.failed_handshakes),
-                ("proxy_protocol", &counters.not_introduced),
+                ("max_connections", counters.over_total.load(Relaxed)),
+                ("max_connections_per_address", counters.over_address.load(Relaxed)),
+                ("handshake", counters.failed_handshakes.sum()),
+                ("proxy_protocol", counters.not_introduced.load(Relaxed)),
             ];
             for (label, count) in of_connections {
-                *totals.entry(label).or_default() += count.load(Relaxed);
+                *totals.entry(label).or_default() += count;
             }
         }
         totals
+    }
+
+    /// Requests that were refused before a hook saw them.
+    pub(super) fn requests(&self) -> Totals {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     // Held for an addition, and only once a connection: a refusal of this kind ends it.

@@ -4,7 +4,9 @@
 //! in both configurations keep their state, counts and numbers. Sockets and threads cannot be swapped; what would need
 //! that is named instead.
 
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError};
+use std::time::SystemTime;
 
 use super::front::Front;
 use super::members::Followers;
@@ -12,6 +14,7 @@ use super::replacement::{Replacement, reads_files};
 use super::tls::TlsState;
 use super::{Inner, StartError};
 use crate::config::{Config, Listener, ListenerTimeouts};
+use crate::count::Count;
 use crate::observe::access_log::AccessLog;
 use crate::proxy::{Admissions, Gateway, Snapshot};
 
@@ -25,9 +28,63 @@ pub struct Reloaded {
     pub needs_restart: Vec<String>,
 }
 
+/// What became of the reloads.
+#[derive(Debug)]
+pub(super) struct Reloads {
+    pub(super) done: Count,
+    pub(super) not_done: Count,
+    has_failed: AtomicBool,
+    /// When the configuration that is in effect was taken over, in milliseconds since 1970.
+    at: AtomicU64,
+}
+
+impl Default for Reloads {
+    fn default() -> Self {
+        Self {
+            done: Count::default(),
+            not_done: Count::default(),
+            has_failed: AtomicBool::new(false),
+            at: now().into(),
+        }
+    }
+}
+
+impl Reloads {
+    /// One has changed nothing.
+    pub(super) fn failed(&self) {
+        self.not_done.one();
+        self.has_failed.store(true, Relaxed);
+    }
+
+    fn succeeded(&self) {
+        self.done.one();
+        self.has_failed.store(false, Relaxed);
+        self.at.store(now(), Relaxed);
+    }
+
+    /// Whether the last one was done, and when the configuration in effect was taken over, in seconds since 1970.
+    pub(super) fn last(&self) -> (bool, f64) {
+        (!self.has_failed.load(Relaxed), self.at.load(Relaxed) as f64 / 1000.0)
+    }
+}
+
+fn now() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
 impl Inner {
     /// Takes over a configuration.
     pub(super) async fn reload(&self, config: Config) -> Result<Reloaded, StartError> {
+        let outcome = self.take_over(config).await;
+        match outcome {
+            Ok(_) => self.reloads.succeeded(),
+            Err(_) => self.reloads.failed(),
+        }
+        outcome
+    }
+
+    async fn take_over(&self, config: Config) -> Result<Reloaded, StartError> {
         let _one_at_a_time = self.reloading.lock().await;
         let old_config = self.with_config(Config::clone);
         let (mut config, needs_restart) = keep_what_is_fixed(config, &old_config)?;
@@ -44,7 +101,7 @@ impl Inner {
         // From here on nothing can fail, and nothing waits.
         let (upstreams, gone) = replacement.put_in_place(&self.changes, config.server.grace_period);
         self.remember_gone(gone);
-        self.snapshot.store(Arc::new(Snapshot::new(&config, upstreams, admissions)));
+        self.snapshot.store(Arc::new(Snapshot::new(&config, upstreams, admissions, &self.lasting)));
         *self.followers() = followers;
         self.cache.resize(&config.cache);
         self.access_log.change(logs);

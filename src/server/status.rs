@@ -22,15 +22,16 @@ pub(super) struct Gone {
 impl Inner {
     /// Who answers on the admin address.
     pub(super) fn asked(self: &Arc<Self>) -> Asked {
-        let (ready, members) = (self.clone(), self.clone());
+        let (ready, members, scraped) = (self.clone(), self.clone(), self.clone());
         Asked {
             ready: Arc::new(move || ready.readiness()),
             members: Arc::new(move |request| members.change_members(&request)),
             cache: self.cache,
+            metrics: Arc::new(move || scraped.scrape()),
         }
     }
 
-    /// Ready once every upstream has been probed, each of its backends, until we are asked to leave.
+    /// Ready once every upstream has been probed, each of its backends, while anybody could serve, until we are asked to leave.
     pub(super) fn readiness(&self) -> Readiness {
         if self.draining.load(Relaxed) {
             return Readiness::NotReady("draining".to_owned());
@@ -39,9 +40,14 @@ impl Inner {
             return Readiness::NotReady(format!("upstream {upstream} has not discovered its backends yet"));
         }
         let snapshot = self.snapshot.load();
-        match snapshot.upstreams.values().find(|upstream| !upstream.is_probed()) {
-            Some(upstream) => Readiness::NotReady(format!("upstream {} has not been probed yet", upstream.name())),
-            None => Readiness::Ready,
+        if let Some(upstream) = snapshot.upstreams.values().find(|upstream| !upstream.is_probed()) {
+            return Readiness::NotReady(format!("upstream {} has not been probed yet", upstream.name()));
+        }
+        // One that serves is reason enough to be asked; who has no upstream at all answers by himself.
+        let serves = snapshot.upstreams.is_empty() || snapshot.upstreams.values().any(|upstream| upstream.may_serve());
+        match serves {
+            true => Readiness::Ready,
+            false => Readiness::NotReady("no backend of any upstream takes requests".to_owned()),
         }
     }
 
@@ -82,6 +88,11 @@ impl Inner {
         let mut gone = self.gone();
         upstreams.iter().for_each(|upstream| gone.tallies.remember(upstream));
         gone.upstreams.extend(upstreams);
+    }
+
+    /// Upstreams that are gone and still have requests in flight.
+    pub(super) fn gone_upstreams(&self) -> Vec<Arc<Upstream>> {
+        self.gone().upstreams.clone()
     }
 
     /// What upstreams that are gone have sent.

@@ -262,6 +262,12 @@ impl Upstream {
         probed
     }
 
+    /// Whether any backend could be asked. One that is EJECTED is, before a request is refused.
+    pub fn may_serve(&self) -> bool {
+        let takes = |state| matches!(state, State::Healthy | State::Pending | State::Ejected);
+        self.members.iter().any(|member| member.weight > 0 && takes(member.backend.state()))
+    }
+
     fn place(&self, seat: Seat) -> Option<usize> {
         self.by_seat.get(seat.0 as usize).copied().flatten()
     }

@@ -16,6 +16,7 @@ use super::pick::{Missed, Pick, Want, whole_seconds};
 use crate::answer::Refusal;
 use crate::backend::{Moment, Seat};
 use crate::balance::Ask;
+use crate::count::{Durations, Words};
 use crate::limit::{Line, Place};
 use crate::observe::seldom::Seldom;
 
@@ -32,6 +33,10 @@ pub(super) struct Queue {
     /// How many there are, for those who look without the lock.
     waiting: AtomicUsize,
     state: Mutex<State>,
+    /// How waits have ended.
+    waits: Words,
+    /// How long those waited that were served.
+    served_after: Durations,
     full: Seldom,
     late: Seldom,
 }
@@ -87,6 +92,26 @@ impl Drop for Ticket<'_> {
         self.queue.count(&state);
         drop(state);
         drop(waiter);
+    }
+}
+
+/// What is counted of a wait that was served, and of one that was given up.
+const SERVED: &str = "served";
+const CLIENT_GONE: &str = "client_gone";
+
+/// A wait, which is counted when it ends, whatever ends it.
+struct Wait<'a> {
+    queue: &'a Queue,
+    began: Instant,
+    outcome: &'static str,
+}
+
+impl Drop for Wait<'_> {
+    fn drop(&mut self) {
+        self.queue.waits.say(self.outcome);
+        if self.outcome == SERVED {
+            self.queue.served_after.took(self.began.elapsed());
+        }
     }
 }
 
@@ -190,9 +215,21 @@ impl Upstream {
         self.is_limited.then(|| self.queue.len())
     }
 
+    /// How waits have ended, and how long those took that ended well; `None` where nobody ever has to wait.
+    pub fn waits(&self) -> Option<(&Words, &Durations)> {
+        self.is_limited.then_some((&self.queue.waits, &self.queue.served_after))
+    }
+
     /// Waits for a backend while all that could serve have as much as they may have: at most for the time of the queue and
     /// for `want.within`. Dropping the future leaves the queue.
     pub async fn wait(self: &Arc<Self>, want: &Want<'_>) -> Result<Pick, Refusal> {
+        let mut wait = Wait { queue: &self.queue, began: Instant::now(), outcome: CLIENT_GONE };
+        let waited = self.wait_in_line(want).await;
+        wait.outcome = waited.as_ref().map_or_else(|refusal| refusal.label(), |_| SERVED);
+        waited
+    }
+
+    async fn wait_in_line(self: &Arc<Self>, want: &Want<'_>) -> Result<Pick, Refusal> {
         if let Some(refusal) = self.refuse_where_no_wait_helps(want) {
             return Err(refusal);
         }

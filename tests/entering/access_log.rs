@@ -11,9 +11,10 @@ use serde_json::Value;
 use support::backend::chunked_response;
 use support::{Backend, Client, Lb, Portcullis, wait_until};
 
-const FIELDS: [&str; 23] = [
+const FIELDS: [&str; 24] = [
     "time",
     "id",
+    "trace_id",
     "client",
     "identity",
     "dry_run",

@@ -57,6 +57,24 @@ fn help_names_every_command_with_examples_and_exit_codes() {
 }
 
 #[test]
+fn shells_and_manual_know_every_command() {
+    let commands = ["run", "check", "upgrade", "keys", "schema", "demo", "completions", "man"];
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let (code, script, _) = run(&["completions", shell]);
+        assert_eq!(code, Some(0));
+        assert!(commands.iter().all(|command| script.contains(command)), "{shell}: {script}");
+    }
+    let (code, page, _) = run(&["man"]);
+    assert_eq!(code, Some(0));
+    assert!(page.starts_with(".ie") && page.contains(".TH portcullis 1"), "{page}");
+    for command in commands.iter().filter(|&&command| command != "keys").map(|it| it.to_uppercase()) {
+        assert!(page.contains(&format!(".SH PORTCULLIS {command}")), "{command}: {page}");
+    }
+    assert!(page.contains(".SH PORTCULLIS KEYS NEW"), "{page}");
+    assert!(!page.contains("successor"), "what one process says to another is not for people");
+}
+
+#[test]
 fn bad_flags_exit_with_64_and_nothing_on_standard_output() {
     for (arguments, word) in [
         (&[][..], "Usage:"),

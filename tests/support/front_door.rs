@@ -14,7 +14,7 @@ use portcullis::upstream::Upstream;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{Backend, Client, H2Client, Response, in_time, wait_for, wait_until};
+use super::{Backend, Client, Exposition, H2Client, Response, in_time, wait_for, wait_until};
 
 /// Without TLS, and with it.
 const LISTENERS: &str = "\
@@ -119,6 +119,14 @@ impl Lb {
         let lines = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<Value>>();
         assert_eq!(lines.len(), count, "{lines:#?}");
         lines
+    }
+
+    /// The page of metrics, which must be a good one.
+    pub async fn metrics(&self) -> Exposition {
+        let request = "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        let answer = Client::tcp(self.admin_address()).await.exchange(request).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        Exposition::read(&answer.text())
     }
 
     /// Requests in flight.

@@ -14,6 +14,7 @@ pub mod client;
 pub mod clients;
 pub mod coded;
 pub mod dns;
+pub mod exposition;
 pub mod front_door;
 pub mod h2_backend;
 pub mod h2_frames;
@@ -26,6 +27,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 pub use backend::{Act, Backend, Script};
 pub use client::{Client, H2Client, Response};
+pub use exposition::Exposition;
 pub use front_door::Lb;
 pub use h2_backend::H2Backend;
 pub use process::Portcullis;

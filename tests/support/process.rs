@@ -106,6 +106,17 @@ impl Portcullis {
         assert!(sent.success(), "kill -{name} failed");
     }
 
+    /// A command of the same program in the same folder, run to its end.
+    pub fn command(&self, arguments: &[&str]) -> Output {
+        command(arguments).current_dir(self.folder.path()).stdin(Stdio::null()).output().unwrap()
+    }
+
+    /// The processes that have taken over from it, one after the other.
+    fn successors(&self) -> Vec<String> {
+        let told = self.lines().into_iter().filter_map(|line| Some(line.split_once("upgrade: process ")?.1.to_owned()));
+        told.filter_map(|rest| Some(rest.strip_suffix(" has taken over")?.to_owned())).collect()
+    }
+
     /// Waits for the end, and gives the exit code; `None` if a signal ended it.
     pub async fn exit_code(&mut self) -> Option<i32> {
         let ended = || self.child.try_wait().unwrap();
@@ -118,6 +129,9 @@ impl Drop for Portcullis {
         // An error means that it ended before, which is as good.
         let _ = self.child.kill();
         let _ = self.child.wait();
+        for successor in self.successors() {
+            let _ = Command::new("kill").args(["-KILL", &successor]).stderr(Stdio::null()).status();
+        }
         if thread::panicking() {
             let lines = self.lines.lock().map(|lines| lines.join("\n")).unwrap_or_default();
             #[expect(clippy::print_stderr, reason = "the reader of a failed test wants to see what the program said")]

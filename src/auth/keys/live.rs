@@ -5,12 +5,14 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use tokio::task::spawn_blocking;
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::StoreReport;
 use super::sqlite::{self, StoreError};
 use super::table::Table;
 use crate::backend::Task;
@@ -25,6 +27,7 @@ pub(super) struct Live {
     path: PathBuf,
     /// `None` until it has been read once.
     now: Arc<ArcSwapOption<Table>>,
+    is_unusable: Arc<AtomicBool>,
     _reading: Task,
 }
 
@@ -33,7 +36,7 @@ struct Reader {
     path: PathBuf,
     now: Arc<ArcSwapOption<Table>>,
     seen: Option<Look>,
-    is_unusable: bool,
+    is_unusable: Arc<AtomicBool>,
 }
 
 /// What one look at the file and its journals has shown, without reading them.
@@ -46,16 +49,23 @@ struct Look {
 impl Live {
     /// Reads it, and goes on doing so until this is dropped. Needs a tokio runtime.
     pub(super) fn open(path: &Path) -> Self {
-        let now = Arc::new(ArcSwapOption::empty());
-        let mut reader = Reader { path: path.to_owned(), now: now.clone(), seen: None, is_unusable: false };
+        let (now, is_unusable) = (Arc::new(ArcSwapOption::empty()), Arc::new(AtomicBool::new(false)));
+        let mut reader =
+            Reader { path: path.to_owned(), now: now.clone(), seen: None, is_unusable: is_unusable.clone() };
         // Whoever starts with a good store shall not refuse its first requests.
         reader.look();
-        Self { path: path.to_owned(), now, _reading: Task::spawn(reader.run()) }
+        Self { path: path.to_owned(), now, is_unusable, _reading: Task::spawn(reader.run()) }
     }
 
     /// Whether it reads this file.
     pub(super) fn reads(&self, path: &Path) -> bool {
         self.path == path
+    }
+
+    /// What is to be told of it.
+    pub(super) fn report(&self) -> StoreReport {
+        let keys = self.now.load().as_ref().map_or(0, |table| table.len());
+        StoreReport { path: self.path.clone(), is_usable: !self.is_unusable.load(Relaxed), keys }
     }
 
     /// Its keys; `None` while it has never been read.
@@ -83,14 +93,14 @@ impl Reader {
 
     fn look(&mut self) {
         let seen = Look::at(&self.path);
-        if self.seen == Some(seen) && !self.is_unusable && !seen.is_fresh() {
+        if self.seen == Some(seen) && !self.is_unusable.load(Relaxed) && !seen.is_fresh() {
             return;
         }
         // Taken before it is read, so that a change meanwhile is seen the next time.
         self.seen = Some(seen);
         match sqlite::read(&self.path) {
             Ok(keys) => {
-                if std::mem::take(&mut self.is_unusable) {
+                if self.is_unusable.swap(false, Relaxed) {
                     log::info!("the keys in {} can be read again", self.path.display());
                 }
                 self.now.store(Some(Arc::new(Table::new(keys))));
@@ -100,7 +110,7 @@ impl Reader {
     }
 
     fn complain(&mut self, error: &StoreError) {
-        if !std::mem::replace(&mut self.is_unusable, true) {
+        if !self.is_unusable.swap(true, Relaxed) {
             let meanwhile = match self.now.load().is_some() {
                 true => "the keys that were read before stay in use",
                 false => "it has not been read yet, so `on_store_error` decides who comes in",

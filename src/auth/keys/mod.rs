@@ -9,7 +9,7 @@ mod sqlite;
 mod table;
 mod text;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use http::header::{AUTHORIZATION, REFERER};
@@ -45,7 +45,24 @@ enum Store {
     Live(Arc<Live>, OnStoreError),
 }
 
+/// What is told of a store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreReport {
+    /// The database.
+    pub path: PathBuf,
+    /// Whether it could be read when it was looked at last.
+    pub is_usable: bool,
+    /// The keys that are in use.
+    pub keys: usize,
+}
+
 impl Stores {
+    /// What is to be told of each.
+    pub fn reports(&self) -> Vec<StoreReport> {
+        let stores = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        stores.iter().filter_map(Weak::upgrade).map(|store| store.report()).collect()
+    }
+
     fn open(&self, path: &Path) -> Arc<Live> {
         let mut stores = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         stores.retain(|store| store.strong_count() > 0);

@@ -41,6 +41,11 @@ impl Table {
         parse_keys(bytes).map(Self::new)
     }
 
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.keys.values().map(Vec::len).sum()
+    }
+
     /// The key that was shown, if it opens this door.
     pub(super) fn open(&self, shown: &[u8], door: Door<'_>) -> Result<&Key, Refusal> {
         let key = self.find(shown).ok_or(Refusal::Unauthenticated(Credentials::Wrong))?;

@@ -31,6 +31,7 @@ use self::recent::Recent;
 use self::shard::{Shard, Sifted};
 use super::key::Key;
 use crate::config::Eviction;
+use crate::count::Count;
 
 pub use self::coded::{Coded, CodedBody, CodedFilling};
 pub use self::filling::{BrokenOff, Filling, Reading};
@@ -52,6 +53,8 @@ pub struct Store {
     budget: Arc<Budget>,
     /// How often something was stored.
     stored: AtomicU64,
+    /// How often something left to make room.
+    evicted: Count,
     recent: Recent,
 }
 
@@ -73,6 +76,7 @@ impl Store {
             shards: (0..SHARDS).map(|_| Mutex::new(Shard::new(order()))).collect(),
             budget,
             stored: AtomicU64::new(0),
+            evicted: Count::default(),
             recent: Recent::default(),
         }
     }
@@ -219,6 +223,7 @@ impl Store {
     fn evict_from(&self, index: usize) -> bool {
         let now = self.now();
         let evicted = self.lock(index).evict(now);
+        self.evicted.add(evicted.is_some().into());
         // Freed here, without the lock.
         evicted.is_some()
     }
@@ -232,6 +237,11 @@ impl Store {
     pub fn set_size(&self, size: u64) {
         self.budget.set_limit(size);
         while self.budget.is_exceeded() && self.evict_one() {}
+    }
+
+    /// How often something was stored, and how often something left to make room.
+    pub fn turnover(&self) -> (u64, u64) {
+        (self.now(), self.evicted.get())
     }
 
     /// Bytes that are in use: bodies, heads, keys, and what keeps them in order.

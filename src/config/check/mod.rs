@@ -20,6 +20,7 @@ mod networks;
 mod rate_limit;
 mod retry;
 mod route;
+mod tracing;
 mod upstream;
 
 use std::collections::HashMap;
@@ -109,6 +110,7 @@ impl Check<'_> {
             admin: self.admin(&file.admin, &file.listeners),
             admin_token: file.admin.token.as_ref().and_then(|token| self.secret(token, &file.admin.token.at)),
             log: self.log(&file.log),
+            tracing: self.tracing(&file.tracing),
         };
         self.registers(file);
         lint::lint(file, &config, self.around, self.problems);
@@ -126,6 +128,7 @@ impl Check<'_> {
             reload: Reload { watch: *server.reload.watch, debounce: *server.reload.debounce },
             retry_buffers: server.retry_buffers.0,
             rate_limits: self.rate_limiting(&server.rate_limits),
+            upgrade_socket: server.upgrade_socket.as_ref().map(|path| self.files.joined(path)),
         }
     }
 

@@ -17,7 +17,7 @@ use crate::config::problem::{Problems, Spot, suggest};
 use crate::config::tree::{Kind, Node};
 use crate::config::units::{self, UnitError};
 use crate::config::{
-    Address, ClientAuthMode, Dashboard, Eviction, Http2, Protocol, ProxyProtocol, SameSite, TlsVersion,
+    Address, ClientAuthMode, Dashboard, Eviction, Http2, Protocol, ProxyProtocol, SameSite, TlsVersion, TraceFrom,
 };
 use crate::proxy_protocol::Version;
 
@@ -324,6 +324,7 @@ words! {
     ProxyProtocol { "none" => Self::None, "accept" => Self::Accept, "require" => Self::Require }
     Version { "v1" => Self::V1, "v2" => Self::V2 }
     TlsVersion { "1.2" => Self::V1_2, "1.3" => Self::V1_3 }
+    TraceFrom { "any" => Self::Any, "trusted" => Self::Trusted }
     Eviction { "lru" => Self::Lru, "s3_fifo" => Self::S3Fifo }
     log::LevelFilter {
         "none" => Self::Off, "error" => Self::Error, "warn" => Self::Warn, "info" => Self::Info,

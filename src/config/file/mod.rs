@@ -21,6 +21,7 @@ mod rate_limit;
 mod retry;
 mod route;
 mod section;
+mod tracing;
 mod upstream;
 
 use std::num::{NonZeroU32, NonZeroUsize};
@@ -44,6 +45,7 @@ pub(crate) use networks::Addresses;
 pub(crate) use rate_limit::{RateLimit, RateLimiting};
 pub(crate) use retry::{Cause as RetryCause, Retry, RetryBudget};
 pub(crate) use route::{Edits, Exposed, Match, Redirect, Respond, Rewrite, Route, Statuses};
+pub(crate) use tracing::Tracing;
 pub(crate) use upstream::{Balance, HealthCheck, Sticky, Upstream, UpstreamTimeouts, UpstreamTls};
 
 use super::{Address, ClientAuthMode, Http2, ProxyProtocol, TlsVersion};
@@ -68,6 +70,8 @@ section! {
         admin: Admin = "{}",
         /// What is logged, and where.
         log: Log = "{}",
+        /// How requests are traced: by W3C trace context, told as OTLP.
+        tracing: Option<Tracing> = "null",
     }
     later {}
 }
@@ -93,8 +97,10 @@ section! {
         retry_buffers: Size = "64MiB",
         /// What is remembered of all `rate_limits` together, and what clients are told of them.
         rate_limits: RateLimiting = "{}",
+        /// A unix socket on which `portcullis upgrade` asks for another process to take over; `null` is none.
+        upgrade_socket: Option<FilePath> = "null",
     }
-    later { upgrade_socket }
+    later {}
 }
 
 section! {

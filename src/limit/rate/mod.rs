@@ -10,15 +10,17 @@ mod subject;
 mod table;
 pub mod tell;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use http::{HeaderMap, Method};
 
 use crate::config::{RateKey, RateLimit};
+use crate::count::Count;
 
 pub use self::table::AT_ONCE;
 
@@ -30,23 +32,57 @@ use self::table::{Ask, Key, Mode, Numbers};
 /// not matter to others what comes out of it.
 const PARTS: u64 = 256;
 
+/// The route and the name of a limit.
+type Place = (String, Arc<str>);
+
 /// What all limits have counted.
 pub struct Table {
     numbers: Numbers,
     /// Known to nobody, or keys could be made up that hash alike.
     seed: RandomState,
     born: Instant,
+    /// What limits said, by route and name.
+    verdicts: Mutex<HashMap<Place, Weak<Verdicts>>>,
+}
+
+/// What a limit said of requests.
+#[derive(Debug, Default)]
+pub struct Verdicts {
+    /// It let them pass.
+    pub allowed: Count,
+    /// They were refused for it.
+    pub refused: Count,
+    /// They would have been, were it no dry run.
+    pub would_refuse: Count,
 }
 
 impl Table {
     /// Room for so many keys, which are hashed with this.
     pub fn new(entries: usize, seed: RandomState, born: Instant) -> Self {
-        Self { numbers: Numbers::new(entries), seed, born }
+        Self { numbers: Numbers::new(entries), seed, born, verdicts: Mutex::default() }
     }
 
     /// Gives it another size; nobody's count is lost.
     pub fn resize(&self, entries: usize) {
         self.numbers.resize(entries);
+    }
+
+    /// How many keys it counts now, and each by itself at most.
+    pub fn entries(&self) -> (usize, usize) {
+        (self.numbers.len(), self.numbers.most())
+    }
+
+    /// What the limit of this name on this route has said so far, if somebody still knows.
+    fn verdicts(&self, route: &str, name: &Arc<str>) -> Arc<Verdicts> {
+        let mut known = self.verdicts.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (route.to_owned(), name.clone());
+        if let Some(verdicts) = known.get(&key).and_then(Weak::upgrade) {
+            return verdicts;
+        }
+        let new = Arc::new(Verdicts::default());
+        known.retain(|_, verdicts| verdicts.strong_count() > 0);
+        known.insert(key, Arc::downgrade(&new));
+        new
     }
 
     /// A number that nobody can foretell.
@@ -101,6 +137,8 @@ pub struct Limit {
     cost: u32,
     costs: Vec<(Method, u32)>,
     id: u64,
+    /// What it said, under this name on this route, before and after reloads.
+    pub verdicts: Arc<Verdicts>,
 }
 
 /// The limits of a route.
@@ -128,6 +166,16 @@ impl Standing {
     /// Whether it is why the request is refused.
     pub fn refuses(&self) -> bool {
         self.exceeded && !self.limit.dry_run
+    }
+
+    /// Counts what was said; to be called once a request.
+    pub fn count(&self) {
+        let Verdicts { allowed, refused, would_refuse } = &*self.limit.verdicts;
+        match (self.exceeded, self.limit.dry_run) {
+            (false, _) => allowed.one(),
+            (true, false) => refused.one(),
+            (true, true) => would_refuse.one(),
+        }
     }
 }
 
@@ -180,6 +228,7 @@ impl Limit {
     fn new(route: &str, config: &RateLimit, table: &Table) -> Self {
         let rate = Rate::new(config.count, config.period, config.burst);
         let (quota, window) = rate.quota();
+        let verdicts = table.verdicts(route, &config.name);
         let route = (!config.is_shared).then_some(route);
         Self {
             name: config.name.clone(),
@@ -190,6 +239,7 @@ impl Limit {
             key: config.key.clone(),
             cost: config.cost,
             costs: config.costs.clone(),
+            verdicts,
             id: table.hash((route, &*config.name, config.count, config.period, config.burst, &config.key)),
         }
     }

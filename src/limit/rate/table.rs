@@ -105,9 +105,13 @@ impl Numbers {
     }
 
     /// How many keys it holds.
-    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.shards.iter().map(|shard| lock(shard).entries.len()).sum()
+    }
+
+    /// How many have room.
+    pub(super) fn most(&self) -> usize {
+        self.room.load(Relaxed) * self.shards.len()
     }
 
     /// The shards of all keys, locked. A key for which there is no room shares another's, which may be in another shard:

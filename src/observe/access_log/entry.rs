@@ -11,6 +11,8 @@ use std::time::{Duration, SystemTime};
 use serde::{Serialize, Serializer};
 use serde_json::Value as Json;
 
+use crate::observe::tracing::TraceId;
+
 /// Bytes of a path, host or id that are logged: enough for anything that people make, and a bound on what a client
 /// can make us write.
 const LONGEST: usize = 2048;
@@ -24,6 +26,9 @@ pub struct Entry {
     /// The request id.
     #[serde(serialize_with = "text")]
     pub id: String,
+    /// The trace that it is in, where requests are traced.
+    #[serde(serialize_with = "trace")]
+    pub trace_id: Option<TraceId>,
     /// The client, behind trusted proxies; none on a unix socket.
     pub client: Option<IpAddr>,
     /// Who sent it, where the route has `auth`.
@@ -184,6 +189,7 @@ impl Default for Entry {
         Self {
             time: SystemTime::UNIX_EPOCH,
             id: String::new(),
+            trace_id: None,
             client: None,
             identity: None,
             dry_run: None,
@@ -222,6 +228,13 @@ pub(super) fn cut(text: &str) -> &str {
 
 fn text<S: Serializer>(text: &str, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(cut(text))
+}
+
+fn trace<S: Serializer>(trace: &Option<TraceId>, serializer: S) -> Result<S::Ok, S::Error> {
+    match trace {
+        Some(trace) => serializer.collect_str(trace),
+        None => serializer.serialize_none(),
+    }
 }
 
 fn name<S: Serializer>(name: &Option<Arc<str>>, serializer: S) -> Result<S::Ok, S::Error> {

@@ -63,6 +63,7 @@ fn field(field: LogField, entry: &Entry, line: &mut Vec<u8>) -> io::Result<()> {
         },
         LogField::TimeClf => clf(entry.ended(), line)?,
         LogField::Id => text(Some(&entry.id), line),
+        LogField::TraceId => number(entry.trace_id, line)?,
         LogField::Client => number(entry.client, line)?,
         LogField::Identity => text(entry.identity.as_deref(), line),
         LogField::DryRun => match &entry.dry_run {

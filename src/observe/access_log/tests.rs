@@ -39,6 +39,7 @@ fn entry(path: &str) -> Entry {
 #[test]
 fn a_line_has_the_documented_fields_in_the_documented_order() {
     let full = Entry {
+        trace_id: None,
         time: std::time::SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_120),
         id: "7f".into(),
         client: Some("192.0.2.7".parse().unwrap()),
@@ -78,7 +79,7 @@ fn a_line_has_the_documented_fields_in_the_documented_order() {
         ..Entry::default()
     };
     let expected = concat!(
-        r#"{"time":"2023-11-14T22:13:20.120Z","id":"7f","client":"192.0.2.7","identity":"ann","dry_run":["5/m by route"],"method":"GET","host":"example.com","#,
+        r#"{"time":"2023-11-14T22:13:20.120Z","id":"7f","trace_id":null,"client":"192.0.2.7","identity":"ann","dry_run":["5/m by route"],"method":"GET","host":"example.com","#,
         r#""path":"/a","route":"api","upstream":"app","backend":"b:2","#,
         r#""attempts":[{"backend":"b:1","outcome":"connect_refused","ms":0.25},{"backend":"b:2","outcome":"ok","ms":3.0,"no_retry":"not_idempotent"}],"#,
         r#""status":200,"bytes_in":1,"bytes_out":2,"total_ms":4.0,"first_byte_ms":3.5,"connect_ms":null,"#,

@@ -103,6 +103,20 @@ impl Outcome {
         }
     }
 
+    /// Without the reason, of which there are many.
+    fn word(self) -> &'static str {
+        match self {
+            Self::Hit => "hit",
+            Self::Collapsed => "collapsed",
+            Self::Stale => "stale",
+            Self::Revalidated => "revalidated",
+            Self::Expired => "expired",
+            Self::Miss => "miss",
+            Self::NotStored(_) => "not_stored",
+            Self::Bypass(_) => "bypass",
+        }
+    }
+
     fn is_hit(self) -> bool {
         match self {
             Self::Hit | Self::Collapsed | Self::Stale | Self::Revalidated => true,
@@ -140,6 +154,9 @@ impl Exchange {
         if let Some((cached, outcome)) = self.cached.as_ref().filter(|_| !self.in_background).zip(self.outcome(session))
         {
             cached.cache.counts.count(outcome.is_hit());
+            if let Some(plan) = &self.plan {
+                plan.counts.cache.say(outcome.word());
+            }
         }
     }
 

@@ -217,6 +217,7 @@ fn offline(config: &Config, notes: &mut Vec<String>) -> Config {
     let mut config = config.clone();
     config.server.secret.get_or_insert_with(|| Secret::new(b"nobody has ever signed with this"));
     config.cache.disk = None;
+    config.tracing = None;
     for route in &mut config.routes {
         let by_url = route.auth.as_ref().is_some_and(|auth| match &auth.by {
             AuthBy::Jwt(jwt) => matches!(jwt.keys, JwtKeys::Url(_)),
@@ -241,8 +242,9 @@ fn snapshot(config: &Config) -> Result<Snapshot, NotExplained> {
         built.suppose();
         upstreams.insert(upstream.name.clone(), built);
     }
-    let admissions = Admissions::new(config, &Lasting::default()).map_err(|error| said(&error))?;
-    Ok(Snapshot::new(config, upstreams, admissions))
+    let lasting = Lasting::default();
+    let admissions = Admissions::new(config, &lasting).map_err(|error| said(&error))?;
+    Ok(Snapshot::new(config, upstreams, admissions, &lasting))
 }
 
 /// The listener that the URL speaks of; else the first that speaks as it does.

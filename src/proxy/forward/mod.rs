@@ -109,6 +109,7 @@ impl Exchange {
         self.ask_for_identity(head)?;
         self.decode_request(incoming, head)?;
         self.introduce(head);
+        self.tell_trace(head)?;
         self.edit(head)
     }
 

@@ -15,6 +15,7 @@ use pingora::{Error, ErrorType, Result};
 use tokio::time::timeout;
 
 use super::head;
+use crate::backend::Backend;
 use crate::proxy::cause;
 use crate::proxy::patience::Patience;
 use crate::proxy::reply::never_has_a_body;
@@ -27,6 +28,7 @@ pub(super) struct Call {
     pub(super) peer: Box<HttpPeer>,
     pub(super) head: RequestHeader,
     pub(super) patience: Patience,
+    pub(super) backend: Arc<Backend>,
 }
 
 /// What came of it, once there was a connection.
@@ -58,9 +60,10 @@ impl From<bool> for End {
 impl Call {
     /// Sends it and waits for the head of the answer. An error is that there was no connection.
     pub(super) async fn make(self) -> Result<Heard> {
-        let Self { connector, peer, head, patience } = self;
+        let Self { connector, peer, head, patience, backend } = self;
         let began = Instant::now();
         let (session, reused) = connector.get_http_session(&*peer).await.map_err(|error| error.into_up())?;
+        backend.counts.connection(reused);
         let line = session.digest().and_then(Line::of);
         let sent = Instant::now();
         let mut wire = Box::new(Wire { session: Some(session), connector, peer, reused });

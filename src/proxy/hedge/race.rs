@@ -18,7 +18,7 @@ use super::call::{Call, Heard};
 use super::head;
 use crate::answer;
 use crate::backend::Seat;
-use crate::proxy::exchange::{Attempt, Ended, Exchange};
+use crate::proxy::exchange::{Attempt, Exchange};
 use crate::proxy::queue::client_gone;
 use crate::proxy::{Gateway, cause, inspect};
 use crate::retry::{self, Failure};
@@ -94,7 +94,8 @@ impl Gateway {
         // From here on it counts in a quota: a call that is dropped cannot tell how far it came.
         attempt.pick.sent();
         let patience = exchange.patience(attempt.began, attempt.pick.upstream().config.timeouts.first_byte);
-        let call = Call { connector: self.connector.clone(), peer: peer.clone(), head, patience };
+        let backend = attempt.pick.backend().clone();
+        let call = Call { connector: self.connector.clone(), peer: peer.clone(), head, patience, backend };
         Ok(Running { attempt, peer, call: Box::pin(call.make()) })
     }
 }
@@ -187,12 +188,10 @@ impl Exchange {
 
     /// Ends an attempt of which nothing has been heard; says how long that was waited for.
     fn give_up(&mut self, one: Running, outcome: &'static str) -> Duration {
-        let Attempt { pick, began, .. } = one.attempt;
-        let now = Instant::now();
-        let waited = now.saturating_duration_since(began);
-        pick.learn(Lesson::Waited(waited), now);
-        let backend = pick.backend().name.clone();
-        self.attempts.push(Ended { backend, outcome: outcome.into(), took: waited, no_retry: None });
+        let ended = one.attempt.ended(outcome);
+        let waited = ended.took;
+        one.attempt.pick.learn(Lesson::Waited(waited), Instant::now());
+        self.attempts.push(ended);
         waited
     }
 }

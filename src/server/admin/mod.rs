@@ -1,5 +1,5 @@
-//! Are we alive, and ready, and who is with us? `/healthz`, `/readyz`, the registration of backends and purges of the
-//! cache, on an address of their own.
+//! Are we alive, and ready, and who is with us? `/healthz`, `/readyz`, `/metrics`, the registration of backends and purges
+//! of the cache, on an address of their own.
 //!
 //! A few lines of HTTP/1.1 instead of the proxy: the answer must come even when the proxy is full, and nothing about
 //! it depends on the configuration. One request a connection, each with a bound in time and size, and a bounded number
@@ -21,6 +21,7 @@ use tokio::time::{sleep, timeout};
 use self::members::{Change, Reply};
 use super::listen::Listening;
 use crate::cache::Cache;
+use crate::observe::metrics;
 
 /// Connections at a time: probes are few; the next ones wait to be accepted.
 const CONNECTIONS: usize = 64;
@@ -50,6 +51,8 @@ pub struct Asked {
     pub ready: Ready,
     /// At each request of a backend.
     pub members: Change,
+    /// What `/metrics` says; it may block for a moment.
+    pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
     /// What is purged.
     pub cache: &'static Cache,
 }
@@ -95,7 +98,7 @@ async fn converse(mut stream: impl AsyncRead + AsyncWrite + Unpin, asked: &Asked
                 Err(_) => Answer::new("408 Request Timeout", "too slow"),
             }
         }
-        Ok(Ok(Head::Whole(head))) => answer(&head, &asked.ready),
+        Ok(Ok(Head::Whole(head))) => answer(&head, asked).await,
         Ok(Ok(Head::TooLarge)) => Answer::new("431 Request Header Fields Too Large", "too large"),
         Ok(Ok(Head::Nothing)) => return Ok(()),
         Ok(Err(error)) => return Err(error),
@@ -206,7 +209,7 @@ impl From<Reply> for Answer {
     }
 }
 
-fn answer(head: &[u8], ready: &Ready) -> Answer {
+async fn answer(head: &[u8], asked: &Asked) -> Answer {
     let line = head.split(|&byte| byte == b'\r').next().unwrap_or_default();
     let parts: Vec<_> = line.split(|&byte| byte == b' ').collect();
     let [method, target, b"HTTP/1.0" | b"HTTP/1.1"] = parts[..] else {
@@ -215,17 +218,29 @@ fn answer(head: &[u8], ready: &Ready) -> Answer {
     let path = target.split(|&byte| byte == b'?').next().unwrap_or_default();
     let found = match path {
         b"/healthz" => Answer::new("200 OK", "alive"),
-        b"/readyz" => match ready() {
+        b"/metrics" if matches!(method, b"GET" | b"HEAD") => scrape(&asked.metrics).await,
+        b"/metrics" => Answer::new("200 OK", ""),
+        b"/readyz" => match (asked.ready)() {
             Readiness::Ready => Answer::new("200 OK", "ready"),
             Readiness::NotReady(why) => Answer::new("503 Service Unavailable", format!("not ready: {why}")),
         },
-        _ => Answer::new("404 Not Found", "there are /healthz, /readyz and /cache"),
+        _ => Answer::new("404 Not Found", "there are /healthz, /readyz, /metrics and /cache"),
     };
     match method {
         b"GET" => found,
         b"HEAD" => Answer { head_only: true, ..found },
         _ if found.status.starts_with("404") => found,
         _ => Answer { allow: Some("GET, HEAD"), ..Answer::new("405 Method Not Allowed", "only GET and HEAD") },
+    }
+}
+
+/// The metrics. Files of the system are read for them, so it is done where nobody waits.
+async fn scrape(metrics: &Arc<dyn Fn() -> String + Send + Sync>) -> Answer {
+    let metrics = metrics.clone();
+    match tokio::task::spawn_blocking(move || metrics()).await {
+        // The end of the last line is written behind every body.
+        Ok(page) => Answer { kind: metrics::CONTENT_TYPE, ..Answer::new("200 OK", page.trim_end()) },
+        Err(_) => Answer::new("500 Internal Server Error", "the metrics could not be gathered"),
     }
 }
 

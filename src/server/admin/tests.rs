@@ -19,7 +19,7 @@ struct Admin {
 fn asked_for(ready: Ready) -> Asked {
     let members = Arc::new(|request| Reply::of("200 OK", &serde_json::json!(format!("{request:?}"))));
     let cache = crate::cache::Cache::new(&crate::config::CacheStore::default(), || false);
-    Asked { ready, members, cache }
+    Asked { ready, members, cache, metrics: Arc::new(|| "# a page\n".to_owned()) }
 }
 
 async fn admin() -> Admin {

@@ -82,6 +82,7 @@ async fn open(hook: Hook) -> FrontDoor {
     let plan = Plan {
         priority: 0,
         name: "route".into(),
+        counts: Arc::default(),
         upstream: upstreams.get("app").cloned(),
         admission: None,
         filters: Chain::of(vec![Box::new(hook)]),
@@ -95,7 +96,9 @@ async fn open(hook: Hook) -> FrontDoor {
         body_limit: u64::MAX,
         sticky: None,
     };
-    let mut snapshot = Snapshot::new(&config, upstreams, Admissions::new(&config, &Lasting::default()).unwrap());
+    let lasting = Lasting::default();
+    let admissions = Admissions::new(&config, &lasting).unwrap();
+    let mut snapshot = Snapshot::new(&config, upstreams, admissions, &lasting);
     snapshot.routes = Table::new(vec![(Match::default(), Arc::new(plan))]);
     door.inner.snapshot.store(Arc::new(snapshot));
     door

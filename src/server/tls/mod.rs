@@ -3,7 +3,9 @@
 //! A connection uses the configuration that was current when it arrived, to its end. A file that cannot be read changes
 //! nothing. Nothing here touches a socket.
 
+pub(super) mod failure;
 mod names;
+mod resumption;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,9 +15,7 @@ use std::time::{Duration, SystemTime};
 use arc_swap::ArcSwap;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::server::danger::ClientCertVerifier;
-use rustls::server::{
-    ProducesTickets, ServerConfig, ServerSessionMemoryCache, StoresServerSessions, WebPkiClientVerifier,
-};
+use rustls::server::{ServerConfig, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, SupportedProtocolVersion, version};
 use thiserror::Error;
@@ -23,10 +23,12 @@ use xxhash_rust::xxh3::Xxh3;
 
 use crate::config::certificate::{self, Certificate, CertificateError};
 use crate::config::{CertificateFiles, ClientAuth, ClientAuthMode, Http2, Tls, TlsVersion};
+use crate::count::Count;
 use names::{Named, Names};
+use resumption::Resumption;
 
-/// Sessions of TLS 1.2 clients without tickets that may resume; each takes a few hundred bytes.
-const SESSIONS: usize = 10_000;
+/// What a certificate of our own is called where others are called by their file.
+const SELF_SIGNED: &str = "self_signed";
 
 /// How long a certificate of our own is good: it is made anew at each start.
 const SELF_SIGNED_DAYS: u64 = 90;
@@ -91,6 +93,8 @@ pub fn install_crypto() {
 #[derive(Debug)]
 pub struct TlsState {
     current: ArcSwap<ServerConfig>,
+    /// When the certificates of `current` end.
+    expiries: ArcSwap<Vec<Expiry>>,
     settings: Tls,
     alpn: Vec<Vec<u8>>,
     kept: Kept,
@@ -103,21 +107,18 @@ pub struct TlsState {
 struct Kept {
     provider: Arc<CryptoProvider>,
     resumption: Resumption,
+    /// How often somebody came back with a ticket or a session that was good.
+    resumed: Arc<Count>,
     self_signed: Option<Named>,
 }
 
-/// What lets a client come back without a full handshake.
-#[derive(Clone, Debug)]
-struct Resumption {
-    tickets: Arc<dyn ProducesTickets>,
-    sessions: Arc<dyn StoresServerSessions>,
-}
-
-impl Resumption {
-    fn new() -> Result<Self, TlsError> {
-        // Its keys change every six hours, and the one before is honoured for as long again.
-        Ok(Self { tickets: aws_lc_rs::Ticketer::new()?, sessions: ServerSessionMemoryCache::new(SESSIONS) })
-    }
+/// A certificate that is in use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Expiry {
+    /// Its file, or `self_signed`.
+    pub certificate: String,
+    /// When it ends, in seconds since 1970.
+    pub at: i64,
 }
 
 impl TlsState {
@@ -128,11 +129,13 @@ impl TlsState {
             [] => None,
             names => Some(self_signed(names, &provider)?),
         };
-        let kept = Kept { provider, resumption: Resumption::new()?, self_signed };
+        let resumed = Arc::default();
+        let kept = Kept { provider, resumption: Resumption::new(&resumed)?, resumed, self_signed };
         let files = Files::read(settings)?;
-        let config = build(settings, alpn(http2), &kept, &files)?;
+        let (config, expiries) = build(settings, alpn(http2), &kept, &files)?;
         Ok(Self {
             current: ArcSwap::from_pointee(config),
+            expiries: ArcSwap::from_pointee(expiries),
             settings: settings.clone(),
             alpn: alpn(http2),
             kept,
@@ -148,11 +151,17 @@ impl TlsState {
             same if same == self.settings.self_signed => kept.self_signed.clone(),
             names => Some(self_signed(names, &kept.provider)?),
         };
-        let kept = Kept { provider: kept.provider.clone(), resumption: kept.resumption.clone(), self_signed };
+        let kept = Kept {
+            provider: kept.provider.clone(),
+            resumption: kept.resumption.clone(),
+            resumed: kept.resumed.clone(),
+            self_signed,
+        };
         let files = Files::read(settings)?;
-        let config = build(settings, self.alpn.clone(), &kept, &files)?;
+        let (config, expiries) = build(settings, self.alpn.clone(), &kept, &files)?;
         Ok(Self {
             current: ArcSwap::from_pointee(config),
+            expiries: ArcSwap::from_pointee(expiries),
             settings: settings.clone(),
             alpn: self.alpn.clone(),
             kept,
@@ -163,6 +172,16 @@ impl TlsState {
     /// The configuration for a connection that arrives now.
     pub fn config(&self) -> Arc<ServerConfig> {
         self.current.load_full()
+    }
+
+    /// When the certificates that are in use end.
+    pub fn expiries(&self) -> Arc<Vec<Expiry>> {
+        self.expiries.load_full()
+    }
+
+    /// How often a client came back with a ticket or a session that was good.
+    pub fn resumed(&self) -> u64 {
+        self.kept.resumed.get()
     }
 
     /// The files that [`TlsState::reload`] reads.
@@ -179,7 +198,9 @@ impl TlsState {
         if *current == fingerprint {
             return Ok(false);
         }
-        self.current.store(Arc::new(build(&self.settings, self.alpn.clone(), &self.kept, &files)?));
+        let (config, expiries) = build(&self.settings, self.alpn.clone(), &self.kept, &files)?;
+        self.current.store(Arc::new(config));
+        self.expiries.store(Arc::new(expiries));
         *current = fingerprint;
         Ok(true)
     }
@@ -233,7 +254,12 @@ fn alpn(http2: Http2) -> Vec<Vec<u8>> {
     names.iter().map(|name| name.as_bytes().to_vec()).collect()
 }
 
-fn build(settings: &Tls, alpn: Vec<Vec<u8>>, kept: &Kept, files: &Files) -> Result<ServerConfig, TlsError> {
+fn build(
+    settings: &Tls,
+    alpn: Vec<Vec<u8>>,
+    kept: &Kept,
+    files: &Files,
+) -> Result<(ServerConfig, Vec<Expiry>), TlsError> {
     let versions: &[&SupportedProtocolVersion] = match settings.min_version {
         TlsVersion::V1_2 => &[&version::TLS13, &version::TLS12],
         TlsVersion::V1_3 => &[&version::TLS13],
@@ -243,28 +269,31 @@ fn build(settings: &Tls, alpn: Vec<Vec<u8>>, kept: &Kept, files: &Files) -> Resu
         Some(auth) => builder.with_client_cert_verifier(client_verifier(auth, files, &kept.provider)?),
         None => builder.with_no_client_auth(),
     };
-    let names = Names::new(certified(settings, kept, files)?);
+    let certified = certified(settings, kept, files)?;
+    let expiries = certified.iter().map(|named| named.expiry.clone()).collect();
+    let names = Names::new(certified);
     let mut config = builder.with_cert_resolver(Arc::new(names));
     // A session that resumes skips the check of the client's certificate. So where clients are checked, nothing from
     // before a change may resume: an authority or a certificate may have been taken away.
-    let resumption = if settings.client_auth.is_some() { Resumption::new()? } else { kept.resumption.clone() };
-    config.ticketer = resumption.tickets;
-    config.session_storage = resumption.sessions;
+    let resumption =
+        if settings.client_auth.is_some() { Resumption::new(&kept.resumed)? } else { kept.resumption.clone() };
+    resumption.put_into(&mut config);
     config.alpn_protocols = alpn;
-    Ok(config)
+    Ok((config, expiries))
 }
 
 fn certified(settings: &Tls, kept: &Kept, files: &Files) -> Result<Vec<Named>, TlsError> {
     let pairs = settings.certificates.iter().zip(&files.certificates);
     let from_files = pairs.map(|(paths, (cert, key))| {
-        let Certificate { chain, key, names, .. } = certificate::read(cert, key)
+        let Certificate { chain, key, names, not_after } = certificate::read(cert, key)
             .map_err(|source| TlsError::Certificate { path: at_fault(paths, &source).to_owned(), source })?;
         let key = CertifiedKey::from_der(chain, key, &kept.provider).map_err(|source| TlsError::Pair {
             cert: paths.cert.clone(),
             key: paths.key.clone(),
             source,
         })?;
-        Ok(Named { names, key: Arc::new(key) })
+        let expiry = Expiry { certificate: paths.cert.display().to_string(), at: not_after };
+        Ok(Named { names, key: Arc::new(key), expiry })
     });
     from_files.chain(kept.self_signed.clone().map(Ok)).collect()
 }
@@ -281,13 +310,17 @@ fn self_signed(names: &[String], provider: &CryptoProvider) -> Result<Named, Tls
     let mut params = rcgen::CertificateParams::new(names.clone())?;
     params.distinguished_name = rcgen::DistinguishedName::new();
     params.distinguished_name.push(rcgen::DnType::CommonName, names.first().map_or("localhost", String::as_str));
+    let now = SystemTime::now();
+    let ends = now + DAY * u32::try_from(SELF_SIGNED_DAYS).unwrap_or(1);
     // A day back, for clients whose clocks are slow.
-    params.not_before = (SystemTime::now() - DAY).into();
-    params.not_after = (SystemTime::now() + DAY * u32::try_from(SELF_SIGNED_DAYS).unwrap_or(1)).into();
+    params.not_before = (now - DAY).into();
+    params.not_after = ends.into();
     let certificate = params.self_signed(&key)?;
     let der = rustls::pki_types::PrivatePkcs8KeyDer::from(key.serialize_der());
     let key = CertifiedKey::from_der(vec![certificate.der().clone()], der.into(), provider)?;
-    Ok(Named { names, key: Arc::new(key) })
+    let at = ends.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let expiry = Expiry { certificate: SELF_SIGNED.to_owned(), at: i64::try_from(at).unwrap_or(i64::MAX) };
+    Ok(Named { names, key: Arc::new(key), expiry })
 }
 
 fn client_verifier(

@@ -7,11 +7,14 @@ use rustls::SignatureAlgorithm;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
+use super::Expiry;
+
 /// A certificate that can be shown, with the names that it is good for.
 #[derive(Clone, Debug)]
 pub(super) struct Named {
     pub(super) names: Vec<String>,
     pub(super) key: Arc<CertifiedKey>,
+    pub(super) expiry: Expiry,
 }
 
 /// Certificates by name. For one name there may be several, of different kinds of key.
@@ -31,7 +34,7 @@ impl Names {
         let is_default = |(place, named): &(usize, &Named)| *place == 0 || named.names == first;
         let default = certificates.iter().enumerate().filter(is_default);
         let default = in_order(default.map(|(_, named)| named.key.clone()).collect());
-        for Named { names, key } in &certificates {
+        for Named { names, key, .. } in &certificates {
             for name in names {
                 match name.strip_prefix("*.") {
                     Some(domain) => wildcard.entry(domain.to_owned()).or_default().push(key.clone()),
