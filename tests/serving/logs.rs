@@ -432,6 +432,31 @@ async fn a_trace_names_states_and_limits_and_fits_into_a_field() {
 }
 
 #[tokio::test]
+async fn a_trace_says_why_a_backend_was_passed_over() {
+    let (full, next) = (Backend::held("full"), Backend::answering(200, "next"));
+    let yaml = format!(
+        "upstreams:\n  app:\n    health_check: none\n    backends: [{{ url: '{}', max_connections: 1 }}, {{ url: '{}', tier: 1 \
+         }}]\nroutes: [{{ upstream: app }}]\n",
+        full.url(),
+        next.url()
+    );
+    let lb = with_token(Lb::yaml(yaml)).start().await;
+    let mut first = lb.raw().await;
+    first.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    full.until_requests(1).await;
+
+    let answer = lb.send(&debug("/", TOKEN)).await;
+
+    assert_eq!(answer.body, "next");
+    let choice = &trace(&answer)["choices"][0];
+    let why = |place: usize| (&choice["excluded"][place]["backend"], &choice["excluded"][place]["why"]);
+    assert_eq!(why(0), (&full.address().to_string().into(), &"limit".into()), "{choice}");
+    assert_eq!(why(1), (&next.address().to_string().into(), &"tier".into()), "{choice}");
+    full.release();
+    assert_eq!(first.read_response().await.body, "full");
+}
+
+#[tokio::test]
 async fn a_refusal_and_a_hit_have_their_trace_and_the_store_has_none() {
     let backend = Backend::writing("HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Length: 5\r\n\r\nhello");
     let lb = with_token(Lb::with_backends([&backend]))

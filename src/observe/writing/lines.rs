@@ -3,8 +3,9 @@
 //! Whole lines only: a place that takes half of one, as a disk that is full does, gets its other half before anything else.
 //! While nothing can be written, what does not fit is dropped, that is told once, and it is tried again and again.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -253,6 +254,11 @@ impl LogFile {
     }
 
     fn try_put_aside(&mut self) -> io::Result<()> {
+        if !self.is_there() {
+            // Somebody else has put it aside, as another process that writes to it too.
+            *self = Self::open(self.path.clone(), self.rotate)?;
+            return Ok(());
+        }
         let keep = self.rotate.map_or(1, |rotate| rotate.keep);
         for number in (1..keep).rev() {
             match fs::rename(numbered(&self.path, number), numbered(&self.path, number + 1)) {
@@ -260,13 +266,17 @@ impl LogFile {
                 Ok(()) | Err(_) => {}
             }
         }
-        match fs::rename(&self.path, numbered(&self.path, 1)) {
-            // Somebody else has moved it.
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-            Ok(()) | Err(_) => {}
-        }
+        fs::rename(&self.path, numbered(&self.path, 1))?;
         *self = Self::open(self.path.clone(), self.rotate)?;
         Ok(())
+    }
+}
+
+impl LogFile {
+    /// Whether the file that is written is the one at its path.
+    fn is_there(&self) -> bool {
+        let same = |own: Metadata, there: Metadata| (own.dev(), own.ino()) == (there.dev(), there.ino());
+        self.file.metadata().ok().zip(fs::metadata(&self.path).ok()).is_some_and(|(own, there)| same(own, there))
     }
 }
 
@@ -380,6 +390,25 @@ mod tests {
         lines.put(b"short\n");
         lines.flush();
         assert_eq!(named(folder.path(), "access.log"), "short\n");
+    }
+
+    /// As in an upgrade, while the old process still has requests.
+    #[test]
+    fn two_that_write_to_one_file_put_it_aside_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("access.log");
+        let open = || Place::File(LogFile::open(path.clone(), Some(Rotate { size: 24, keep: 5 })).unwrap());
+        let (mut old, mut new) = (Lines::to(open(), "the log"), Lines::to(open(), "the log"));
+        for lines in [&mut old, &mut new] {
+            lines.put(b"0123456789abc\n");
+            lines.flush();
+        }
+        new.put(b"of the new\n");
+        new.flush();
+        old.put(b"of the old\n");
+        old.flush();
+        assert_eq!(named(folder.path(), "access.log"), "of the new\nof the old\n");
+        assert!(!folder.path().join("access.log.2").exists());
     }
 
     #[test]
