@@ -7,19 +7,30 @@
 use std::fmt::Debug;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::pin::pin;
+use std::sync::OnceLock;
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, UNIX_EPOCH};
 
-use http::header::{ACCEPT_ENCODING, CACHE_CONTROL, COOKIE, FORWARDED};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use aws_lc_rs::hmac;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CACHE_CONTROL, COOKIE, FORWARDED};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use jiff::Timestamp;
+use jsonwebtoken::Algorithm;
 use pingora::http::RequestHeader;
 
+use crate::auth::{self, Gate, Sources};
 use crate::backend::Seat;
 use crate::cache::rules::{Asked, Directives};
 use crate::compress::negotiate::Accepted;
-use crate::config::{self, Coding, Obey, SameSite, Secret, Surroundings};
+use crate::config::{self, Coding, ForwardedBy, Obey, SameSite, Secret, Substitution, Surroundings};
+use crate::filter::accept::Accept;
 use crate::health::obey;
+use crate::observe::tracing::Parent;
 use crate::path;
-use crate::proxy;
+use crate::proxy::{self, Believed};
 use crate::proxy_protocol::{self, Announced, Ends, LONGEST, Version};
 use crate::route::host;
 use crate::upstream::sticky::Sticky;
@@ -41,9 +52,12 @@ pub const TARGETS: &[Target] = &[
     Target { name: "cache_control", run: cache_control },
     Target { name: "forwarded", run: forwarded },
     Target { name: "retry_after", run: retry_after },
+    Target { name: "accept", run: accept },
+    Target { name: "jwt", run: jwt },
     Target { name: "cookies", run: cookies },
     Target { name: "paths", run: paths },
     Target { name: "hosts", run: hosts },
+    Target { name: "traceparent", run: traceparent },
 ];
 
 /// A file of the operator's: it is taken, or every problem has a place in it and a way out.
@@ -56,6 +70,7 @@ pub fn configuration(bytes: &[u8]) {
         has_directory: Box::new(|_| false),
         keeps_files: Box::new(|_| Err(std::io::ErrorKind::PermissionDenied.into())),
         now: 1_700_000_000,
+        additions: std::sync::Arc::default(),
         open_files: Some(1024),
     };
     let problems = match config::parse(&text, "any.yaml", &around) {
@@ -73,6 +88,14 @@ pub fn configuration(bytes: &[u8]) {
         assert!((1..=lines + 1).contains(&problem.place.line) && problem.place.col > 0, "no such place: {problem:?}");
         assert!(!problem.what.is_empty() && !problem.help.is_empty(), "nothing is said: {problem:?}");
     }
+}
+
+/// `traceparent`: what was read is written so that it means the same, in the one form that everybody reads.
+pub fn traceparent(bytes: &[u8]) {
+    let Some(parent) = Parent::read(bytes) else { return };
+    let Ok(written) = HeaderValue::try_from(parent) else { panic!("we cannot write what we read: {parent:?}") };
+    assert_eq!(Parent::read(written.as_bytes()), Some(parent), "it means something else");
+    assert!(written.len() == 55 && bytes.len() >= 55 && written.as_bytes()[2..52] == bytes[2..52], "{written:?}");
 }
 
 /// The header of the PROXY protocol: what was read can be written, and read again; less than all of it is too little.
@@ -127,10 +150,12 @@ pub fn cache_control(bytes: &[u8]) {
 /// `X-Forwarded-For` and `Forwarded`: what a trusted peer says last is believed, whatever a client said before; and one
 /// who is not trusted is not believed.
 pub fn forwarded(bytes: &[u8]) {
-    let trusted = ["10.0.0.0/8".parse(), "fd00::/8".parse()].into_iter().flatten().collect::<Vec<_>>();
+    let proxies = ["10.0.0.0/8".parse(), "fd00::/8".parse()].into_iter().flatten().collect::<Vec<_>>();
     let peer = |last| Some(SocketAddr::from((Ipv4Addr::new(10, 0, 0, last), 1)));
     let client = Some(IpAddr::from(Ipv4Addr::new(192, 0, 2, 9)));
-    for (name, last) in [(HeaderName::from_static("x-forwarded-for"), "192.0.2.9"), (FORWARDED, "for=192.0.2.9")] {
+    let one = (HeaderName::from_static("x-forwarded-for"), "192.0.2.9", ForwardedBy::XForwardedFor);
+    for (name, last, field) in [one, (FORWARDED, "for=192.0.2.9", ForwardedBy::Forwarded)] {
+        let trusted = Believed { proxies: proxies.clone(), field };
         let mut fields = lines_of(&name, bytes);
         let stranger = Some(SocketAddr::from((Ipv4Addr::new(198, 51, 100, 1), 1)));
         let of_stranger = proxy::sender(stranger, &fields, &trusted);
@@ -161,6 +186,71 @@ pub fn retry_after(bytes: &[u8]) {
             assert!(!wait.is_zero() && wait <= max, "{fields:?}: {advice:?}");
         }
         assert!(!advice.field.is_empty() || (advice.wait, advice.low) == (None, None), "nobody said so: {advice:?}");
+    }
+}
+
+/// `Accept`: nothing is wanted more than all, and what is named is wanted as it is named.
+pub fn accept(bytes: &[u8]) {
+    let accept = Accept::of(&lines_of(&ACCEPT, bytes));
+    for kind in ["text/html", "application/json", "text/plain", "application/problem+json", "*/*", "odd"] {
+        assert!(accept.quality(kind) <= 1000, "{accept:?}");
+        assert!(accept.named(kind).is_none_or(|named| named == accept.quality(kind)), "{accept:?}");
+    }
+}
+
+/// The secret of the one who issues tokens here.
+const ISSUER: &[u8] = b"nobody guesses this, whatever comes";
+
+/// A token: whatever is one was signed by the issuer, in the way that it is known to sign; and what was signed is one only if it
+/// says when it ends.
+pub fn jwt(bytes: &[u8]) {
+    static GATE: OnceLock<Gate> = OnceLock::new();
+    let gate = GATE.get_or_init(|| Gate::new(&tokens(), &Sources::default()).unwrap_or_else(|why| panic!("{why}")));
+    let text = String::from_utf8_lossy(bytes);
+    if identify(gate, &text) {
+        let (signed, signature) = text.trim().rsplit_once('.').unwrap_or_default();
+        assert_eq!(signature, signature_of(signed), "a token of nobody's: {text:?}");
+    }
+    let part = |json: &[u8]| URL_SAFE_NO_PAD.encode(json);
+    let (usual, good) = (part(br#"{"alg":"HS256"}"#), part(br#"{"sub":"ann","exp":4102444800}"#));
+    for signed in [format!("{usual}.{}", part(bytes)), format!("{}.{good}", part(bytes))] {
+        let token = format!("{signed}.{}", signature_of(&signed));
+        let says = || serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(bytes).unwrap_or_default();
+        if identify(gate, &token) {
+            let says = says();
+            let ends = says.get("exp").and_then(serde_json::Value::as_f64).is_some_and(|ends| ends > 1.7e9);
+            assert!(ends || says.get("alg").is_some_and(|it| it == "HS256"), "{text:?} is good: {says:?}");
+        }
+    }
+}
+
+fn tokens() -> config::Auth {
+    let jwt = config::Jwt {
+        keys: config::JwtKeys::Secret(Secret::new(ISSUER)),
+        algorithms: vec![Algorithm::HS256],
+        issuer: None,
+        audience: Vec::new(),
+        skew: Duration::from_secs(60),
+        refresh: Duration::from_secs(600),
+    };
+    config::Auth { by: config::AuthBy::Jwt(jwt), keep: false, headers: Vec::new() }
+}
+
+fn signature_of(signed: &str) -> String {
+    URL_SAFE_NO_PAD.encode(hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, ISSUER), signed.as_bytes()))
+}
+
+/// Whether somebody with this token comes in.
+fn identify(gate: &Gate, token: &str) -> bool {
+    let Ok(value) = HeaderValue::from_bytes(format!("Bearer {token}").as_bytes()) else { return false };
+    let headers = HeaderMap::from_iter([(AUTHORIZATION, value)]);
+    let (method, now) = (&Method::GET, Timestamp::UNIX_EPOCH);
+    let asked = auth::Asked { headers: &headers, query: None, method, route: "any", address: None, now };
+    let asking = pin!(gate.identify(&asked));
+    // With a secret there is nothing to wait for.
+    match asking.poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(answer) => answer.is_ok(),
+        Poll::Pending => panic!("a secret is waited for"),
     }
 }
 
@@ -210,6 +300,21 @@ pub fn paths(bytes: &[u8]) {
     for never in ["//", "/./", "\\", "?", "#", " ", "%2E", "%00"] {
         assert!(!normal.contains(never), "{raw:?}: {normal:?}");
     }
+    for substitution in substitutions() {
+        if let Some(Ok(path)) = substitution.apply(&normal) {
+            assert!(path.starts_with('/'), "{raw:?} becomes {path:?}");
+            assert_same(path::normalise(&path).as_deref(), &path, &raw);
+        }
+    }
+}
+
+/// What operators may write, with all the traps.
+fn substitutions() -> &'static [Substitution] {
+    static ALL: OnceLock<Vec<Substitution>> = OnceLock::new();
+    ALL.get_or_init(|| {
+        let all = [("/(.*)", "/x/.$1"), ("(.*)(..)(.*)", "$3$2$1"), ("/([^/]*)(.*)", "$2/$1"), ("(.*)%(.*)", "$1$2")];
+        all.iter().filter_map(|(pattern, to)| Substitution::read(pattern, to)).collect()
+    })
 }
 
 /// A host: its one spelling is its own spelling, and it holds nothing that ends a field, a path or a name in a list.

@@ -29,6 +29,9 @@ pub enum PathError {
     /// another.
     #[error("the path has a .. that can be read in two ways")]
     Ambiguous,
+    /// A dot segment in a path that was put together.
+    #[error("the path has a . or .. that nobody wrote")]
+    Dots,
 }
 
 /// The one spelling of a path; borrowed if it has that already. `*`, which OPTIONS may ask for, stays as it is.
@@ -67,6 +70,14 @@ pub fn normalise(raw: &str) -> Result<Cow<'_, str>, PathError> {
         path.push('/');
     }
     Ok(Cow::Owned(path))
+}
+
+/// The one spelling of a path that was put together from parts: a dot segment in it is nobody's wish, so it is not resolved.
+pub fn settle(raw: &str) -> Result<Cow<'_, str>, PathError> {
+    let settled = normalise(raw)?;
+    // Names are neither joined nor made; only dots take some of them away.
+    let names = |path: &str| path.split('/').filter(|name| !name.is_empty()).count();
+    if names(raw) == names(&settled) { Ok(settled) } else { Err(PathError::Dots) }
 }
 
 /// Whether a segment would leave its place if its escaped slashes were taken for borders, or what stands behind a semicolon

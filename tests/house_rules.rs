@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 /// The rooms from the ground up. A room may use those below it and none on its own level.
 const LEVELS: &[&[&str]] = &[
-    &["path", "files", "proxy_protocol", "count"],
+    &["path", "files", "proxy_protocol", "count", "custom"],
     &["config", "answer"],
     &["backend", "fetch"],
     &["observe"],
@@ -18,6 +18,7 @@ const LEVELS: &[&[&str]] = &[
     &["server"],
     &["demo", "fuzzing"],
     &["cli"],
+    &["program"],
 ];
 
 /// Rooms that are arithmetic or data: what they know comes in as an argument.
@@ -134,6 +135,36 @@ fn no_text_speaks_of_the_place_it_was_written_in() {
 
 /// Endings of the files that people read; the empty one is that of `test`, `LICENSE-MIT` and their like.
 const TEXT: &[&str] = &["", "md", "py", "rs", "sh", "toml", "txt", "yaml", "yml"];
+
+/// Labels that Prometheus adds, and the one of a histogram's bounds.
+const ADDED_LABELS: [&str; 3] = ["instance", "job", "le"];
+
+#[test]
+fn dashboards_alerts_and_manuals_ask_for_metrics_that_exist() {
+    let catalogue = portcullis::observe::metrics::catalogue::CATALOGUE;
+    let families: Vec<_> = catalogue.iter().flat_map(|section| section.families).collect();
+    let asks = |path: &Path| path.extension().is_some_and(|it| it == "yml" || it == "json" || it == "md");
+    let (mut wrong, mut found) = (Vec::new(), 0);
+    for path in [root().join("deploy"), root().join("docs")].iter().flat_map(|folder| files(folder, &asks)) {
+        let text = fs::read_to_string(&path).unwrap();
+        for (at, _) in text.match_indices("portcullis_") {
+            let name = text[at..].split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().unwrap();
+            let plain = ["_bucket", "_sum", "_count"].iter().find_map(|suffix| name.strip_suffix(suffix));
+            let Some(family) = families.iter().find(|it| it.name == name || Some(it.name) == plain) else {
+                wrong.push(format!("{}: {name}", path.display()));
+                continue;
+            };
+            let selectors = text[at + name.len()..].strip_prefix('{').and_then(|rest| rest.split_once('}'));
+            let labels = selectors.iter().flat_map(|(inside, _)| inside.split(',')).filter_map(|it| it.split_once('='));
+            let known = |label: &str| family.labels.contains(&label) || ADDED_LABELS.contains(&label);
+            let unknown = labels.map(|(label, _)| label.trim().trim_end_matches('!')).filter(|label| !known(label));
+            wrong.extend(unknown.map(|label| format!("{}: {name} has no {label}", path.display())));
+            found += 1;
+        }
+    }
+    assert_eq!(wrong, [""; 0], "src/observe/metrics/catalogue.rs has none of these");
+    assert!(found > 100, "{found} metrics are asked for");
+}
 
 struct Source {
     path: String,

@@ -1,8 +1,8 @@
 //! Is this the password? Names and passwords (RFC 7617) against a file of slow hashes.
 //!
 //! A hash takes tens of milliseconds, so it is worked out on a thread beside, a few at once, and a password that was good
-//! is known for as long as its hash stays in the file. A name that nobody has takes as long as one that somebody has,
-//! where all hashes of the file cost the same.
+//! is known for as long as its hash stays in the file. A name that nobody has takes as long as one that somebody has: where
+//! hashes of the file cost differently, as long as one of them, and always the same one.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -100,10 +100,10 @@ impl Basic {
         let (stored, is_there) = {
             let users = self.users.now();
             let stored = users.find(&claim.name).map(|stored| (stored.clone(), true));
-            stored.or_else(|| users.any().map(|any| (any.clone(), false))).ok_or(WRONG)?
+            stored.or_else(|| users.any(self.number(&claim)).map(|any| (any.clone(), false))).ok_or(WRONG)?
         };
         let mark = self.mark(&claim, &stored);
-        let identity = Identity { name: claim.name.as_str().into(), plan: None, key: None, claims: None };
+        let identity = Identity { name: Some(claim.name.as_str().into()), plan: None, key: None, claims: None };
         if is_there && self.known().contains(&mark) {
             return Ok(identity);
         }
@@ -131,6 +131,13 @@ impl Basic {
 
     fn known(&self) -> std::sync::MutexGuard<'_, HashSet<[u8; 32]>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Always the same for a name, and nobody can foretell it: whoever asks for a name that nobody has waits as long as for one
+    /// of those in the file, and each time for the same.
+    fn number(&self, claim: &Claim) -> usize {
+        let signed = hmac::sign(&self.key, claim.name.as_bytes());
+        signed.as_ref().iter().take(8).fold(0, |number, byte| number << 8 | usize::from(*byte))
     }
 
     /// The same only for the same name, password and hash. A name holds no zero byte.
@@ -182,5 +189,65 @@ fn verify(stored: &Stored, password: &[u8]) -> bool {
         Stored::Argon2(hash) => {
             PasswordHash::new(hash).is_ok_and(|hash| argon2::Argon2::default().verify_password(password, &hash).is_ok())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use http::HeaderValue;
+    use tempfile::TempDir;
+
+    use super::*;
+
+    /// A file of one user, ann, whose password is `opensesame`.
+    fn users() -> TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("users"), format!("ann:{}\n", bcrypt::hash("opensesame", 4).unwrap())).unwrap();
+        folder
+    }
+
+    fn shows(password: &str) -> HeaderMap {
+        let value = format!("Basic {}", STANDARD.encode(format!("ann:{password}")));
+        HeaderMap::from_iter([(AUTHORIZATION, HeaderValue::try_from(value).unwrap())])
+    }
+
+    #[tokio::test]
+    async fn what_is_known_of_a_file_outlives_a_reload_and_ends_with_the_last_who_asks() {
+        let (folder, library, passwords) = (users(), Library::default(), Passwords::default());
+        let path = folder.path().join("users");
+        let before = passwords.at(&path, &library).unwrap();
+        assert!(before.identify(&shows("opensesame")).await.is_ok());
+        assert!(before.identify(&shows("wrong")).await.is_err());
+        let after = passwords.at(&path, &library).unwrap();
+        drop(before);
+        assert_eq!(after.known().len(), 1, "what was right is known, what was wrong is not");
+        // Nobody works out a hash any more.
+        after.turns.close();
+        assert!(after.identify(&shows("opensesame")).await.is_ok());
+        drop(after);
+        assert_eq!(passwords.at(&path, &library).unwrap().known().len(), 0);
+    }
+
+    #[tokio::test]
+    async fn so_many_wait_for_a_hash_and_no_more() {
+        let (folder, library, passwords) = (users(), Library::default(), Passwords::default());
+        let basic = passwords.at(&folder.path().join("users"), &library).unwrap();
+        let working = basic.turns.clone().acquire_many_owned(u32::try_from(AT_ONCE).unwrap()).await.unwrap();
+        let ask = |password: String| {
+            let basic = basic.clone();
+            tokio::spawn(async move { basic.identify(&shows(&password)).await })
+        };
+        let waiting: Vec<_> = (0..WAITING_MAX).map(|number| ask(format!("guess{number}"))).collect();
+        while basic.waiting.available_permits() > 0 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(ask("opensesame".to_owned()).await.unwrap(), Err(Refusal::AuthUnavailable));
+        drop(working);
+        for guess in waiting {
+            assert_eq!(guess.await.unwrap(), Err(WRONG));
+        }
+        assert!(ask("opensesame".to_owned()).await.unwrap().is_ok());
     }
 }

@@ -4,6 +4,7 @@
 //! client is told only that they were not good.
 
 mod basic;
+mod certificate;
 mod jwt;
 pub mod keys;
 
@@ -21,16 +22,17 @@ use crate::config::{self, Attribute, AuthBy};
 use crate::files::{Library, Unusable};
 
 use self::basic::{Basic, Passwords};
-use self::jwt::Jwt;
+use self::jwt::{Jwt, Tokens};
 use self::keys::{Keys, Stores};
 
+pub use self::certificate::Certificate;
 pub use self::jwt::FetchedKeys;
 
 /// Somebody who was let in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// Who they are; in the access log too.
-    pub name: Arc<str>,
+    /// Who they are; in the access log too. `None` of a token without a subject.
+    pub name: Option<Arc<str>>,
     /// What they pay for, where that is known.
     pub plan: Option<Arc<str>>,
     /// The public part of the key that they have shown.
@@ -50,6 +52,8 @@ pub struct Sources {
     pub keys: Stores,
     /// The keys that issuers of tokens publish.
     pub issuers: FetchedKeys,
+    /// The tokens that were good.
+    pub tokens: Tokens,
 }
 
 /// What a request shows of whoever sent it, and where it wants to go.
@@ -77,7 +81,7 @@ impl Identity {
 
     fn attribute(&self, attribute: &Attribute) -> Option<HeaderValue> {
         match attribute {
-            Attribute::Name => HeaderValue::from_bytes(self.name.as_bytes()).ok(),
+            Attribute::Name => HeaderValue::from_bytes(self.name.as_ref()?.as_bytes()).ok(),
             Attribute::Plan => HeaderValue::from_bytes(self.plan.as_ref()?.as_bytes()).ok(),
             Attribute::Claim(name) => HeaderValue::try_from(self.claim(name)?).ok(),
         }
@@ -93,17 +97,17 @@ pub struct Gate {
 
 enum By {
     Basic(Arc<Basic>),
-    Jwt(Box<Jwt>),
+    Jwt(Arc<Jwt>),
     Keys(Keys),
 }
 
 impl Gate {
     /// The gate of a route, with what is known from the configuration before.
     pub fn new(config: &config::Auth, sources: &Sources) -> Result<Self, Unusable> {
-        let Sources { files, passwords, keys: stores, issuers } = sources;
+        let Sources { files, passwords, keys: stores, issuers, tokens } = sources;
         let by = match &config.by {
             AuthBy::Basic(path) => By::Basic(passwords.at(path, files)?),
-            AuthBy::Jwt(config) => By::Jwt(Box::new(Jwt::new(config, files, issuers)?)),
+            AuthBy::Jwt(config) => By::Jwt(tokens.at(config, files, issuers)?),
             AuthBy::Keys { source, query } => By::Keys(Keys::new(source, query.as_deref(), (files, stores))?),
         };
         Ok(Self { by, keep: config.keep, headers: config.headers.clone() })
@@ -129,15 +133,7 @@ impl Gate {
     /// Takes away what the client says of itself in fields that tell the backend who it is, and in fields that many backends
     /// take for the same: to CGI and its heirs `X_User` is `X-User`.
     pub fn forget_claims(&self, head: &mut RequestHeader) {
-        if self.headers.is_empty() {
-            return;
-        }
-        let plain = |name: &HeaderName| name.as_str().replace('_', "-");
-        let is_ours = |name: &&HeaderName| self.headers.iter().any(|(ours, _)| plain(ours) == plain(name));
-        let found: Vec<_> = head.headers.keys().filter(is_ours).cloned().collect();
-        for name in found {
-            head.remove_header(&name);
-        }
+        forget(self.headers.iter().map(|(name, _)| name), head);
     }
 
     /// Puts what the backend is told in the place of what the client has shown.
@@ -155,6 +151,23 @@ impl Gate {
             }
         }
     }
+}
+
+/// Takes these fields away, and those that many backends take for the same: to CGI and its heirs `X_User` and `X.User` are
+/// `X-User`.
+pub fn forget<'a>(names: impl Iterator<Item = &'a HeaderName> + Clone, head: &mut RequestHeader) {
+    let is_one = |name: &&HeaderName| names.clone().any(|ours| are_alike(ours, name));
+    // Mostly there is none, which costs no memory.
+    let found: Vec<_> = head.headers.keys().filter(is_one).cloned().collect();
+    for name in found {
+        head.remove_header(&name);
+    }
+}
+
+fn are_alike(one: &HeaderName, other: &HeaderName) -> bool {
+    let (one, other) = (one.as_str().as_bytes(), other.as_str().as_bytes());
+    let plain = |byte: &u8| if byte.is_ascii_alphanumeric() { *byte } else { b'-' };
+    one.len() == other.len() && one.iter().map(plain).eq(other.iter().map(plain))
 }
 
 /// The one value of a field that must not be there twice.

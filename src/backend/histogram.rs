@@ -34,6 +34,16 @@ impl Default for Half {
     }
 }
 
+/// What a reader has seen of a backend's latencies, so that the next time he sees what has come since.
+#[derive(Debug)]
+pub struct Since([(u32, Box<[u32; BUCKETS]>); 2]);
+
+impl Default for Since {
+    fn default() -> Self {
+        Self([(); 2].map(|()| (0, Box::new([0; BUCKETS]))))
+    }
+}
+
 impl Histogram {
     /// Counts one latency.
     pub(super) fn record(&self, latency: Duration, now: SystemTime) {
@@ -59,6 +69,22 @@ impl Histogram {
         let mut counts = [0; BUCKETS];
         all.for_each(|one| one.add_to(&mut counts, now));
         if counts.iter().sum::<u64>() < least { None } else { quantile(&counts, share) }
+    }
+
+    /// The same of the answers since the last time, which `since` remembers.
+    pub(super) fn quantiles_since<const N: usize>(&self, since: &mut Since, shares: [f64; N]) -> [Option<Duration>; N] {
+        let mut counts = [0; BUCKETS];
+        for (half, (turn, seen)) in self.halves.iter().zip(&mut since.0) {
+            let now = half.turn.load(Relaxed);
+            if std::mem::replace(turn, now) != now {
+                seen.fill(0);
+            }
+            for ((sum, seen), count) in counts.iter_mut().zip(seen.iter_mut()).zip(&half.counts) {
+                let count = count.load(Relaxed);
+                *sum += u64::from(count.saturating_sub(std::mem::replace(seen, count)));
+            }
+        }
+        shares.map(|share| quantile(&counts, share))
     }
 
     fn add_to(&self, counts: &mut [u64; BUCKETS], now: SystemTime) {
@@ -173,6 +199,20 @@ mod tests {
         histogram.record(Duration::from_secs(1), at(0));
         histogram.record(Duration::from_millis(1), at(60));
         assert!(median(&histogram, 60) < Some(Duration::from_millis(2)));
+    }
+
+    #[test]
+    fn a_reader_sees_each_answer_once() {
+        let (histogram, mut since) = (Histogram::default(), Since::default());
+        let mut median = |histogram: &Histogram| histogram.quantiles_since(&mut since, [0.5])[0];
+        assert_eq!(median(&histogram), None);
+        histogram.record(Duration::from_millis(1), at(0));
+        assert!(median(&histogram) < Some(Duration::from_millis(2)) && median(&histogram).is_none());
+        histogram.record(Duration::from_secs(1), at(1));
+        assert!(median(&histogram) >= Some(Duration::from_secs(1)), "and not the one before");
+        histogram.record(Duration::from_secs(1), at(29));
+        histogram.record(Duration::from_millis(1), at(60));
+        assert!(median(&histogram) < Some(Duration::from_millis(2)), "the half was emptied in between");
     }
 
     #[test]

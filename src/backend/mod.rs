@@ -6,6 +6,7 @@
 mod counts;
 mod estimate;
 mod histogram;
+mod notes;
 mod numbers;
 mod peer_tls;
 mod seat;
@@ -24,11 +25,14 @@ use tokio::time::Instant;
 use crate::config::{self, Target};
 
 use self::histogram::Histogram;
+use self::notes::Notes;
 use self::numbers::Numbers;
 use self::standing::Shown;
 
 pub use self::counts::Counts;
 pub use self::estimate::{Estimates, Moment};
+pub use self::histogram::Since;
+pub use self::notes::Note;
 pub use self::numbers::{LastError, Reading};
 pub use self::peer_tls::{PeerTls, PeerTlsError};
 pub use self::seat::{Block, Lease, Loads, SEATS_PER_BLOCK, Seat};
@@ -57,6 +61,7 @@ pub struct Backend {
     addresses: ArcSwap<Vec<SocketAddr>>,
     looked_up: Mutex<Option<Instant>>,
     numbers: Numbers,
+    notes: Notes,
 }
 
 impl Backend {
@@ -78,6 +83,7 @@ impl Backend {
             addresses: ArcSwap::from_pointee(addresses),
             looked_up: Mutex::default(),
             numbers: Numbers::default(),
+            notes: Notes::default(),
         }
     }
 
@@ -102,6 +108,21 @@ impl Backend {
         if standing.state == State::Healthy {
             self.numbers.seen_healthy(SystemTime::now());
         }
+    }
+
+    /// Remembers a change of its state for whoever shows it.
+    pub fn note(&self, from: State, to: State, why: &str) {
+        self.notes.add(Note { at: SystemTime::now(), from, to, why: why.to_owned() });
+    }
+
+    /// The changes of its state since this was asked last; the oldest are lost where nobody asks.
+    pub fn take_notes(&self) -> Vec<Note> {
+        self.notes.take()
+    }
+
+    /// The latencies that these shares of the answers since `since` did not exceed, which moves on to now.
+    pub fn latencies_since<const N: usize>(&self, since: &mut Since, shares: [f64; N]) -> [Option<Duration>; N] {
+        self.numbers.latencies().quantiles_since(since, shares)
     }
 
     /// Its IP addresses, in the order of the resolver: empty for a unix socket, and until a name is resolved.
@@ -166,6 +187,11 @@ impl Backend {
     pub fn record_probe_failure(&self, what: &str) {
         self.counts.probes_failed.one();
         self.numbers.probe_failed(what, SystemTime::now());
+    }
+
+    /// Attempts, and those that failed, since it is known.
+    pub fn totals(&self) -> (u64, u64) {
+        self.numbers.totals()
     }
 
     /// What its numbers are now.

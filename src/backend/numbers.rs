@@ -52,6 +52,8 @@ pub struct Reading {
     pub last_error: Option<Arc<LastError>>,
     /// Half of the answers of the last minute took at most this long.
     pub p50: Option<Duration>,
+    /// 95 in 100 answers of the last minute took at most this long.
+    pub p95: Option<Duration>,
     /// 99 in 100 answers of the last minute took at most this long.
     pub p99: Option<Duration>,
 }
@@ -104,7 +106,7 @@ impl Numbers {
 
     pub(super) fn read(&self, now: SystemTime) -> Reading {
         let last_healthy_ms = self.last_healthy_ms.load(Relaxed);
-        let [p50, p99] = self.latencies.quantiles([0.5, 0.99], now);
+        let [p50, p95, p99] = self.latencies.quantiles([0.5, 0.95, 0.99], now);
         Reading {
             requests: self.requests.load(Relaxed),
             errors: self.errors.load(Relaxed),
@@ -113,8 +115,13 @@ impl Numbers {
                 .then(|| SystemTime::UNIX_EPOCH + Duration::from_millis(last_healthy_ms)),
             last_error: self.last_error.load_full(),
             p50,
+            p95,
             p99,
         }
+    }
+
+    pub(super) fn totals(&self) -> (u64, u64) {
+        (self.requests.load(Relaxed), self.errors.load(Relaxed))
     }
 
     /// Reads before it writes: the row is nearly always over already, and a read leaves the cache line shared.

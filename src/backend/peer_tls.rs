@@ -140,6 +140,7 @@ mod tests {
             tier: 0,
             limits: config::Limits::default(),
             send_proxy: None,
+            drained: false,
         };
         Backend::new(&"app".into(), &config, Seat(0))
     }

@@ -11,6 +11,7 @@ fn backend(target: Target) -> Backend {
         tier: 0,
         limits: config::Limits::default(),
         send_proxy: None,
+        drained: false,
     };
     Backend::new(&"app".into(), &config, Seat(0))
 }

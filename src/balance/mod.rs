@@ -6,6 +6,7 @@
 
 mod consistent_hash;
 mod cost;
+mod custom;
 mod draw;
 mod keys;
 mod least_connections;
@@ -23,6 +24,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use self::consistent_hash::ConsistentHash;
 use self::cost::Cost;
+use self::custom::Custom;
 use self::keys::Keys;
 use self::least_connections::LeastConnections;
 use self::peak_ewma::PeakEwma;
@@ -43,13 +45,14 @@ pub fn build<N: AsRef<str>>(
     name: impl Fn(Seat) -> N,
     start: u64,
 ) -> Box<dyn Policy> {
-    match *balance {
+    match balance {
         Balance::RoundRobin => Box::new(RoundRobin::new(members, start)),
         Balance::LeastConnections => Box::new(LeastConnections::new(members, start)),
         Balance::Random => Box::new(Random::new(members)),
         Balance::TwoChoices => Box::new(TwoChoices::new(members)),
         Balance::PeakEwma => Box::new(PeakEwma::new(members)),
-        Balance::ConsistentHash { bounded_load, .. } => Box::new(ConsistentHash::new(members, name, bounded_load)),
+        Balance::ConsistentHash { bounded_load, .. } => Box::new(ConsistentHash::new(members, name, *bounded_load)),
+        Balance::Custom(custom) => Box::new(Custom::new(&custom.made, members, name)),
     }
 }
 

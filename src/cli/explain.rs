@@ -4,11 +4,13 @@ use std::fmt::Write;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Args;
 use http::Uri;
 
-use super::{UNAVAILABLE, USAGE, fail, find, read, say};
+use super::{UNAVAILABLE, USAGE, fail, find_and_read, say};
+use crate::custom::Additions;
 use crate::proxy::explain::{Came, Explanation, Outcome, Question, Verdict, explain};
 use crate::server::tls::install_crypto;
 use crate::upstream::survey::Surveyed;
@@ -53,13 +55,13 @@ pub(super) struct Explain {
 }
 
 impl Explain {
-    pub(super) fn run(self) -> ExitCode {
+    pub(super) fn run(self, additions: &Arc<Additions>) -> ExitCode {
         let question = match self.question() {
             Ok(question) => question,
             Err(wrong) => return fail(USAGE, wrong),
         };
-        let checked = match find(self.config.clone()).and_then(|file| read(&file)) {
-            Ok(checked) => checked,
+        let checked = match find_and_read(self.config.clone(), additions) {
+            Ok((_, checked)) => checked,
             Err(code) => return code,
         };
         install_crypto();

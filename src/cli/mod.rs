@@ -9,11 +9,13 @@ use std::fmt::Display;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
 use crate::config::{self, Checked, Problem};
+use crate::custom::Additions;
 use crate::demo;
 use crate::server::{self, Heritage, Source};
 
@@ -108,14 +110,14 @@ impl Cli {
         })
     }
 
-    /// Does what was asked.
-    pub fn run(self) -> ExitCode {
+    /// Does what was asked, with what the program brings.
+    pub fn run(self, additions: &Arc<Additions>) -> ExitCode {
         match self.command {
-            Command::Run { config, successor } => run(config, successor),
-            Command::Upgrade { config } => upgrade::upgrade(config),
-            Command::Check { config } => check(config),
-            Command::Explain(explain) => explain.run(),
-            Command::Keys(keys) => keys.run(),
+            Command::Run { config, successor } => run(config, successor, additions),
+            Command::Upgrade { config } => upgrade::upgrade(config, additions),
+            Command::Check { config } => check(config, additions),
+            Command::Explain(explain) => explain.run(additions),
+            Command::Keys(keys) => keys.run(additions),
             Command::Schema => say(config::schema()),
             Command::Demo => match demo::run() {
                 Ok(()) => ExitCode::SUCCESS,
@@ -127,27 +129,27 @@ impl Cli {
     }
 }
 
-fn run(file: Option<PathBuf>, successor: bool) -> ExitCode {
+fn run(file: Option<PathBuf>, successor: bool, additions: &Arc<Additions>) -> ExitCode {
     let heritage = match successor.then(Heritage::receive).transpose() {
         Ok(heritage) => heritage.unwrap_or_default(),
         Err(error) => return fail(UNAVAILABLE, format_args!("there is nobody to take over from: {error}")),
     };
-    let (file, checked) = match find(file).and_then(|file| read(&file).map(|checked| (file, checked))) {
+    let (file, checked) = match find_and_read(file, additions) {
         Ok(found) => found,
         Err(code) => return code,
     };
     for warning in &checked.warnings {
         log::warn!("{warning}");
     }
-    let source = Source { path: file, outline: checked.outline };
+    let source = Source { path: file, outline: checked.outline, additions: additions.clone() };
     match server::run(checked.config, Some(source), heritage, |_| {}) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(UNAVAILABLE, error),
     }
 }
 
-fn check(file: Option<PathBuf>) -> ExitCode {
-    let (file, checked) = match find(file).and_then(|file| read(&file).map(|checked| (file, checked))) {
+fn check(file: Option<PathBuf>, additions: &Arc<Additions>) -> ExitCode {
+    let (file, checked) = match find_and_read(file, additions) {
         Ok(found) => found,
         Err(code) => return code,
     };
@@ -168,8 +170,13 @@ fn find(file: Option<PathBuf>) -> Result<PathBuf, ExitCode> {
     })
 }
 
-fn read(file: &Path) -> Result<Checked, ExitCode> {
-    config::load(file).map_err(|problems| {
+fn find_and_read(file: Option<PathBuf>, additions: &Arc<Additions>) -> Result<(PathBuf, Checked), ExitCode> {
+    let file = find(file)?;
+    read(&file, additions).map(|checked| (file, checked))
+}
+
+fn read(file: &Path, additions: &Arc<Additions>) -> Result<Checked, ExitCode> {
+    config::load(file, additions).map_err(|problems| {
         report(&problems);
         ExitCode::from(CONFIG)
     })

@@ -2,13 +2,15 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
-use super::{CONFIG, UNAVAILABLE, fail, find, read, report, say};
+use super::{CONFIG, UNAVAILABLE, fail, find_and_read, report, say};
+use crate::custom::Additions;
 use crate::server::{Successor, ask_for_handover};
 
 /// Has the running front door replaced, once the configuration is known to be good.
-pub(super) fn upgrade(file: Option<PathBuf>) -> ExitCode {
-    let (file, checked) = match find(file).and_then(|file| read(&file).map(|checked| (file, checked))) {
+pub(super) fn upgrade(file: Option<PathBuf>, additions: &Arc<Additions>) -> ExitCode {
+    let (file, checked) = match find_and_read(file, additions) {
         Ok(found) => found,
         Err(code) => return code,
     };

@@ -14,9 +14,15 @@ const BCRYPT_COST_MAX: u32 = 15;
 /// Memory for one argon2 hash, in KiB: 256 MiB.
 const ARGON2_MEMORY_MAX: u32 = 256 << 10;
 
+/// Memory times passes of one argon2 hash, in KiB: about a second. RFC 9106 recommends 192 MiB in all where memory is scarce.
+const ARGON2_WORK_MAX: u64 = 1 << 20;
+
 /// The names and their passwords' hashes.
 #[derive(Debug, Default)]
-pub struct Users(HashMap<Box<str>, Stored>);
+pub struct Users {
+    places: HashMap<Box<str>, usize>,
+    stored: Vec<Stored>,
+}
 
 /// A password, as it is kept.
 #[derive(Clone, PartialEq, Eq)]
@@ -37,7 +43,7 @@ impl Users {
     /// Reads a file, or says which line is wrong and why.
     pub fn read(bytes: &[u8]) -> Result<Self, String> {
         let text = std::str::from_utf8(bytes).map_err(|_| "it is not UTF-8 text".to_owned())?;
-        let mut users = HashMap::new();
+        let mut users = Self::default();
         let lines = text.lines().map(str::trim).enumerate();
         for (index, line) in lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#')) {
             let at = |why: &str| format!("line {}: {why}", index + 1);
@@ -45,21 +51,23 @@ impl Users {
             if name.is_empty() || name.chars().any(char::is_control) {
                 return Err(at("the name is empty, or has characters that cannot be seen"));
             }
-            if users.insert(name.into(), Stored::read(hash).map_err(at)?).is_some() {
+            if users.places.insert(name.into(), users.stored.len()).is_some() {
                 return Err(at("this name is there already"));
             }
+            users.stored.push(Stored::read(hash).map_err(at)?);
         }
-        if users.is_empty() { Err("it names nobody".to_owned()) } else { Ok(Self(users)) }
+        if users.stored.is_empty() { Err("it names nobody".to_owned()) } else { Ok(users) }
     }
 
     /// The password of this name.
     pub fn find(&self, name: &str) -> Option<&Stored> {
-        self.0.get(name)
+        self.stored.get(*self.places.get(name)?)
     }
 
-    /// Somebody's, so that a name that nobody has takes as long as one that is there.
-    pub fn any(&self) -> Option<&Stored> {
-        self.0.values().next()
+    /// Somebody's, by any number, so that a name that nobody has takes as long as one that is there. Where hashes cost
+    /// differently, the same number is always the same somebody.
+    pub fn any(&self, number: usize) -> Option<&Stored> {
+        self.stored.get(number.checked_rem(self.stored.len())?)
     }
 }
 
@@ -77,6 +85,9 @@ impl Stored {
             let params = argon2::Params::try_from(&parsed).map_err(|_| "this is no whole argon2 hash")?;
             if params.m_cost() > ARGON2_MEMORY_MAX {
                 return Err("an argon2 hash with more than 256 MiB takes too much memory for each request");
+            }
+            if u64::from(params.m_cost()) * u64::from(params.t_cost()) > ARGON2_WORK_MAX {
+                return Err("an argon2 hash of more than 1 GiB in all its passes takes seconds for each request");
             }
             return Ok(Self::Argon2(hash.into()));
         }
@@ -98,6 +109,7 @@ mod tests {
         assert_eq!(users.find("ann"), Some(&Stored::Bcrypt(BCRYPT.into())));
         assert_eq!(users.find("bob"), Some(&Stored::Argon2(ARGON2.into())));
         assert_eq!(users.find("# staff"), None);
+        assert_eq!([0, 1, 2].map(|number| users.any(number)), ["ann", "bob", "ann"].map(|name| users.find(name)));
         assert_eq!(format!("{users:?}").matches("Stored(..)").count(), 2, "no hash is shown");
     }
 
@@ -113,6 +125,15 @@ mod tests {
             ("ann:{SHA}x", "line 1: the password is not stored as bcrypt or argon2"),
             ("ann:$2y$04$short", "line 1: this is no whole bcrypt hash"),
             ("ann:$argon2id$v=19$", "line 1: this is no whole argon2 hash"),
+            (
+                &format!("ann:{}", ARGON2.replace("m=64,t=1", "m=262145,t=1")),
+                "line 1: an argon2 hash with more than 256",
+            ),
+            (
+                &format!("ann:{}", ARGON2.replace("m=64,t=1", "m=64,t=16385")),
+                "line 1: an argon2 hash of more than 1 GiB",
+            ),
+            (&format!("ann:{}", ARGON2.replace("m=64", "m=4294967296")), "line 1: this is no whole argon2 hash"),
             (&format!("ann:{costly}"), "line 1: a bcrypt cost of more than 15"),
             (&format!("ann:{BCRYPT}\nann:{BCRYPT}"), "line 2: this name is there already"),
         ];

@@ -7,6 +7,7 @@ use std::fmt::{self, Write};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::Method;
 use ipnet::IpNet;
@@ -43,6 +44,8 @@ pub enum KeySource {
         path: PathBuf,
         /// Who comes in while it has never been read.
         on_error: OnStoreError,
+        /// How long what was read last is good while it cannot be read and nobody is let in without a key; `None` is for ever.
+        stale_for: Option<Duration>,
     },
 }
 

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderName;
+
 use super::Address;
 
 /// One address that we accept connections on, and how.
@@ -85,6 +87,27 @@ pub struct ClientAuth {
     pub mode: ClientAuthMode,
     /// PEM file with revocation lists.
     pub crl: Option<PathBuf>,
+    /// What backends are told of it, and in which fields.
+    pub headers: Vec<(HeaderName, CertificatePart)>,
+}
+
+/// What a client's certificate may say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CertificatePart {
+    /// All of it (RFC 9440).
+    Certificate,
+    /// Those that vouch for it, as the client has sent them (RFC 9440).
+    Chain,
+    /// Whose it is (RFC 4514).
+    Subject,
+    /// The common name in its subject.
+    CommonName,
+    /// Its alternative names.
+    San,
+    /// The SHA-256 of all of it.
+    Fingerprint,
+    /// Its number among those of its authority.
+    Serial,
 }
 
 /// Whether a client certificate is demanded.

@@ -80,6 +80,11 @@ pub fn member(url: &str, about: &Json, rules: Rules<'_>) -> Result<Backend, Stri
     one(&node(&Json::Object(fields)), &Spot::root(nowhere), rules)
 }
 
+/// One backend of an entry as it stands in a file, in JSON; or a few words on why it is none.
+pub fn entry(json: &Json, rules: Rules<'_>) -> Result<Backend, String> {
+    one(&node(json), &Spot::root(Mark::default()), rules)
+}
+
 /// A host and a port as the target of a backend; `None` if they are none.
 pub fn target_of(host: &str, port: u16) -> Option<Target> {
     let host = file::dns_name(host)?;

@@ -7,10 +7,12 @@ mod auth;
 mod browsers;
 mod cache;
 pub mod certificate;
+pub mod changes;
 mod check;
 mod compress;
 pub mod diff;
 mod discover;
+mod errors;
 mod expand;
 mod file;
 pub mod htpasswd;
@@ -27,6 +29,8 @@ mod rate_limit;
 mod retry;
 mod route;
 mod secret;
+pub mod shown;
+mod substitution;
 pub mod surroundings;
 mod tracing;
 mod tree;
@@ -37,6 +41,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -47,13 +52,14 @@ pub use cache::{CacheDisk, CacheStore, Caching, Eviction, KeyParts, Part, QueryP
 pub use check::{Checked, known_keys, parse, schema};
 pub use compress::{Coding, Compress, Levels, MediaRange};
 pub use discover::{Discover, HttpUrl};
+pub use errors::{ErrorPage, ErrorPages, PageKind, Statuses, read_page};
 pub use keys::{
     Key, KeyHash, KeyLimits, KeySource, KeyStore, OnStoreError, PREFIX as KEY_PREFIX, is_a_key_name, parse_keys,
 };
 pub use limits::{Adaptive, Limits, Queue, Quota};
 pub use listener::{
-    CertificateFiles, ClientAuth, ClientAuthMode, Http2, Listener, ListenerLimits, ListenerTimeouts, ProxyProtocol,
-    Tls, TlsVersion,
+    CertificateFiles, CertificatePart, ClientAuth, ClientAuthMode, Http2, Listener, ListenerLimits, ListenerTimeouts,
+    ProxyProtocol, Tls, TlsVersion,
 };
 pub use logging::{AccessLog, Dashboard, Log, LogField, LogForm, Login, Loki, Piece, Rotate, Usage, UsageHttp};
 pub use networks::AddressList;
@@ -63,6 +69,7 @@ pub use rate_limit::{RateFields, RateKey, RateLimit, RateLimiting};
 pub use retry::{HedgeAfter, Retry, RetryBudget, RetryWhen};
 pub use route::{Action, Expose, HeaderEdits, HostPattern, Match, PathPattern, Rewrite, Route};
 pub use secret::Secret;
+pub use substitution::{BadPattern, BadTemplate, Substitution, Unfit};
 pub use surroundings::{Surroundings, load};
 pub use tracing::{TraceFrom, Tracing};
 pub use upstream::{
@@ -91,8 +98,19 @@ pub struct Config {
     pub admin_token: Option<Secret>,
     /// What is logged, and where.
     pub log: Log,
+    /// What the file says, for whoever shows it.
+    pub outline: Arc<Outline>,
     /// How requests are traced, if they are.
     pub tracing: Option<Tracing>,
+}
+
+/// The field in which trusted proxies say who the client is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ForwardedBy {
+    /// The one that nearly all write.
+    XForwardedFor,
+    /// RFC 7239
+    Forwarded,
 }
 
 /// Settings of the process as a whole.
@@ -108,6 +126,8 @@ pub struct Server {
     pub drain_delay: Duration,
     /// Peers whose forwarding fields are believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// Where they say who the client is.
+    pub forwarded_by: ForwardedBy,
     /// Signs the cookies of sessions; `None` is one that is made at start.
     pub secret: Option<Secret>,
     /// When the file is read again.

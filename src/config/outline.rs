@@ -84,7 +84,14 @@ impl Spelled {
         }
     }
 
-    fn field_mut(&mut self, key: &str) -> Option<&mut Self> {
+    /// The value of a key of a mapping.
+    pub(crate) fn field(&self, key: &str) -> Option<&Self> {
+        let Self::Map(fields) = self else { return None };
+        fields.iter().find(|field| field.key == key).map(|field| &field.value)
+    }
+
+    /// The same, to change it.
+    pub(crate) fn field_mut(&mut self, key: &str) -> Option<&mut Self> {
         let Self::Map(fields) = self else { return None };
         fields.iter_mut().find(|field| field.key == key).map(|field| &mut field.value)
     }

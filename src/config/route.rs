@@ -7,9 +7,10 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue, Method};
 
 use super::{
-    AddressList, Auth, AuthBy, Caching, Compress, Cors, JwtKeys, KeySource, Maintenance, RateLimit, Retry,
-    SecurityHeaders,
+    AddressList, Auth, AuthBy, Caching, Compress, Cors, ErrorPages, JwtKeys, KeySource, Maintenance, RateLimit, Retry,
+    SecurityHeaders, Substitution,
 };
+use crate::custom::Custom;
 
 /// A match, and what it leads to.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,6 +39,8 @@ pub struct Route {
     pub deny: AddressList,
     /// It is closed.
     pub maintenance: Option<Maintenance>,
+    /// Pages for errors.
+    pub errors: Option<ErrorPages>,
     /// Which pages of other sites may use what comes from here; `None`: nothing is said about it.
     pub cors: Option<Cors>,
     /// Fields that make browsers careful.
@@ -48,6 +51,8 @@ pub struct Route {
     pub body_limit: u64,
     /// How many requests each client may make.
     pub rate_limits: Vec<RateLimit>,
+    /// What the program adds, in order.
+    pub filters: Vec<Custom<dyn crate::custom::Filter>>,
     /// Changes to the request's fields.
     pub request_headers: HeaderEdits,
     /// Changes to the response's fields.
@@ -68,7 +73,8 @@ impl Route {
             AuthBy::Keys { source: KeySource::Sqlite { .. }, .. } => None,
         });
         let lists = [&self.allow, &self.deny].into_iter().flat_map(|list| list.files.iter().cloned());
-        auth.chain(lists)
+        let errors = self.errors.iter().flat_map(|errors| &errors.pages).flat_map(|(_, pages)| pages);
+        auth.chain(lists).chain(errors.map(|page| page.path.clone()))
     }
 }
 
@@ -138,6 +144,8 @@ pub struct Rewrite {
     pub strip_prefix: Option<String>,
     /// Put before the path.
     pub add_prefix: Option<String>,
+    /// What takes the path's place, made of parts of it.
+    pub substitution: Option<Substitution>,
     /// The Host field for the backend.
     pub host: Option<HeaderValue>,
 }

@@ -5,6 +5,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::fs::Access;
@@ -12,6 +13,7 @@ use rustix::fs::Access;
 use super::problem::{Problem, Problems, Spot};
 use super::tree::Mark;
 use super::{Checked, parse};
+use crate::custom::Additions;
 
 /// Looks up an environment variable.
 pub type Environment = dyn Fn(&str) -> Option<String>;
@@ -38,6 +40,8 @@ pub struct Surroundings {
     pub now: i64,
     /// How many files the process may have open at once, if that is known.
     pub open_files: Option<u64>,
+    /// What the program brings.
+    pub additions: Arc<Additions>,
 }
 
 impl Surroundings {
@@ -52,6 +56,7 @@ impl Surroundings {
             keeps_files: Box::new(keeps_files),
             now: i64::try_from(now).unwrap_or(i64::MAX),
             // The program raises its soft limit to the hard one when it starts.
+            additions: Arc::default(),
             open_files: rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum,
         }
     }
@@ -70,8 +75,8 @@ fn keeps_files(path: &Path) -> io::Result<()> {
     rustix::fs::access(&folder, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK).map_err(Into::into)
 }
 
-/// Reads and checks a file.
-pub fn load(path: &Path) -> Result<Checked, Vec<Problem>> {
+/// Reads and checks a file, which may name what the program brings.
+pub fn load(path: &Path, additions: &Arc<Additions>) -> Result<Checked, Vec<Problem>> {
     let name = path.display().to_string();
     let unreadable = |what: String, help: &str| {
         let mut problems = Problems::of(&name);
@@ -83,5 +88,5 @@ pub fn load(path: &Path) -> Result<Checked, Vec<Problem>> {
     })?;
     let text = String::from_utf8(bytes).map_err(|_| unreadable("it is not UTF-8 text".into(), "save it as UTF-8"))?;
     let folder = path.parent().map(Path::to_path_buf).unwrap_or_default();
-    parse(&text, &name, &Surroundings::of_process(folder))
+    parse(&text, &name, &Surroundings { additions: additions.clone(), ..Surroundings::of_process(folder) })
 }

@@ -11,6 +11,7 @@ use http::HeaderName;
 use crate::proxy_protocol::Version;
 
 use super::{Adaptive, CertificateFiles, Discover, Limits, Queue};
+use crate::custom::Custom;
 
 /// A named group of backends.
 #[derive(Clone, Debug, PartialEq)]
@@ -66,6 +67,8 @@ pub struct Backend {
     pub limits: Limits,
     /// How it is told whose connection each one is.
     pub send_proxy: Option<Version>,
+    /// Whether it takes nothing new, whatever its weight; no file says so, only an operator at the admin address.
+    pub drained: bool,
 }
 
 /// Where a backend is.
@@ -104,6 +107,8 @@ pub enum Balance {
         /// How far above the average one backend may be, 1.25 for 125%.
         bounded_load: f64,
     },
+    /// As the program says that has brought it.
+    Custom(Custom<dyn crate::custom::Policy>),
 }
 
 /// What a consistent hash is taken of.

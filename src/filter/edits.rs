@@ -44,7 +44,7 @@ impl Filter for Edits {
         ControlFlow::Continue(())
     }
 
-    fn on_response(&self, head: &mut ResponseHeader) {
+    fn on_response(&self, head: &mut ResponseHeader, _request: &RequestHeader) {
         apply!(self.response, head);
     }
 }
@@ -71,7 +71,7 @@ mod tests {
         head.append_header("x-set", "older").unwrap();
         head.append_header("x-gone", "gone").unwrap();
 
-        filter.on_response(&mut head);
+        filter.on_response(&mut head, &RequestHeader::build("GET", b"/", None).unwrap());
 
         let values = |name| head.headers.get_all(name).iter().collect::<Vec<_>>();
         assert_eq!(values("x-set"), ["new", "more"]);

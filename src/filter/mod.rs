@@ -3,9 +3,12 @@
 //! A filter sees heads, the count of body bytes and the client; never the session, the upstream or another filter. A
 //! new filter is one file, one variant of `Kind`, its line in `Kind::of` and its name.
 
+pub mod accept;
 mod body_limit;
 pub mod cors;
+mod custom;
 mod edits;
+pub mod error_pages;
 pub mod networks;
 mod redirect;
 mod respond;
@@ -67,8 +70,8 @@ pub trait Filter: Send + Sync {
         ControlFlow::Continue(())
     }
 
-    /// The head of the response, on its way to the client.
-    fn on_response(&self, _head: &mut ResponseHeader) {}
+    /// The head of the response, on its way to the client, and the request as filters left it.
+    fn on_response(&self, _head: &mut ResponseHeader, _request: &RequestHeader) {}
 }
 
 /// The list of filters, in the order in which requests meet them.
@@ -76,6 +79,7 @@ enum Kind {
     BodyLimit(body_limit::BodyLimit),
     Rewrite(rewrite::Rewrite),
     Edits(edits::Edits),
+    Custom(custom::Custom),
     Redirect(redirect::Redirect),
     Respond(respond::Respond),
 }
@@ -83,16 +87,17 @@ enum Kind {
 impl Kind {
     /// The filters that a route asks for; one that would do nothing is left out.
     fn of(route: &config::Route) -> Vec<Self> {
-        [
+        let ours = [
             Some(Self::BodyLimit(body_limit::BodyLimit::new(route.body_limit))),
             rewrite::Rewrite::new(&route.rewrite).map(Self::Rewrite),
             edits::Edits::new(&route.request_headers, &route.response_headers).map(Self::Edits),
+        ];
+        let custom = route.filters.iter().map(|filter| Self::Custom(custom::Custom::new(&filter.made)));
+        let answers = [
             redirect::Redirect::new(&route.action).map(Self::Redirect),
             respond::Respond::new(&route.action).map(Self::Respond),
-        ]
-        .into_iter()
-        .flatten()
-        .collect()
+        ];
+        ours.into_iter().flatten().chain(custom).chain(answers.into_iter().flatten()).collect()
     }
 
     /// What operators are told of it.
@@ -101,6 +106,7 @@ impl Kind {
             Self::BodyLimit(_) => "body_limit",
             Self::Rewrite(_) => "rewrite",
             Self::Edits(_) => "headers",
+            Self::Custom(_) => "custom",
             Self::Redirect(_) => "redirect",
             Self::Respond(_) => "respond",
         }
@@ -111,6 +117,7 @@ impl Kind {
             Self::BodyLimit(filter) => Box::new(filter),
             Self::Rewrite(filter) => Box::new(filter),
             Self::Edits(filter) => Box::new(filter),
+            Self::Custom(filter) => Box::new(filter),
             Self::Redirect(filter) => Box::new(filter),
             Self::Respond(filter) => Box::new(filter),
         }
@@ -158,7 +165,7 @@ impl Chain {
     }
 
     /// Passes the head of a response through, in the opposite order.
-    pub fn on_response(&self, head: &mut ResponseHeader) {
-        self.filters.iter().rev().for_each(|filter| filter.on_response(head));
+    pub fn on_response(&self, head: &mut ResponseHeader, request: &RequestHeader) {
+        self.filters.iter().rev().for_each(|filter| filter.on_response(head, request));
     }
 }

@@ -1,7 +1,7 @@
 //! What does the backend call it? Changes the path and the Host field of a request.
 //!
-//! The path is normalised before a prefix is taken off: the route was found by the normalised path, so only that one
-//! is sure to begin with the prefix. A request that is not rewritten keeps its target byte for byte.
+//! The path is normalised before a prefix is taken off or a pattern compared: the route was found by the normalised path, so
+//! only that one is sure to begin with the prefix. A request that is not rewritten keeps its target byte for byte.
 
 use std::ops::ControlFlow;
 
@@ -12,12 +12,14 @@ use pingora::http::RequestHeader;
 use super::Filter;
 use crate::answer::Refusal;
 use crate::config;
+use crate::config::{Substitution, Unfit};
 use crate::path;
 
 /// Rewrites the target and the Host field.
 pub(super) struct Rewrite {
     strip: String,
     add: String,
+    substitution: Option<Substitution>,
     host: Option<HeaderValue>,
 }
 
@@ -28,30 +30,51 @@ impl Rewrite {
         (*rewrite != config::Rewrite::default()).then(|| Self {
             strip: prefix(&rewrite.strip_prefix),
             add: prefix(&rewrite.add_prefix),
+            substitution: rewrite.substitution.clone(),
             host: rewrite.host.clone(),
         })
     }
 
     /// The new target, or `None` when it stays as it is.
-    fn target(&self, uri: &Uri) -> Option<String> {
-        if self.strip.is_empty() && self.add.is_empty() {
-            return None;
+    fn target(&self, uri: &Uri) -> Result<Option<String>, Refusal> {
+        let prefixes = !self.strip.is_empty() || !self.add.is_empty();
+        if !prefixes && self.substitution.is_none() {
+            return Ok(None);
         }
-        let path = path::normalise(uri.path()).ok()?;
+        let Ok(path) = path::normalise(uri.path()) else { return Ok(None) };
+        let query = uri.query().map_or(String::new(), |query| format!("?{query}"));
+        let path = match &self.substitution {
+            Some(substitution) => substitution.apply(&path).transpose().map_err(refusal)?,
+            None => Some(self.between_prefixes(&path)),
+        };
+        Ok(path.map(|path| path + &query))
+    }
+
+    fn between_prefixes(&self, path: &str) -> String {
         let rest = match path.strip_prefix(self.strip.as_str()) {
             // Only on a segment border: `/v1` is taken off `/v1/x`, and left on `/v1x`.
             Some(rest) if rest.is_empty() || rest.starts_with('/') => rest,
-            _ => &*path,
+            _ => path,
         };
         let slash = if rest.is_empty() { "/" } else { "" };
-        let query = uri.query().map_or(String::new(), |query| format!("?{query}"));
-        Some(format!("{}{rest}{slash}{query}", self.add))
+        format!("{}{rest}{slash}", self.add)
+    }
+}
+
+fn refusal(unfit: Unfit) -> Refusal {
+    match unfit {
+        Unfit::NoPath => Refusal::BadTarget,
+        Unfit::TooLong => Refusal::TargetTooLong,
     }
 }
 
 impl Filter for Rewrite {
     fn on_forward(&self, head: &mut RequestHeader) -> ControlFlow<Refusal> {
-        if let Some(target) = self.target(&head.uri) {
+        let target = match self.target(&head.uri) {
+            Ok(target) => target,
+            Err(refusal) => return ControlFlow::Break(refusal),
+        };
+        if let Some(target) = target {
             // Over HTTP/2 the URI has an authority too. It stays: Pingora brings it in line with the Host field.
             let mut parts = head.uri.clone().into_parts();
             parts.path_and_query = target.parse().ok();
@@ -74,7 +97,8 @@ mod tests {
 
     fn rewritten(strip: &str, add: &str, target: &str) -> String {
         let some = |prefix: &str| (!prefix.is_empty()).then(|| prefix.to_owned());
-        let rewrite = config::Rewrite { strip_prefix: some(strip), add_prefix: some(add), host: None };
+        let rewrite =
+            config::Rewrite { strip_prefix: some(strip), add_prefix: some(add), ..config::Rewrite::default() };
         let mut head = RequestHeader::build("GET", target.as_bytes(), None).unwrap();
         let filter = Rewrite::new(&rewrite).unwrap();
         assert!(filter.on_forward(&mut head).is_continue());

@@ -114,11 +114,11 @@ impl Keeper {
         });
     }
 
-    /// The operator drains it, or no longer.
-    pub fn drain(&self, drained: bool) {
+    /// The operator drains it, for this reason, or no longer.
+    pub fn drain(&self, why: Option<&str>) {
         self.change(Instant::now(), |machine, _| {
-            machine.drain(drained);
-            Some(if drained { "its weight is 0" } else { "it takes requests again" })
+            machine.drain(why.is_some());
+            Some(why.unwrap_or("it takes requests again"))
         });
     }
 
@@ -284,6 +284,7 @@ impl Keeper {
         self.backend.set_standing(Standing { state: after.state, until, on_trial: after.on_trial });
         if (before.state, before.on_trial) != (after.state, after.on_trial) {
             self.log(after, left, why.unwrap_or_default());
+            self.backend.note(before.state, after.state, why.unwrap_or_default());
         }
         if let Some(on_change) = &kept.on_change {
             on_change();

@@ -6,6 +6,7 @@ pub mod dashboard;
 mod loki;
 pub mod metrics;
 pub mod seldom;
+pub mod status;
 pub mod tracing;
 mod usage;
 mod writing;

@@ -22,6 +22,7 @@ use crate::config::{self, Config, Maintenance, SecurityHeaders};
 use crate::files::Unusable;
 use crate::filter::Answer;
 use crate::filter::cors::Cors;
+use crate::filter::error_pages::ErrorPages;
 use crate::filter::networks::{Lists, Networks};
 use crate::limit::rate::{Table, Verdicts, Which};
 use crate::observe::metrics::Ledger;
@@ -70,6 +71,7 @@ impl Admissions {
 pub struct Admission {
     addresses: Option<Lists>,
     pub(super) maintenance: Option<Closed>,
+    pub(super) pages: Option<ErrorPages>,
     pub(super) cors: Option<Cors>,
     pub(super) security_headers: Option<SecurityHeaders>,
     gate: Option<Gate>,
@@ -81,14 +83,15 @@ impl Admission {
         let admission = Self {
             addresses: Lists::new(&route.allow, &route.deny, &lasting.sources.files)?,
             maintenance: route.maintenance.as_ref().map(Closed::new),
+            pages: route.errors.as_ref().map(|it| ErrorPages::new(it, &lasting.sources.files)).transpose()?,
             cors: route.cors.as_ref().map(Cors::new),
             security_headers: route.security_headers.clone(),
             gate: route.auth.as_ref().map(|auth| Gate::new(auth, &lasting.sources)).transpose()?,
             rates: Rates::new(route, lasting.counts(config), config.server.rate_limits.headers),
         };
-        let Self { addresses, maintenance, cors, security_headers, gate, rates } = &admission;
+        let Self { addresses, maintenance, pages, cors, security_headers, gate, rates } = &admission;
         let asks = addresses.is_some() || maintenance.is_some() || gate.is_some() || rates.is_some();
-        let asks = asks || cors.is_some() || security_headers.is_some();
+        let asks = asks || pages.is_some() || cors.is_some() || security_headers.is_some();
         Ok(asks.then(|| Arc::new(admission)))
     }
 
@@ -172,9 +175,8 @@ impl Exchange {
     /// a wrong one is charged for it.
     async fn pass(&mut self, admission: &Admission, session: &mut Session) -> Result<(), Refusal> {
         let Some(gate) = &admission.gate else { return self.charge(admission, session.req_header(), Which::All) };
-        if self.caching().is_some() && session.req_header().version != Version::HTTP_2 {
-            let head = || head_of(session.as_downstream());
-            self.head_as_it_came.get_or_insert_with(head);
+        if self.caching().is_some() {
+            self.note_head(session);
         }
         // What a client says of itself must not be counted as somebody else's.
         gate.forget_claims(session.req_header_mut());
@@ -187,6 +189,13 @@ impl Exchange {
         // Here too, and not only in what is sent on: so that the cache sees what the backend sees.
         gate.introduce(self.identity.as_deref(), session.req_header_mut());
         Ok(())
+    }
+
+    /// Notes by which number a request in the background, which begins with the head as it came in, can be told for this one.
+    pub(super) fn note_head(&mut self, session: &Session) {
+        if session.req_header().version != Version::HTTP_2 && self.head_as_it_came.is_none() {
+            self.head_as_it_came = Some(head_of(session.as_downstream()));
+        }
     }
 
     async fn identify(&mut self, gate: &Gate, head: &RequestHeader) -> Result<(), Refusal> {

@@ -37,6 +37,8 @@ pub(super) struct Retries {
     status: Option<StatusCode>,
     /// The last answer that was dropped for a retry.
     dropped: Option<Dropped>,
+    /// A page of the route's takes the place of that one.
+    is_replaced: bool,
 }
 
 impl Retries {
@@ -122,6 +124,17 @@ impl Exchange {
         self.retries.beside += 1;
         self.again = Some(Again { pick, fresh: false });
         true
+    }
+
+    /// Gives an answer up for a page of the route's.
+    pub(super) fn give_up_for_a_page(&mut self, head: &ResponseHeader) {
+        self.retries.dropped = Some(Dropped::of(head));
+        self.retries.is_replaced = true;
+    }
+
+    /// Whether a page of the route's takes the place of what the backend has said.
+    pub(super) fn is_replaced(&self) -> bool {
+        self.retries.is_replaced
     }
 
     /// The status that the attempt under way has been given up for.

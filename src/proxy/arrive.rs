@@ -12,11 +12,13 @@ use pingora::proxy::Session;
 use pingora::{Error, ErrorType, Result};
 
 use super::authority::Authority;
+use super::client::Sender;
 use super::exchange::{Exchange, Phase};
 use super::forward::Words;
 use super::snapshot::ListenerPlan;
 use super::{client, forward, inspect, reply};
 use crate::answer::Refusal;
+use crate::auth::keys::without_keys;
 use crate::filter::{Answer, Client};
 use crate::path;
 use crate::route::RequestView;
@@ -40,18 +42,23 @@ impl Exchange {
 
     /// Notes who sent what.
     pub(super) fn meet(&mut self, head: &RequestHeader) {
-        let peer = self.connection.as_ref().and_then(|connection| connection.peer);
-        self.sender = client::sender(peer, &head.headers, &self.snapshot.trusted_proxies);
+        let connection = self.connection.as_ref();
+        let peer = connection.and_then(|connection| connection.peer);
+        self.sender = match connection.is_some_and(|connection| connection.is_nobodys) {
+            true => Sender::alone(peer),
+            false => client::sender(peer, &head.headers, &self.snapshot.believed),
+        };
         self.request.id = forward::request_id(head, self.sender.trusted);
         self.request.method = head.method.clone();
         self.request.path = head.uri.path().to_owned();
+        self.request.fields = head.headers.len();
         self.begin_trace(head);
     }
 
     /// Finds what the request leads to, unless its head may not pass.
     pub(super) fn find_plan(&mut self, head: &RequestHeader) -> Result<(), Refusal> {
         // On HTTP/1 the guard below Pingora has counted them already.
-        if self.listener().is_some_and(|listener| head.headers.len() > listener.headers_max) {
+        if self.listener().is_some_and(|listener| self.request.fields > listener.headers_max) {
             return Err(Refusal::HeaderTooLarge);
         }
         let written = inspect::inspect(head)?;
@@ -100,7 +107,9 @@ impl Exchange {
             return Some(answer);
         }
         let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
-        listener.redirect_to_https.map(|port| reply::to_https(&self.request, target, port))
+        // Over the wire that it came on, anybody may have read a key in it; it shall not be taken for a good one.
+        let target = || without_keys(target, &self.snapshot.key_parameters);
+        listener.redirect_to_https.map(|port| reply::to_https(&self.request, &target(), port))
     }
 
     /// Lets the filters of the plan change the head that goes to the backend.

@@ -215,7 +215,7 @@ impl Exchange {
             self.end_attempt(again::status_label(status));
             return false;
         }
-        if self.only_the_upload_broke_off(error) {
+        if self.is_replaced() || self.only_the_upload_broke_off(error) {
             self.end_attempt(answer::Ended::Complete.label());
             return false;
         }

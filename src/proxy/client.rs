@@ -1,12 +1,15 @@
 //! Who sent this request? The client's address behind the proxies that the operator trusts.
 //!
-//! `X-Forwarded-For`, or `Forwarded` where there is none, is walked from right to left, past trusted addresses, to the
-//! first that is not; an element that is no address ends the walk. Nothing is believed unless the peer is trusted.
+//! `X-Forwarded-For` or `Forwarded`, whichever trusted proxies write, is walked from right to left, past trusted addresses, to
+//! the first that is not; an element that is no address ends the walk. Nothing is believed unless the peer is trusted, and
+//! of the other field nothing at all: a proxy that does not write it lets through what the client has written.
 
 use std::net::{IpAddr, SocketAddr};
 
 use http::HeaderMap;
 use ipnet::IpNet;
+
+use crate::config::ForwardedBy;
 
 /// What is believed about the sender of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,19 +20,38 @@ pub(crate) struct Sender {
     pub(crate) trusted: bool,
 }
 
+/// Who is believed, and where.
+#[derive(Clone, Debug)]
+pub(crate) struct Believed {
+    /// The proxies that are.
+    pub(crate) proxies: Vec<IpNet>,
+    /// The field in which they say who the client is.
+    pub(crate) field: ForwardedBy,
+}
+
+impl Sender {
+    /// Whoever is at the other end, whatever is said.
+    pub(super) fn alone(peer: Option<SocketAddr>) -> Self {
+        Self { client: peer.map(|peer| peer.ip().to_canonical()), trusted: false }
+    }
+}
+
 /// Finds the sender. Whoever can open our unix socket is trusted.
-pub(crate) fn sender(peer: Option<SocketAddr>, headers: &HeaderMap, trusted: &[IpNet]) -> Sender {
+pub(crate) fn sender(peer: Option<SocketAddr>, headers: &HeaderMap, believed: &Believed) -> Sender {
     let peer = peer.map(|peer| peer.ip().to_canonical());
-    let is_trusted = |address: IpAddr| trusted.iter().any(|net| net.contains(&address));
+    let is_trusted = |address: IpAddr| believed.proxies.iter().any(|net| net.contains(&address));
     if !peer.is_none_or(is_trusted) {
         return Sender { client: peer, trusted: false };
     }
     let of = |name: &'static str| headers.get_all(name).iter().rev().map(|field| field.to_str().unwrap_or(""));
     // Several fields are one list, in their order (RFC 9110, section 5.3).
-    let client = if headers.contains_key("x-forwarded-for") {
-        walk(peer, of("x-forwarded-for").flat_map(|field| field.rsplit(',')).map(parse), is_trusted)
-    } else {
-        walk(peer, of("forwarded").flat_map(|field| field.rsplit(',')).map(|it| parse(node(it)?)), is_trusted)
+    let client = match believed.field {
+        ForwardedBy::XForwardedFor => {
+            walk(peer, of("x-forwarded-for").flat_map(|field| field.rsplit(',')).map(parse), is_trusted)
+        }
+        ForwardedBy::Forwarded => {
+            walk(peer, of("forwarded").flat_map(|field| field.rsplit(',')).map(|it| parse(node(it)?)), is_trusted)
+        }
     };
     Sender { client, trusted: true }
 }
@@ -69,14 +91,18 @@ fn parse(element: &str) -> Option<IpAddr> {
 mod tests {
     use super::*;
 
+    fn believed(field: ForwardedBy) -> Believed {
+        Believed { proxies: vec!["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()], field }
+    }
+
     fn client(peer: &str, fields: &[&str]) -> String {
-        let trusted: Vec<IpNet> = vec!["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()];
+        let believed = believed(ForwardedBy::XForwardedFor);
         let mut headers = HeaderMap::new();
         for field in fields {
             headers.append("x-forwarded-for", field.parse().unwrap());
         }
         let peer = SocketAddr::new(peer.parse().unwrap(), 1234);
-        sender(Some(peer), &headers, &trusted).client.unwrap().to_string()
+        sender(Some(peer), &headers, &believed).client.unwrap().to_string()
     }
 
     #[test]
@@ -94,19 +120,24 @@ mod tests {
     }
 
     #[test]
-    fn forwarded_is_walked_where_the_other_is_missing() {
-        let trusted: Vec<IpNet> = vec!["10.0.0.0/8".parse().unwrap()];
-        let client = |fields: &[(&'static str, &str)]| {
+    fn only_the_field_that_proxies_write_is_walked() {
+        let client = |field: ForwardedBy, fields: &[(&'static str, &str)]| {
             let mut headers = HeaderMap::new();
             for (name, value) in fields {
                 headers.append(*name, value.parse().unwrap());
             }
-            sender(Some("10.0.0.1:1".parse().unwrap()), &headers, &trusted).client.unwrap().to_string()
+            let peer = Some("10.0.0.1:1".parse().unwrap());
+            sender(peer, &headers, &believed(field)).client.unwrap().to_string()
         };
-        assert_eq!(client(&[("forwarded", "for=6.6.6.6, for=192.0.2.7;proto=https, for=10.0.0.2")]), "192.0.2.7");
-        assert_eq!(client(&[("forwarded", "proto=http;For=\"[2001:db8::7]:443\"")]), "2001:db8::7");
-        assert_eq!(client(&[("forwarded", "for=_hidden")]), "10.0.0.1");
-        assert_eq!(client(&[("forwarded", "for=1.2.3.4"), ("x-forwarded-for", "192.0.2.7")]), "192.0.2.7");
+        let forwarded = |fields: &[(&'static str, &str)]| client(ForwardedBy::Forwarded, fields);
+        let other = |fields: &[(&'static str, &str)]| client(ForwardedBy::XForwardedFor, fields);
+        let list = "for=6.6.6.6, for=192.0.2.7;proto=https, for=10.0.0.2";
+        assert_eq!(forwarded(&[("forwarded", list)]), "192.0.2.7");
+        assert_eq!(forwarded(&[("forwarded", "proto=http;For=\"[2001:db8::7]:443\"")]), "2001:db8::7");
+        assert_eq!(forwarded(&[("forwarded", "for=_hidden")]), "10.0.0.1");
+        assert_eq!(other(&[("forwarded", list)]), "10.0.0.1");
+        let both = [("forwarded", "for=192.0.2.7"), ("x-forwarded-for", "192.0.2.8")];
+        assert_eq!((forwarded(&both), other(&both)), ("192.0.2.7".to_owned(), "192.0.2.8".to_owned()));
     }
 
     #[test]

@@ -17,6 +17,7 @@ use super::date::DATE_LENGTH;
 use super::forward::Words;
 use super::timer::Timer;
 use super::watch::Watch;
+use crate::auth::Certificate;
 use crate::proxy_protocol::Ends;
 use crate::route::host::HostError;
 use crate::upstream::Relayed;
@@ -65,6 +66,8 @@ pub struct Connection {
     pub local_port: Option<u16>,
     /// Who connected; `None` on a unix socket.
     pub peer: Option<SocketAddr>,
+    /// The balancer that it comes from did not say whose it is, so that nothing which is said on it is the balancer's word.
+    pub is_nobodys: bool,
     /// When it was there.
     pub opened: Instant,
     /// What the handshake settled; `None` without TLS.
@@ -96,8 +99,8 @@ pub struct TlsFacts {
     pub version: &'static str,
     /// The name that the client asked for (SNI).
     pub server_name: Option<Arc<str>>,
-    /// Whether it showed a client certificate that was verified.
-    pub client_verified: bool,
+    /// The certificate that it has shown, which was verified.
+    pub certificate: Option<Arc<Certificate>>,
 }
 
 impl Connection {
@@ -315,6 +318,7 @@ impl Connection {
             local: None,
             local_port: Some(local_port),
             peer: Some(peer),
+            is_nobodys: false,
             opened: Instant::now(),
             tls: None,
             in_flight: Arc::default(),

@@ -93,11 +93,14 @@ pub(super) struct Request {
     /// The host and port that it names; `None` until they have been checked.
     pub(super) authority: Option<Arc<Authority>>,
     pub(super) path: String,
+    /// How many fields it had.
+    pub(super) fields: usize,
 }
 
 impl Default for Request {
     fn default() -> Self {
-        Self { id: HeaderValue::from_static(""), method: Method::GET, authority: None, path: String::new() }
+        let id = HeaderValue::from_static("");
+        Self { id, method: Method::GET, authority: None, path: String::new(), fields: 0 }
     }
 }
 

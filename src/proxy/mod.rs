@@ -10,6 +10,7 @@ mod attempt;
 mod authority;
 mod cached;
 mod cause;
+mod certificate;
 mod client;
 mod coding;
 pub mod connection;
@@ -28,6 +29,7 @@ mod rates;
 mod record;
 mod replay;
 mod reply;
+mod say;
 mod snapshot;
 mod sticky;
 mod timer;
@@ -57,7 +59,7 @@ use crate::filter::Answer;
 
 pub use self::admit::{Admission, Admissions, Lasting};
 pub(crate) use self::attempt::cookie;
-pub(crate) use self::client::sender;
+pub(crate) use self::client::{Believed, sender};
 pub(crate) use self::connection::streams_from_the_store;
 pub(crate) use self::date::DATE_LENGTH;
 pub use self::exchange::Exchange;
@@ -83,6 +85,7 @@ impl ProxyHttp for Gateway {
         exchange.set_limits(session);
         exchange.begin_why(session);
         exchange.meet(session.req_header());
+        exchange.tell_certificate(session);
         Ok(())
     }
 
@@ -227,7 +230,8 @@ impl ProxyHttp for Gateway {
         inspect::response(head, session.as_downstream().is_upgrade_req())?;
         exchange.answered(head);
         exchange.pass_on(session, head, &self.kept)?;
-        exchange.learn_for_the_store(session, head, self.belongings.cache)
+        exchange.learn_for_the_store(session, head, self.belongings.cache)?;
+        exchange.replace_answer(session, head)
     }
 
     fn response_cache_filter(
@@ -294,7 +298,7 @@ impl ProxyHttp for Gateway {
         exchange.tell_why(session, head)?;
         exchange.remember_session(head)?;
         if let Some(plan) = &exchange.plan {
-            plan.filters.on_response(head);
+            plan.filters.on_response(head, session.req_header());
         }
         exchange.recode(session, head)?;
         exchange.end_with_the_connection(session, head);
@@ -316,6 +320,10 @@ impl ProxyHttp for Gateway {
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, exchange: &mut Self::CTX) -> FailToProxy {
         exchange.forget_body(session);
+        if exchange.is_replaced() && !reply::has_begun(session) {
+            let error_code = reply::replace(session, exchange).await.unwrap_or(0);
+            return FailToProxy { error_code, can_reuse_downstream: false };
+        }
         let ended = record::ending(exchange, Some(error));
         let error_code = match ended {
             Ended::Refused(refusal) if !reply::has_begun(session) => {

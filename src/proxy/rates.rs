@@ -6,11 +6,9 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::header::ACCEPT;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue};
 use pingora::Result;
 use pingora::http::{RequestHeader, ResponseHeader};
-use serde::Serialize;
 
 use super::admit::Admission;
 use super::exchange::Exchange;
@@ -59,17 +57,6 @@ impl Rates {
     }
 }
 
-/// What a problem says (RFC 9457) where a quota is exceeded.
-#[derive(Serialize)]
-struct Problem<'a> {
-    r#type: &'static str,
-    title: &'static str,
-    status: u16,
-    detail: &'static str,
-    #[serde(rename = "violated-policies")]
-    violated_policies: Vec<&'a str>,
-}
-
 impl Exchange {
     /// Refuses whoever has nothing left already, without knowing who it is.
     pub(super) fn look_at_rates(&mut self, admission: &Admission, head: &RequestHeader) -> Result<(), Refusal> {
@@ -104,7 +91,7 @@ impl Exchange {
             address: self.sender.client,
             method: &head.method,
             headers: &head.headers,
-            name: identity.map(|identity| &*identity.name),
+            name: identity.and_then(|identity| identity.name.as_deref()),
             claim: &claim,
         })
     }
@@ -130,29 +117,6 @@ impl Exchange {
         let names: Vec<_> = dry.map(|standing| standing.limit.name.clone()).collect();
         (!names.is_empty()).then_some(names)
     }
-
-    /// What the client reads of a refusal, and of which type it is.
-    pub(super) fn words(&self, head: &RequestHeader, refusal: Refusal) -> (&'static str, String) {
-        let text = || ("text/plain; charset=utf-8", refusal.body());
-        if let Refusal::Maintenance { .. } = refusal
-            && let Some(closed) = self.plan.as_ref().and_then(|plan| plan.admission.as_ref()?.maintenance.as_ref())
-        {
-            return closed.words();
-        }
-        if !matches!(refusal, Refusal::RateLimited { .. }) || !takes_json(&head.headers) {
-            return text();
-        }
-        let violated = self.standings.iter().filter(|standing| standing.refuses());
-        let status = refusal.status();
-        let problem = Problem {
-            r#type: "https://iana.org/assignments/http-problem-types#quota-exceeded",
-            title: status.canonical_reason().unwrap_or("Error"),
-            status: status.as_u16(),
-            detail: refusal.words(),
-            violated_policies: violated.map(|standing| &*standing.limit.name).collect(),
-        };
-        serde_json::to_string(&problem).map_or_else(|_| text(), |problem| ("application/problem+json", problem))
-    }
 }
 
 /// Adds a member to the backend's list. Where that is of an older form, which is no list, it stays alone: together they
@@ -176,26 +140,6 @@ fn put_three(head: &mut ResponseHeader, three: Three) -> Result<()> {
     head.insert_header(LIMIT, three.limit)?;
     head.insert_header(REMAINING, three.remaining)?;
     head.insert_header(RESET, three.reset)
-}
-
-/// Whether the client reads JSON: it says so, or takes anything and does not name texts of its own (as browsers do).
-fn takes_json(headers: &HeaderMap) -> bool {
-    let fields = headers.get_all(ACCEPT).iter().filter_map(|field| field.to_str().ok());
-    let mut ranges = fields.flat_map(|field| field.split(',')).filter_map(|range| {
-        let (kind, parameters) = range.split_once(';').unwrap_or((range, ""));
-        let is_refused = parameters.split(';').any(|it| matches!(it.trim(), "q=0" | "q=0.0" | "q=0.00" | "q=0.000"));
-        (!is_refused).then(|| kind.trim().to_ascii_lowercase())
-    });
-    if !headers.contains_key(ACCEPT) {
-        return true;
-    }
-    let (mut any, mut text) = (false, false);
-    let named = ranges.any(|kind| {
-        any |= matches!(&*kind, "*/*" | "application/*");
-        text |= kind.starts_with("text/");
-        matches!(&*kind, "application/json" | "application/problem+json")
-    });
-    named || (any && !text)
 }
 
 #[cfg(test)]
@@ -243,23 +187,5 @@ mod tests {
         let mut head = response(&[]);
         put_three(&mut head, Three { limit: 10, remaining: 5, reset: 1 }).unwrap();
         assert_eq!((all(&head, &LIMIT), all(&head, &RESET)), (vec!["10".to_owned()], vec!["1".to_owned()]));
-    }
-
-    #[test]
-    fn json_is_for_those_who_read_it() {
-        let takes = |accept: &str| {
-            let mut headers = HeaderMap::new();
-            headers.insert(ACCEPT, accept.parse().unwrap());
-            takes_json(&headers)
-        };
-        assert!(takes_json(&HeaderMap::new()));
-        for accept in ["*/*", "application/json", "text/html, application/problem+json;q=0.1", "Application/*;q=0.5"] {
-            assert!(takes(accept), "{accept}");
-        }
-        for accept in
-            ["text/html,application/xhtml+xml,*/*;q=0.8", "text/plain", "application/json;q=0", "image/png", ""]
-        {
-            assert!(!takes(accept), "{accept}");
-        }
     }
 }

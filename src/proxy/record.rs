@@ -11,7 +11,7 @@ use super::Gateway;
 use super::exchange::{Ended, Exchange};
 use super::snapshot::Plan;
 use crate::answer;
-use crate::auth::keys::without_key;
+use crate::auth::keys::without_keys;
 use crate::limit::rate::Standing;
 use crate::observe::access_log::{Account, Attempt, Entry, Quoted};
 use crate::observe::metrics::{RouteCounts, protocol};
@@ -35,7 +35,9 @@ impl Gateway {
 pub(super) fn ending(exchange: &Exchange, error: Option<&Error>) -> answer::Ended {
     match (error, exchange.refusal) {
         (None, None) => exchange.cause_of_cut().map_or(answer::Ended::Complete, answer::Ended::Refused),
-        (Some(error), None) if exchange.only_the_upload_broke_off(error) => answer::Ended::Complete,
+        (Some(error), None) if exchange.is_replaced() || exchange.only_the_upload_broke_off(error) => {
+            answer::Ended::Complete
+        }
         (_, Some(refusal)) => answer::Ended::Refused(refusal),
         (Some(error), None) => exchange.cause(error).map_or(answer::Ended::ClientGone, answer::Ended::Refused),
     }
@@ -99,7 +101,7 @@ fn entry(session: &Session, exchange: &mut Exchange, ended: answer::Ended) -> En
         trace_id: exchange.trace.map(|trace| trace.id),
         client: exchange.sender.client,
         dry_run: exchange.would_be_refused_by(),
-        identity: exchange.identity.as_ref().map(|identity| identity.name.clone()),
+        identity: exchange.identity.as_ref().and_then(|identity| identity.name.clone()),
         method: exchange.request.method.as_str().to_owned(),
         host: exchange.request.host().to_owned(),
         path: std::mem::take(&mut exchange.request.path),
@@ -138,20 +140,15 @@ fn account(exchange: &Exchange) -> Account {
 /// What the log quotes of the head: as it came, but for what may be an API key.
 fn quoted(session: &Session, exchange: &Exchange) -> Quoted {
     let head = session.req_header();
-    let without_keys = |bytes: &[u8]| {
-        let shown = |text: &str| {
-            let shorter = |text: String, name| without_key(&text, name).unwrap_or(text);
-            exchange.snapshot.key_parameters.iter().map(|name| &**name).fold(text.to_owned(), shorter)
-        };
-        match std::str::from_utf8(bytes) {
-            Ok(text) if text.contains('?') => Quoted::of(shown(text).as_bytes()),
-            Ok(_) | Err(_) => Quoted::of(bytes),
-        }
+    let parameters = &exchange.snapshot.key_parameters;
+    let shown = |bytes: &[u8]| match std::str::from_utf8(bytes) {
+        Ok(text) => Quoted::of(without_keys(text, parameters).as_bytes()),
+        Err(_) => Quoted::of(bytes),
     };
     let field = |name: HeaderName| head.headers.get(name).map(|value| value.as_bytes());
     Quoted {
-        target: without_keys(head.raw_path()),
-        referer: field(REFERER).map(without_keys),
+        target: shown(head.raw_path()),
+        referer: field(REFERER).map(shown),
         user_agent: field(USER_AGENT).map(Quoted::of),
     }
 }

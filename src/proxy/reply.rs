@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use http::header::{
     ACCEPT_RANGES, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, DATE, ETAG, LAST_MODIFIED, LOCATION, RETRY_AFTER,
-    TRAILER, TRANSFER_ENCODING, WWW_AUTHENTICATE,
+    TRAILER, TRANSFER_ENCODING, VARY, WWW_AUTHENTICATE,
 };
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use pingora::Result;
@@ -22,6 +22,7 @@ use super::exchange::{Exchange, Request};
 use super::forward;
 use crate::answer::{Refusal, httpdate};
 use crate::filter::Answer;
+use crate::filter::accept::Accept;
 
 /// Where ACME clients look (RFC 8555, section 8.3).
 const ACME_PREFIX: &str = "/.well-known/acme-challenge/";
@@ -46,9 +47,10 @@ pub(super) fn has_begun(session: &Session) -> bool {
 /// Answers with a refusal, and remembers it.
 pub(super) async fn refuse(session: &mut Session, exchange: &mut Exchange, refusal: Refusal) -> Result<()> {
     exchange.refusal = Some(refusal);
-    let mut head = ResponseHeader::build(refusal.status(), Some(6))?;
-    let (kind, body) = exchange.words(session.req_header(), refusal);
-    head.insert_header(CONTENT_TYPE, kind)?;
+    let mut head = ResponseHeader::build(refusal.status(), Some(7))?;
+    let said = exchange.say(&session.req_header().headers, refusal);
+    head.insert_header(CONTENT_TYPE, said.kind)?;
+    head.insert_header(VARY, "Accept")?;
     head.insert_header("proxy-status", refusal.proxy_status())?;
     head.insert_header(CACHE_CONTROL, "no-store")?;
     if let Some(seconds) = refusal.retry_after() {
@@ -60,7 +62,7 @@ pub(super) async fn refuse(session: &mut Session, exchange: &mut Exchange, refus
     if refusal == Refusal::MethodNotSupported {
         head.insert_header("allow", "GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH")?;
     }
-    write(session, exchange, head, Bytes::from(body)).await
+    write(session, exchange, head, said.body).await
 }
 
 /// Answers an exchange that failed. If a backend's answer was dropped for a retry, the client had better get that than
@@ -76,23 +78,46 @@ pub(super) async fn fail(session: &mut Session, exchange: &mut Exchange, refusal
     if let Some(body) = body {
         theirs.append_header("proxy-status", received)?;
         if let Some(plan) = &exchange.plan {
-            plan.filters.on_response(&mut theirs);
+            plan.filters.on_response(&mut theirs, session.req_header());
         }
         return write(session, exchange, *theirs, body.whole()).await;
     }
+    let said = exchange.say_with(&session.req_header().headers, theirs.status, refusal);
+    let mut head = without_body(&theirs, said.kind, exchange)?;
+    head.append_header("proxy-status", received)?;
+    write(session, exchange, head, said.body).await
+}
+
+/// Answers with a page of the route's in the place of what a backend has said; says with which status.
+pub(super) async fn replace(session: &mut Session, exchange: &mut Exchange) -> Result<u16> {
+    exchange.forget_date();
+    // Pingora ends the connection after what it takes for a failure, so the answer must say it.
+    session.set_keepalive(None);
+    let Some(Dropped { head: mut theirs, .. }) = exchange.dropped_answer() else { return Ok(0) };
+    let version = theirs.version;
+    forward::response(&mut theirs, version);
+    let status = theirs.status.as_u16();
+    let page = exchange.page(theirs.status, &Accept::of(&session.req_header().headers));
+    // It was there a moment ago, and a file that goes away leaves what it said.
+    let Some(said) = page else { return refuse(session, exchange, Refusal::Internal).await.map(|()| status) };
+    let head = without_body(&theirs, said.kind, exchange)?;
+    write(session, exchange, head, said.body).await.map(|()| status)
+}
+
+/// The status and the fields of a backend's answer, but for those that belong to a body which is gone.
+fn without_body(theirs: &ResponseHeader, kind: &'static str, exchange: &Exchange) -> Result<ResponseHeader> {
     let mut head = ResponseHeader::build(theirs.status, Some(theirs.headers.len() + 4))?;
     let of_the_body = |name: &HeaderName| name.as_str().starts_with("content-") || OF_A_BODY.contains(name);
     for (name, value) in theirs.headers.iter().filter(|(name, _)| !of_the_body(name)) {
         head.append_header(name, value)?;
     }
     if let Some(plan) = &exchange.plan {
-        plan.filters.on_response(&mut head);
+        plan.filters.on_response(&mut head, session.req_header());
     }
-    head.insert_header(CONTENT_TYPE, "text/plain; charset=utf-8")?;
+    head.insert_header(CONTENT_TYPE, kind)?;
+    head.append_header(VARY, "Accept")?;
     head.insert_header(CACHE_CONTROL, "no-store")?;
-    head.append_header("proxy-status", received)?;
-    let body = Bytes::from(refusal.body_with(head.status));
-    write(session, exchange, head, body).await
+    Ok(head)
 }
 
 /// Answers as a filter says.
@@ -105,7 +130,7 @@ pub(super) async fn answer(session: &mut Session, exchange: &mut Exchange, answe
                 head.append_header(name, value)?;
             }
             if let Some(plan) = &exchange.plan {
-                plan.filters.on_response(&mut head);
+                plan.filters.on_response(&mut head, session.req_header());
             }
             write(session, exchange, head, body).await
         }

@@ -2,16 +2,17 @@
 //!
 //! A request takes one snapshot and keeps it to its end, so it never sees half of a reload.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ipnet::IpNet;
+use http::HeaderName;
 
 use super::admit::{Admission, Admissions, Lasting};
-use crate::config::{self, Action, Config, Expose, HashKey};
+use super::client::Believed;
+use crate::config::{self, Action, AuthBy, CertificatePart, Config, Expose, HashKey};
 use crate::filter::Chain;
 use crate::observe::metrics::RouteCounts;
 use crate::observe::tracing::Tracer;
@@ -40,14 +41,16 @@ pub struct Snapshot {
     pub tracer: Option<Arc<Tracer>>,
     /// What each listener does besides routing, in the order of the configuration.
     pub listeners: Vec<ListenerPlan>,
-    /// Peers whose forwarding fields are believed.
-    pub trusted_proxies: Vec<IpNet>,
+    /// Peers whose forwarding fields are believed, and which of these.
+    pub(crate) believed: Believed,
     /// What may be kept of all requests' bodies together, in bytes.
     pub retry_buffers: u64,
+    /// In which fields any listener tells of certificates: nobody else may.
+    pub certificate_fields: Vec<HeaderName>,
+    /// The query parameters that may hold keys, of all routes.
+    pub key_parameters: Vec<Arc<str>>,
     /// How the routes that cache write queries into their keys, each way once.
     pub stored_queries: Vec<config::QueryParts>,
-    /// Query parameters that may hold an API key, which no log shall quote.
-    pub key_parameters: Vec<Arc<str>>,
     /// Whoever shows this is told why a request ended as it did.
     pub operators: Option<config::Secret>,
 }
@@ -94,6 +97,8 @@ pub struct ListenerPlan {
     pub acme_challenges: Option<PathBuf>,
     /// The most fields that a request may have.
     pub headers_max: usize,
+    /// What backends are told of the certificates of its clients.
+    pub certificate: Vec<(HeaderName, CertificatePart)>,
     /// Its time limits.
     pub timeouts: config::ListenerTimeouts,
     /// Bytes a second that a client has to send and to take.
@@ -111,6 +116,7 @@ impl Snapshot {
         let plans: Vec<_> = config.routes.iter().zip(admissions.0).map(plan).collect();
         let routes = config.routes.iter().map(|route| route.matches.clone()).zip(plans.iter().cloned());
         let listeners = config.listeners.iter().map(|listener| ListenerPlan {
+            certificate: told_of(listener).to_vec(),
             redirect_to_https: listener.redirect_to_https,
             acme_challenges: listener.acme_challenges.clone(),
             headers_max: listener.limits.headers,
@@ -122,15 +128,29 @@ impl Snapshot {
             plans,
             unrouted: lasting.ledger.route(&"".into()),
             listeners: listeners.collect(),
-            trusted_proxies: config.server.trusted_proxies.clone(),
+            believed: Believed { proxies: config.server.trusted_proxies.clone(), field: config.server.forwarded_by },
             retry_buffers: config.server.retry_buffers,
+            certificate_fields: config.listeners.iter().flat_map(told_of).map(|(name, _)| name.clone()).collect(),
+            key_parameters: config.routes.iter().filter_map(key_parameter).collect(),
             stored_queries: stored_queries(config),
-            key_parameters: key_parameters(config),
             operators: config.admin_token.clone(),
             tracer: lasting.tracers.with(config.tracing.as_ref()),
             upstreams,
         }
     }
+}
+
+fn key_parameter(route: &config::Route) -> Option<Arc<str>> {
+    match &route.auth.as_ref()?.by {
+        AuthBy::Keys { query, .. } => query.clone(),
+        AuthBy::Basic(_) | AuthBy::Jwt(_) => None,
+    }
+}
+
+/// What a listener tells of its clients' certificates.
+fn told_of(listener: &config::Listener) -> &[(HeaderName, CertificatePart)] {
+    let auth = listener.tls.as_ref().and_then(|tls| tls.client_auth.as_ref());
+    auth.map_or(&[], |auth| &auth.headers)
 }
 
 fn stored_queries(config: &Config) -> Vec<config::QueryParts> {
@@ -141,14 +161,6 @@ fn stored_queries(config: &Config) -> Vec<config::QueryParts> {
         }
     }
     queries
-}
-
-fn key_parameters(config: &Config) -> Vec<Arc<str>> {
-    let parameter = |route: &config::Route| match &route.auth.as_ref()?.by {
-        config::AuthBy::Keys { query, .. } => query.clone(),
-        config::AuthBy::Basic(_) | config::AuthBy::Jwt(_) => None,
-    };
-    config.routes.iter().filter_map(parameter).collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 /// Nothing is sticky without a secret; whoever starts us sees to it that there is one.
@@ -171,7 +183,8 @@ impl Plan {
             | config::Balance::LeastConnections
             | config::Balance::Random
             | config::Balance::TwoChoices
-            | config::Balance::PeakEwma => None,
+            | config::Balance::PeakEwma
+            | config::Balance::Custom(_) => None,
         });
         let sticky = upstream.as_ref().and_then(|upstream| sticky.get(upstream.name()).cloned());
         Self {

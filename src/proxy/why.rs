@@ -13,7 +13,6 @@ use pingora::proxy::Session;
 use serde::Serialize;
 use serde_json::{Value as Json, json};
 
-use super::cached::head_of;
 use super::exchange::Exchange;
 use crate::limit::rate::Standing;
 use crate::upstream::Upstream;
@@ -68,10 +67,8 @@ impl Exchange {
         let mut shown = session.req_header().headers.get_all(&DEBUG).iter();
         let Some(first) = shown.next() else { return };
         let is_theirs = verify_slices_are_equal(first.as_bytes(), token.bytes()).is_ok() && shown.next().is_none();
-        if session.req_header().version != http::Version::HTTP_2 {
-            // A request in the background is found by the head as it came.
-            self.head_as_it_came = Some(head_of(session.as_downstream()));
-        }
+        // A request in the background is found by the head as it came.
+        self.note_head(session);
         session.req_header_mut().remove_header(&DEBUG);
         self.why = (is_theirs && !self.in_background).then(Box::default);
     }
@@ -113,7 +110,7 @@ impl Exchange {
             "route": plan.map(|plan| &*plan.name),
             "upstream": plan.and_then(|plan| Some(&**plan.upstream.as_ref()?.name())),
             "filters": plan.map(|plan| plan.filters.names()),
-            "identity": self.identity.as_ref().map(|identity| &*identity.name),
+            "identity": self.identity.as_ref().and_then(|identity| identity.name.as_deref()),
             "limits": self.standings.iter().map(Limit::from).collect::<Vec<_>>(),
             "cache": self.cache_word(session),
             "choices": choices,

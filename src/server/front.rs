@@ -20,6 +20,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
 use crate::answer::Refusal;
+use crate::auth::Certificate;
 use crate::config::{Address, Http2, Listener};
 use crate::observe::seldom::Seldom;
 use crate::server::connection::{Connection, InFlight, Served, Streams, TlsFacts, Turn, next_id};
@@ -187,11 +188,7 @@ impl<P> Front<P> {
         }
     }
 
-    fn connection(
-        &self,
-        (peer, local): (Option<SocketAddr>, Option<SocketAddr>),
-        tls: Option<TlsFacts>,
-    ) -> Arc<Connection> {
+    fn connection(&self, Whose { peer, local, is_nobodys }: Whose, tls: Option<TlsFacts>) -> Arc<Connection> {
         Arc::new(Connection {
             listener: self.listener,
             listener_name: self.config.name.clone(),
@@ -199,6 +196,7 @@ impl<P> Front<P> {
             local,
             local_port: self.local_port,
             peer,
+            is_nobodys,
             opened: Instant::now(),
             tls,
             in_flight: self.shared.in_flight.clone(),
@@ -263,7 +261,7 @@ where
     }
 
     async fn serve_plain(self: Arc<Self>, accepted: Accepted, shutdown: watch::Receiver<bool>) {
-        let connection = self.connection((accepted.peer, accepted.local), None);
+        let connection = self.connection(Whose::of(&accepted), None);
         let wire = Wire::plain(accepted);
         match self.config.http2 {
             Http2::Only => self.serve_http2(Box::new(wire), connection, shutdown).await,
@@ -276,7 +274,7 @@ where
 
     async fn serve_tls(self: Arc<Self>, accepted: Accepted, tls: &TlsState, shutdown: watch::Receiver<bool>) {
         let acceptor = Acceptor::from_server_config(tls.config());
-        let (peer, local) = (accepted.peer, accepted.local);
+        let (peer, whose) = (accepted.peer, Whose::of(&accepted));
         let handshake = acceptor.tls_handshake(Wire::under_tls(accepted));
         let stream = match timeout(self.config.timeouts.handshake, handshake).await {
             Ok(Ok(stream)) => stream,
@@ -285,7 +283,7 @@ where
         };
         let facts = stream.get_ssl().map(facts);
         self.counters.handshakes.say(facts.as_ref().map_or("", |facts| facts.version));
-        let connection = self.connection((peer, local), facts);
+        let connection = self.connection(whose, facts);
         let is_http2 = matches!(stream.selected_alpn_proto(), Some(ALPN::H2));
         match (is_http2, self.config.http2) {
             (true, _) => self.serve_http2(Box::new(stream), connection, shutdown).await,
@@ -360,6 +358,19 @@ async fn say_goodbye(
     connection.streams.idle_for(GOODBYE).await;
 }
 
+/// Whose connection it is, as far as that is known.
+struct Whose {
+    peer: Option<SocketAddr>,
+    local: Option<SocketAddr>,
+    is_nobodys: bool,
+}
+
+impl Whose {
+    fn of(accepted: &Accepted) -> Self {
+        Self { peer: accepted.peer, local: accepted.local, is_nobodys: accepted.is_nobodys }
+    }
+}
+
 fn facts(tls: &TlsRef) -> TlsFacts {
     // rustls writes the versions as its own constants are named; the world writes them with a dot.
     let version = match tls.version() {
@@ -370,6 +381,6 @@ fn facts(tls: &TlsRef) -> TlsFacts {
     TlsFacts {
         version,
         server_name: tls.server_name().map(Arc::from),
-        client_verified: tls.peer_certificate_der().is_some(),
+        certificate: tls.peer_cert_chain_der().and_then(|chain| Certificate::new(chain.to_vec())).map(Arc::new),
     }
 }

@@ -58,8 +58,11 @@ async fn listen(mut accepted: Accepted, mode: ProxyProtocol) -> Result<Accepted,
         match read(&accepted.ahead) {
             Ok(Some((announced, length))) => {
                 accepted.ahead.advance(length);
-                if let Announced::Ends(ends) = announced {
-                    (accepted.peer, accepted.local) = (Some(ends.client), Some(ends.server));
+                match announced {
+                    Announced::Ends(ends) => {
+                        (accepted.peer, accepted.local) = (Some(ends.client), Some(ends.server));
+                    }
+                    Announced::Nothing => accepted.is_nobodys = true,
                 }
                 return Ok(accepted);
             }

@@ -29,7 +29,7 @@ const BACKLOG: u32 = 65_535;
 /// Who may connect to a unix socket: us and our group, as usual for sockets between services of one machine.
 const UNIX_SOCKET_MODE: u32 = 0o660;
 
-/// For ours alone: whoever may connect there may have us start a program.
+/// For ours alone: whoever may connect there may change what we do, or have us start a program.
 const PRIVATE_SOCKET_MODE: u32 = 0o600;
 
 /// How long to wait when the system has no room for a connection: some other must close first.
@@ -295,6 +295,8 @@ pub struct Accepted {
     pub local: Option<SocketAddr>,
     /// What has been read already, and is to be read again.
     pub ahead: BytesMut,
+    /// The balancer that it comes from did not say whose it is.
+    pub is_nobodys: bool,
 }
 
 impl Accepted {
@@ -302,12 +304,18 @@ impl Accepted {
         // A socket for both families shows IPv4 clients under addresses of IPv6.
         let canonical = |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
         let local = stream.local_addr().ok().map(canonical);
-        Self { socket: Socket::Tcp(stream), peer: Some(canonical(peer)), local, ahead: BytesMut::new() }
+        Self {
+            socket: Socket::Tcp(stream),
+            peer: Some(canonical(peer)),
+            local,
+            ahead: BytesMut::new(),
+            is_nobodys: false,
+        }
     }
 
     /// The peers of a unix socket have no address.
     fn unix(stream: UnixStream) -> Self {
-        Self { socket: Socket::Unix(stream), peer: None, local: None, ahead: BytesMut::new() }
+        Self { socket: Socket::Unix(stream), peer: None, local: None, ahead: BytesMut::new(), is_nobodys: false }
     }
 }
 

@@ -5,15 +5,16 @@ use std::collections::HashMap;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use serde_json::json;
+use serde_json::{Value as Json, json};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::Inner;
-use super::admin::members::{Reply, Request, Wish};
+use super::admin::operator::Reply;
 use super::replacement::Replacement;
+use super::{Inner, StartError};
 use crate::backend::Task;
+use crate::config::changes::Changes;
 use crate::config::{self, Config};
 use crate::proxy::{Admissions, Snapshot};
 use crate::upstream::discovery::register::{NotRegistered, Registry};
@@ -88,29 +89,41 @@ impl Followers {
 }
 
 impl Inner {
-    /// Does what a backend asks for.
-    pub(super) fn change_members(&self, request: &Request) -> Reply {
-        let Request { upstream, url, wish } = request;
-        let follower = self.followers().0.get(upstream.as_str()).cloned();
-        let Some(registry) = follower.as_ref().and_then(|follower| follower.registry.as_ref()) else {
-            let why = format!("no upstream {upstream:?} has `discover: {{ register: ... }}`");
-            return Reply::error("404 Not Found", why);
+    /// A backend says that it is there.
+    pub(super) fn register(&self, upstream: &str, url: &str, about: &Json) -> Reply {
+        let Some(registry) = self.registry(upstream) else {
+            let what = format!("no upstream {upstream:?} has `discover: {{ register: ... }}`");
+            return Reply::problem(
+                "404 Not Found",
+                what,
+                "add it to the upstream, or POST to /upstreams/NAME/backends",
+            );
         };
-        let done = match wish {
-            Wish::Join(about) => registry.enter(url, about, Instant::now()).map(|new| {
+        match registry.enter(url, about, Instant::now()) {
+            Ok(new) => {
                 let ttl = registry.ttl().as_secs_f64();
                 let status = if new { "201 Created" } else { "200 OK" };
                 Reply::of(status, &json!({ "backend": url, "new": new, "expires_in_seconds": ttl }))
-            }),
-            Wish::Leave => registry.leave(url).map(|left| match left {
-                true => Reply::of("200 OK", &json!({ "backend": url, "left": true })),
-                false => Reply::error("404 Not Found", format!("{url} has not registered")),
-            }),
-        };
-        done.unwrap_or_else(|error| match error {
-            NotRegistered::Bad(why) => Reply::error("422 Unprocessable Content", why),
-            NotRegistered::Full => Reply::error("507 Insufficient Storage", error.to_string()),
-        })
+            }
+            Err(NotRegistered::Bad(why)) => {
+                let help = "the path ends with the URL of the backend, and the body is {} or says weight, tier or name";
+                Reply::problem("422 Unprocessable Content", why, help)
+            }
+            Err(error @ NotRegistered::Full) => {
+                let help = "those that have stopped have to say so, or to be silent for the `ttl`";
+                Reply::problem("507 Insufficient Storage", error.to_string(), help)
+            }
+        }
+    }
+
+    /// A backend that has registered at this URL leaves; `None` if there is none.
+    pub(super) fn leave(&self, upstream: &str, url: &str) -> Option<Reply> {
+        let left = self.registry(upstream)?.leave(url).unwrap_or_default();
+        left.then(|| Reply::of("200 OK", &json!({ "backend": url, "left": true })))
+    }
+
+    fn registry(&self, upstream: &str) -> Option<Arc<Registry>> {
+        self.followers().0.get(upstream)?.registry.clone()
     }
 
     pub(super) fn followers(&self) -> MutexGuard<'_, Followers> {
@@ -127,22 +140,29 @@ impl Inner {
 
     async fn take_over_members(&self) {
         let _one_at_a_time = self.reloading.lock().await;
+        let changes = self.beside_file().clone();
+        if let Err(error) = self.swap_members(&changes).await {
+            log::error!("the members of upstreams stay as they were: {error}");
+        }
+    }
+
+    /// Swaps upstreams whose members are others with these changes beside the file. Whoever calls it keeps others from
+    /// swapping meanwhile.
+    pub(super) async fn swap_members(&self, changes: &Changes) -> Result<(), StartError> {
         let config = self.with_config(Config::clone);
-        let whole = self.followers().join(&config);
+        let mut whole = self.followers().join(&config);
+        changes.apply_to(&mut whole);
         let old = self.snapshot.load_full();
         // Nobody has said that files of certificates have changed.
-        let replacement = match Replacement::prepare(&whole, &old.upstreams, self.gone_tallies(), |_| false).await {
-            Ok(replacement) if replacement.is_none() => return,
-            Ok(replacement) => replacement,
-            Err(error) => return log::error!("the members of upstreams stay as they were: {error}"),
-        };
-        let admissions = match Admissions::new(&config, &self.lasting) {
-            Ok(admissions) => admissions,
-            Err(error) => return log::error!("the members of upstreams stay as they were: {error}"),
-        };
+        let replacement = Replacement::prepare(&whole, &old.upstreams, self.gone_tallies(), |_| false).await?;
+        if replacement.is_none() {
+            return Ok(());
+        }
+        let admissions = Admissions::new(&config, &self.lasting)?;
         let (upstreams, gone) = replacement.put_in_place(&self.changes, config.server.grace_period);
         self.remember_gone(gone);
         self.snapshot.store(Arc::new(Snapshot::new(&config, upstreams, admissions, &self.lasting)));
         self.changes.send_modify(|count| *count += 1);
+        Ok(())
     }
 }

@@ -6,6 +6,7 @@
 pub mod admin;
 pub mod connection;
 mod counters;
+mod facts;
 mod frames;
 pub mod front;
 pub mod guard;
@@ -14,6 +15,7 @@ mod introduce;
 pub mod limits;
 pub mod listen;
 mod members;
+mod operate;
 mod options;
 mod process;
 mod refused;
@@ -26,6 +28,7 @@ mod status;
 mod systemd;
 pub mod tls;
 pub mod watch_files;
+pub mod watching;
 pub mod wire;
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -35,12 +38,13 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use pingora::proxy::{HttpProxy, http_proxy};
 use pingora::server::configuration::ServerConf;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 use crate::cache::Cache;
 use crate::compress::Workshop;
+use crate::config::changes::Changes;
 use crate::config::{Address, Config, Secret};
 use crate::observe::access_log::{AccessLog, Losses};
 use crate::observe::dashboard;
@@ -48,6 +52,7 @@ use crate::proxy::{Admissions, Belongings, Gateway, Lasting, Snapshot, Upstreams
 use crate::upstream::{Tallies, Upstream};
 
 use self::connection::InFlight;
+use self::facts::Loaded;
 use self::front::{Front, Shared};
 use self::handover::Desk;
 use self::limits::TotalLimit;
@@ -59,8 +64,10 @@ use self::replacement::{Replacement, reads_files};
 use self::sockets::{Sockets, bind_all};
 use self::status::Gone;
 use self::tls::{TlsState, install_crypto};
+use self::watching::Watching;
 
 pub use self::handover::{AskError, Heritage, Successor, ask as ask_for_handover};
+pub use self::operate::{Outcome, ReloadAsked};
 pub use self::process::{ProcessError, Source, run, worker_threads};
 pub use self::reload::Reloaded;
 pub use self::start_error::{StartError, Unbound};
@@ -76,6 +83,8 @@ const LAST_BYTES: Duration = Duration::from_secs(1);
 const LAST_LINES: Duration = Duration::from_secs(2);
 /// How long the last spans may take to a collector.
 const LAST_SPANS: Duration = Duration::from_secs(2);
+/// Operators who may wait for a reload at once; more wait to be heard.
+const RELOADS_ASKED: usize = 4;
 
 /// A running front door.
 pub struct FrontDoor {
@@ -121,6 +130,16 @@ struct Inner {
     desk: Option<Desk>,
     /// One reload at a time.
     reloading: tokio::sync::Mutex<()>,
+    /// What operators have changed beside the file.
+    beside_file: Mutex<Changes>,
+    /// What was taken over last.
+    loaded: Mutex<Loaded>,
+    /// What each second has brought.
+    watching: Watching,
+    /// Whether somebody waits for `reload_asks`.
+    reads_file: AtomicBool,
+    reload_asks: mpsc::Sender<ReloadAsked>,
+    reloads_asked: tokio::sync::Mutex<mpsc::Receiver<ReloadAsked>>,
 }
 
 impl FrontDoor {
@@ -161,7 +180,9 @@ impl FrontDoor {
         if !heritage.is_any() {
             cache.open_disk(&config.cache).await?;
         }
+        let (reload_asks, reloads_asked) = mpsc::channel(RELOADS_ASKED);
         let inner = Arc::new(Inner {
+            loaded: Mutex::new(Loaded::of(&config)),
             config: Mutex::new(config),
             own_secret,
             snapshot,
@@ -184,6 +205,11 @@ impl FrontDoor {
             sockets,
             desk,
             reloading: tokio::sync::Mutex::new(()),
+            beside_file: Mutex::default(),
+            watching: Watching::default(),
+            reads_file: AtomicBool::new(false),
+            reload_asks,
+            reloads_asked: tokio::sync::Mutex::new(reloads_asked),
         });
         let admin_address = admin.as_ref().map(|listening| listening.local_address().clone());
         let accepting = inner.start_accepting(listening);
@@ -304,8 +330,9 @@ impl Inner {
             tasks.spawn(admin::serve(listening, self.asked(), self.leaving.subscribe()));
         }
         let (inner, when) = (self.clone(), self.with_config(|config| config.log.dashboard));
-        let members = self.clone();
+        let (members, watching) = (self.clone(), self.clone());
         tasks.spawn(async move { members.keep_members().await });
+        tasks.spawn(async move { watching.keep_watching().await });
         tasks.spawn(dashboard::run(when, move || inner.report(), self.changes.subscribe()));
         tasks
     }

@@ -8,6 +8,7 @@ use std::io;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -20,9 +21,10 @@ use super::handover::{Heritage, Successor};
 use super::systemd::{self, Fact};
 use super::tls::files_of;
 use super::watch_files::FileWatch;
-use super::{FrontDoor, StartError};
+use super::{FrontDoor, Outcome, ReloadAsked, StartError};
 use crate::config::diff;
 use crate::config::{Address, Config, Outline, Problem, Route, load};
+use crate::custom::Additions;
 
 /// How often files are looked at when the debounce is longer: a change must be seen twice to be quiet.
 const LOOK_AT_FILES: Duration = Duration::from_millis(250);
@@ -58,6 +60,8 @@ pub struct Source {
     pub path: PathBuf,
     /// What it said when it was last taken over.
     pub outline: Outline,
+    /// What it may name that the program brings.
+    pub additions: Arc<Additions>,
 }
 
 /// Runs a front door until a signal ends it. `file` is read again on SIGHUP, and when it changes. `opened` is told
@@ -138,7 +142,7 @@ fn tell_addresses(front_door: &FrontDoor) {
         log::info!("listening on {address}");
     }
     if let Some(address) = front_door.admin_address() {
-        log::info!("registration of backends, /metrics, /healthz and /readyz on {address}");
+        log::info!("status page, admin API, /metrics, /healthz and /readyz on {address}");
     }
 }
 
@@ -154,23 +158,28 @@ async fn keep_current(
             _ = hangups.recv() => Changed::Configuration,
             _ = logs_moved.recv() => Changed::Logs,
             changed = files.changed() => changed,
+            asked = front_door.reload_asked(), if file.is_some() => Changed::Asked(asked),
         };
         match changed {
-            Changed::Configuration => reload(front_door, file.as_mut(), &mut files).await,
+            Changed::Configuration => drop(reload(front_door, file.as_mut(), &mut files).await),
             Changed::Followed => front_door.reread_files(),
             Changed::Logs => front_door.reopen_logs(),
+            // Whoever has asked may be gone.
+            Changed::Asked(asked) => drop(asked.send(reload(front_door, file.as_mut(), &mut files).await)),
         }
     }
 }
 
-async fn reload(front_door: &FrontDoor, file: Option<&mut Source>, files: &mut Files) {
-    let Some(file) = file else { return };
-    let checked = match load(&file.path) {
+async fn reload(front_door: &FrontDoor, file: Option<&mut Source>, files: &mut Files) -> Outcome {
+    let Some(file) = file else { return Outcome::Refused("there is no file to read".to_owned()) };
+    let checked = match load(&file.path, &file.additions) {
         Ok(checked) => checked,
         Err(problems) => {
             log::error!("reload: nothing was changed, because the file has problems:{}", listed(&problems));
             front_door.note_bad_file();
-            return;
+            let first = problems.first().map(|problem| format!("{}: {}", problem.key, problem.what));
+            front_door.note_reload(Some(first.unwrap_or_default()));
+            return Outcome::Bad(problems);
         }
     };
     if !checked.warnings.is_empty() {
@@ -179,14 +188,24 @@ async fn reload(front_door: &FrontDoor, file: Option<&mut Source>, files: &mut F
     let mut followed = front_door.followed_files();
     followed.extend(files_of_config(&checked.config));
     files.follow(followed);
-    match front_door.reload(checked.config).await {
+    let outcome = match front_door.reload(checked.config).await {
         Ok(done) => {
             let old = std::mem::replace(&mut file.outline, checked.outline);
-            tell(&diff::changes(&old, &file.outline), &done.needs_restart);
+            let changes = diff::changes(&old, &file.outline);
+            tell(&changes, &done.needs_restart);
+            front_door.note_reload(None);
+            let warnings =
+                checked.warnings.iter().map(|warning| format!("{}: {}", warning.key, warning.what)).collect();
+            Outcome::Done { changes, needs_restart: done.needs_restart, warnings }
         }
-        Err(error) => log::error!("reload: nothing was changed: {error}"),
-    }
+        Err(error) => {
+            log::error!("reload: nothing was changed: {error}");
+            front_door.note_reload(Some(error.to_string()));
+            Outcome::Refused(error.to_string())
+        }
+    };
     files.follow(front_door.followed_files());
+    outcome
 }
 
 /// Says what a reload has changed, in one message.
@@ -254,6 +273,7 @@ enum Changed {
     Followed,
     /// Somebody has moved them.
     Logs,
+    Asked(ReloadAsked),
 }
 
 /// The files that are watched, and how.

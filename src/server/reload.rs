@@ -8,11 +8,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError};
 use std::time::SystemTime;
 
+use super::facts::Loaded;
 use super::front::Front;
 use super::members::Followers;
 use super::replacement::{Replacement, reads_files};
 use super::tls::TlsState;
 use super::{Inner, StartError};
+use crate::config::changes::Changes;
 use crate::config::{Config, Listener, ListenerTimeouts};
 use crate::count::Count;
 use crate::observe::access_log::AccessLog;
@@ -93,7 +95,10 @@ impl Inner {
         let tls = self.prepare_tls(&config)?;
         let followers = Followers::of(&config, &self.followers().clone(), &self.members_changed);
         followers.first_answers().await;
-        let (whole, gone) = (followers.join(&config), self.gone_tallies());
+        let (mut whole, gone) = (followers.join(&config), self.gone_tallies());
+        let mut changes = self.beside_file().clone();
+        let given_up = changes.settle(&whole);
+        changes.apply_to(&mut whole);
         let replacement = Replacement::prepare(&whole, &old.upstreams, gone, reads_files).await?;
         let admissions = Admissions::new(&config, &self.lasting)?;
         let logs = AccessLog::prepare(&old_config.log, &config.log).map_err(StartError::AccessLog)?;
@@ -111,7 +116,10 @@ impl Inner {
         for front in &self.fronts {
             front.trust(&config.server.trusted_proxies);
         }
-        log::set_max_level(config.log.level);
+        log::set_max_level(changes.log_level.unwrap_or(config.log.level));
+        tell_changes(&changes, &given_up);
+        *self.beside_file() = changes;
+        *self.loaded() = Loaded::of(&config);
         *self.config.lock().unwrap_or_else(PoisonError::into_inner) = config;
         self.changes.send_modify(|count| *count += 1);
         Ok(Reloaded { needs_restart })
@@ -144,6 +152,17 @@ impl Inner {
     }
 }
 
+/// Says what becomes of that which operators have changed beside the file.
+fn tell_changes(changes: &Changes, given_up: &[String]) {
+    for gone in given_up {
+        log::info!(target: "portcullis::admin", "a change of an operator is given up: {gone}");
+    }
+    if !changes.is_empty() {
+        let count = changes.len();
+        log::info!(target: "portcullis::admin", "changes of operators that stay beside the file: {count}");
+    }
+}
+
 /// Keeps the old value of everything that only a restart can change, and names its key. Where that would put requests
 /// on a listener that they were not meant for, nothing is taken over at all.
 fn keep_what_is_fixed(mut config: Config, old: &Config) -> Result<(Config, Vec<String>), StartError> {
@@ -166,6 +185,10 @@ fn keep_what_is_fixed(mut config: Config, old: &Config) -> Result<(Config, Vec<S
     }
     if keep(config.admin != old.admin, "admin.address") {
         config.admin.clone_from(&old.admin);
+        // Another token was meant for another address: none at all may be right there and wrong here.
+        if config.admin_token.is_none() {
+            config.admin_token.clone_from(&old.admin_token);
+        }
     }
     if keep(config.cache.eviction != old.cache.eviction, "cache.eviction") {
         config.cache.eviction = old.cache.eviction;

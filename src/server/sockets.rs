@@ -33,7 +33,7 @@ pub(super) fn bind_all(config: &Config, heritage: &mut Heritage) -> Result<Socke
     let listeners = config.listeners.iter().enumerate();
     let listening = listeners.filter_map(|(index, it)| open(&format!("listeners[{index}].address"), &it.address, bind));
     let listening = listening.collect();
-    let admin = config.admin.as_ref().and_then(|address| open("admin.address", address, bind));
+    let admin = config.admin.as_ref().and_then(|address| open("admin.address", address, bind_private));
     let desk = config.server.upgrade_socket.as_ref().map(|path| Address::Unix(path.clone()));
     let desk = desk.and_then(|address| open("server.upgrade_socket", &address, bind_private)).map(Desk::new);
     if unbound.is_empty() { Ok(Sockets { listening, admin, desk, held }) } else { Err(unbound) }

@@ -22,10 +22,10 @@ pub(super) struct Gone {
 impl Inner {
     /// Who answers on the admin address.
     pub(super) fn asked(self: &Arc<Self>) -> Asked {
-        let (ready, members, scraped) = (self.clone(), self.clone(), self.clone());
+        let (ready, scraped) = (self.clone(), self.clone());
         Asked {
             ready: Arc::new(move || ready.readiness()),
-            members: Arc::new(move |request| members.change_members(&request)),
+            operator: self.clone(),
             cache: self.cache,
             metrics: Arc::new(move || scraped.scrape()),
         }

@@ -64,7 +64,11 @@ pub(super) fn left_behind(old: Option<&Upstream>, members: &[Member]) -> Vec<Lea
 impl Member {
     /// It is part of an upstream that is in place now.
     pub(super) fn stay(&self) {
-        self.keeper.drain(self.weight == 0);
+        self.keeper.drain(match (self.is_drained, self.weight) {
+            (true, _) => Some("an operator drains it"),
+            (false, 0) => Some("its weight is 0"),
+            (false, _) => None,
+        });
         self.backend.tunnels.reopen();
     }
 }

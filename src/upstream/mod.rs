@@ -100,8 +100,9 @@ pub struct Upstream {
 pub struct Member {
     /// The backend, which outlives reloads.
     pub backend: Arc<Backend>,
-    /// Its share of the requests.
+    /// Its share of the requests; none while it is drained.
     pub weight: u32,
+    is_drained: bool,
     /// Which tier it is in: the next takes what one cannot carry.
     pub tier: u32,
     limits: Limits,
@@ -150,7 +151,8 @@ impl Upstream {
                 });
                 let backend = keeper.backend().clone();
                 Member {
-                    weight: entry.weight,
+                    weight: if entry.drained { 0 } else { entry.weight },
+                    is_drained: entry.drained,
                     tier: entry.tier,
                     limits: Limits::of(entry, &tallies).learning(config, old, backend.seat),
                     addresses: Addresses::default(),

@@ -341,6 +341,30 @@ async fn a_store_that_is_locked_or_damaged_leaves_the_last_good_keys_in_use() {
 }
 
 #[tokio::test]
+async fn a_store_that_is_out_of_reach_for_too_long_lets_nobody_in() {
+    let backend = Backend::answering(200, "in");
+    for (on_error, status) in [("deny", 503), ("allow", 200)] {
+        let folder = tempfile::tempdir().unwrap();
+        let (database, key) = store_in(folder.path());
+        let path = folder.path().join("keys.db");
+        let lb = with_database(&backend, folder, &format!("{on_error}, stale_for: 1s")).await;
+        assert_eq!(lb.send(&with(&key)).await.status, 200);
+        drop(database);
+        fs::remove_file(&path).unwrap();
+        let mut tick = interval(Duration::from_millis(200));
+        for _ in 0..10 {
+            tick.tick().await;
+            let now = lb.send(&with(&key)).await.status;
+            assert!(now == 200 || now == status, "{on_error}: {now}");
+        }
+        until(&lb, &with(&key), status).await;
+        assert_eq!(lb.send(&get("/", "")).await.status, if status == 503 { 503 } else { 401 });
+        let (_database, new) = store_in(lb.folder());
+        until(&lb, &with(&new), 200).await;
+    }
+}
+
+#[tokio::test]
 async fn a_store_that_is_locked_at_the_start_is_read_when_it_is_free() {
     let backend = Backend::answering(200, "in");
     let folder = tempfile::tempdir().unwrap();
@@ -414,4 +438,22 @@ fn what_the_command_makes_for_a_file_is_read_from_it() {
     let key = said.trim().rsplit(' ').next().unwrap();
     assert!(key.starts_with(&format!("pck_{}_", keys[0].id.as_deref().unwrap())) && !entry.contains(key));
     assert_eq!((&*keys[0].name, keys[0].limits.routes.len(), keys[0].expires.is_some()), ("ci", 1, true));
+}
+
+#[tokio::test]
+async fn a_redirect_to_https_takes_no_key_along() {
+    let (key, entry) = entry("name: ci");
+    let listeners = "listeners:\n  - { address: 127.0.0.1:0, redirect_to_https: 443 }";
+    let builder = Lb::yaml("upstreams: { app: { backends: [127.0.0.1:1], health_check: none } }\n");
+    let builder = builder.yaml_section(listeners).yaml_section("keys: { team: { file: keys.yaml } }");
+    let routes = "routes:\n  - { upstream: app, auth: { api_keys: team, query: api_key } }";
+    let lb = builder.yaml_section(routes).try_start_in(folder_with(&entry)).await.unwrap();
+    for (target, location) in [
+        (format!("/a?api_key={key}&b=%20&%61pi_key=x"), "https://a/a?b=%20"),
+        (format!("/a?api_key={key}"), "https://a/a"),
+        ("/a?b=api_key".to_owned(), "https://a/a?b=api_key"),
+    ] {
+        let answer = lb.send(&get(&target, "")).await;
+        assert_eq!((answer.status, answer.field("location")), (308, Some(location)), "{target}");
+    }
 }

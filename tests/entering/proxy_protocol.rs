@@ -456,3 +456,19 @@ async fn a_backend_over_tls_is_told_before_the_handshake() {
     assert!(matches!(read(&first), Ok(Some((Announced::Ends(_), 28)))), "{first:?}");
     assert_eq!(first[28..], [0x16, 0x03], "a TLS handshake should follow");
 }
+
+#[tokio::test]
+async fn who_comes_from_a_balancer_that_does_not_say_so_is_believed_nothing() {
+    let backend = Backend::answering(200, "hello");
+    let lb = behind_a_balancer(&backend, "proxy_protocol: accept", "127.0.0.1").start().await;
+    let forged = "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 6.6.6.6\r\n\r\n";
+    let mut client = first_bytes(&lb, format!("PROXY UNKNOWN\r\n{forged}")).await;
+    assert_eq!(client.read_response().await.body, "hello");
+    assert_eq!(told(&backend), "127.0.0.1");
+    // Without a header the balancer speaks for itself.
+    let mut client = first_bytes(&lb, forged).await;
+    assert_eq!(client.read_response().await.body, "hello");
+    assert_eq!(told(&backend), "6.6.6.6, 127.0.0.1");
+    let clients: Vec<_> = lb.access_log(2).await.iter().map(|line| line["client"].clone()).collect();
+    assert_eq!(clients, ["127.0.0.1", "6.6.6.6"]);
+}

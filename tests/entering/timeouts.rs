@@ -421,3 +421,23 @@ async fn a_tunnel_is_no_request_body_and_may_be_longer() {
         assert_eq!(client.read_exactly(1000).await, [b'x'; 1000][..]);
     }
 }
+
+#[tokio::test]
+async fn a_body_that_is_read_for_its_key_has_one_deadline_in_all() {
+    let backend = Backend::answering(200, "hi");
+    let caching = Lb::with_backends([&backend]).yaml_route("cache: { methods: [GET, POST], key: { body: 1KiB } }");
+    let listener = "listeners:\n  - { address: 127.0.0.1:0, timeouts: { body: 300ms } }";
+    let lb = caching.yaml_section(listener).start().await;
+    let mut client = lb.raw().await;
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n").await;
+    // None of the pauses is as long as the limit.
+    for _ in 0..8 {
+        pause(ms(100)).await;
+        if client.try_send("x").await.is_err() {
+            break;
+        }
+    }
+    assert_eq!(client.read_response().await.status, 408);
+    assert_eq!(lb.access_log(1).await[0]["reason"], "body_timeout");
+    assert_eq!(backend.requests(), 0);
+}

@@ -247,6 +247,22 @@ async fn readiness_waits_for_the_first_probe_of_every_backend() {
 }
 
 #[tokio::test]
+async fn a_front_door_without_any_backend_that_takes_requests_says_so() {
+    let (dead, live) = (Backend::refusing(), Backend::named("live"));
+    let lb = probed(&[&dead, &live], "interval: 50ms, timeout: 500ms, fall: 1, rise: 1").start().await;
+    until(&lb, 0, State::Unreachable).await;
+    until(&lb, 1, State::Healthy).await;
+    assert_eq!(admin(&lb, "/readyz").await.status, 200, "one that serves is enough");
+
+    live.stop().await;
+    until(&lb, 1, State::Unreachable).await;
+    let answer = admin(&lb, "/readyz").await;
+    assert_eq!(answer.status, 503);
+    assert_eq!(answer.text(), "not ready: no backend of any upstream takes requests\n");
+    assert_eq!(admin(&lb, "/healthz").await.status, 200);
+}
+
+#[tokio::test]
 async fn who_joins_later_does_not_take_readiness_away() {
     let (live, slow) = (Backend::named("live"), Backend::held("late"));
     let check = "path: /, interval: 1h, timeout: 10m";
@@ -268,7 +284,8 @@ async fn an_answer_is_an_answer_also_when_it_is_no() {
 
     until(&lb, 0, State::Unreachable).await;
 
-    assert_eq!(admin(&lb, "/readyz").await.status, 200);
+    let answer = admin(&lb, "/readyz").await;
+    assert_eq!(answer.text(), "not ready: no backend of any upstream takes requests\n", "it was probed");
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod admin;
 mod balancing;
 mod dashboard;
 mod discovery;
@@ -21,10 +22,12 @@ mod long_bodies;
 mod metrics;
 mod obedience;
 mod passive_health;
+mod programs;
 mod quotas;
 mod reload;
 mod retries;
 mod slow_start;
+mod status_page;
 mod sticky;
 mod tiers;
 mod tracing;

@@ -5,6 +5,7 @@ use crate::support;
 use std::io::Write;
 use std::process::{Command, Stdio};
 
+use portcullis::auth::keys::NewKey;
 use support::backend::response;
 use support::front_door::Builder;
 use support::tls::Certificate;
@@ -227,6 +228,92 @@ async fn the_page_says_what_it_is_and_head_gets_no_body() {
     assert!(head.starts_with("HTTP/1.1 200 OK\r\n") && head.ends_with("\r\n\r\n"), "{head}");
     let post = Client::tcp(lb.admin_address()).await.exchange(GET.replace("GET", "POST")).await;
     assert_eq!((post.status, post.field("allow")), (405, Some("GET, HEAD")));
+}
+
+#[tokio::test]
+async fn waits_in_the_queue_are_counted_by_how_they_ended() {
+    let backend = Backend::held("late");
+    let text = format!(
+        "upstreams:\n  app:\n    health_check: none\n    backends: [{{ url: \"{}\", max_connections: 1 }}]\n    \
+         queue: {{ timeout: 30s, size: 1 }}\nroutes: [{{ upstream: app }}]\n",
+        backend.url()
+    );
+    let lb = Lb::yaml(text).start().await;
+    let waiting = |lb: &Lb| lb.upstream("app").waiting().unwrap();
+    let (mut first, mut second) = (lb.raw().await, lb.raw().await);
+    let get = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    first.send(get).await;
+    backend.until_requests(1).await;
+    second.send(get).await;
+    lb.wait_until("the second should wait", |lb| waiting(lb) == 1).await;
+    let page = lb.metrics().await;
+    assert_eq!(page.value("portcullis_queue_requests", &[("upstream", "app")]), Some(1.0));
+    assert_eq!(page.sum("portcullis_backend_requests_in_flight", &[]), 1.0);
+    assert_eq!(page.sum("portcullis_backend_requests_in_flight_limit", &[]), 1.0);
+    assert_eq!(page.value("portcullis_requests_in_flight", &[]), Some(2.0));
+    assert_eq!(lb.get("/").await.status, 503);
+
+    backend.release_all();
+    assert_eq!([first.read_response().await.status, second.read_response().await.status], [200; 2]);
+    let page = metrics(&lb).await;
+    let waits = |outcome| page.sum("portcullis_queue_waits_total", &[("upstream", "app"), ("outcome", outcome)]);
+    assert_eq!((waits("served"), waits("queue_full"), page.sum("portcullis_queue_requests", &[])), (1.0, 1.0, 0.0));
+    assert_eq!(page.value("portcullis_queue_wait_seconds_count", &[("upstream", "app")]), Some(1.0));
+}
+
+#[tokio::test]
+async fn who_is_admitted_and_why_others_are_not_is_counted() {
+    let (backend, folder, key) = (Backend::answering(200, "hi"), tempfile::tempdir().unwrap(), NewKey::make());
+    let entry = format!("- {{ hash: {}, name: ci }}\n", key.hash().show());
+    std::fs::write(folder.path().join("keys.yaml"), entry).unwrap();
+    let lb = Lb::with_backends([&backend]).yaml_section("keys: { team: { file: keys.yaml } }");
+    let lb = lb.yaml_route("name: api").yaml_route("auth: { api_keys: team }").try_start_in(folder).await.unwrap();
+    lb.send(&format!("GET / HTTP/1.1\r\nHost: a\r\nX-API-Key: {}\r\n\r\n", key.text())).await;
+    lb.get("/").await;
+
+    let page = metrics(&lb).await;
+    let admitted = |outcome| page.sum("portcullis_auth_requests_total", &[("route", "api"), ("outcome", outcome)]);
+    assert_eq!((admitted("admitted"), admitted("credentials_missing")), (1.0, 1.0));
+    assert_eq!(page.sum("portcullis_request_failures_total", &[("reason", "credentials_missing")]), 1.0);
+    assert_eq!(page.sum("portcullis_followed_file_up", &[]), 1.0);
+}
+
+#[tokio::test]
+async fn a_hedge_is_no_retry() {
+    let (slow, quick) = (Backend::held("late"), Backend::answering(200, "quick"));
+    let lb = Lb::yaml(format!(
+        "upstreams:\n  app:\n    health_check: none\n    backends: [\"{}\", {{ url: \"{}\", backup: true }}]\n\
+         routes: [{{ name: r, upstream: app, retry: {{ hedge: {{ after: 20ms }} }} }}]\n",
+        slow.url(),
+        quick.url()
+    ));
+    let lb = lb.start().await;
+    assert_eq!(lb.get("/").await.body, "quick");
+
+    let page = metrics(&lb).await;
+    assert_eq!(page.value("portcullis_hedges_total", &[("route", "r")]), Some(1.0));
+    assert_eq!(page.value("portcullis_retries_total", &[("route", "r")]), Some(0.0));
+    assert_eq!(page.sum("portcullis_backend_attempts_total", &[("outcome", "hedged_out")]), 1.0);
+    assert_eq!(page.sum("portcullis_backend_connections_total", &[("kind", "new")]), 2.0);
+}
+
+#[tokio::test]
+async fn probes_and_ejections_are_counted() {
+    let (bad, good) = (Backend::answering(500, "no"), Backend::answering(200, "yes"));
+    let check = "health_check: { interval: 50ms }";
+    let lb = Lb::with_backends([&bad, &good]).yaml_upstream(check).yaml_route("retry: none").start().await;
+    lb.wait_until("both should be probed", |lb| lb.upstream("app").is_probed()).await;
+    for _ in 0..20 {
+        lb.get("/").await;
+    }
+
+    let page = metrics(&lb).await;
+    let bad = bad.address().to_string();
+    assert_eq!(page.value("portcullis_backend_ejections_total", &[("backend", &bad)]), Some(1.0));
+    assert!(page.sum("portcullis_backend_probes_total", &[("backend", &bad), ("outcome", "passed")]) >= 1.0);
+    assert_eq!(page.sum("portcullis_backend_state", &[("backend", &bad), ("state", "EJECTED")]), 1.0);
+    let errors = page.value("portcullis_backend_errors_total", &[("backend", &bad)]);
+    assert_eq!(errors, page.value("portcullis_backend_requests_total", &[("backend", &bad)]));
 }
 
 /// Where it is installed: `promtool` comes with Debian's package `prometheus`.

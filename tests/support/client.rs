@@ -140,6 +140,11 @@ impl Client {
         Ok(in_time("reading a chunk", self.wire.chunk()).await?.1)
     }
 
+    /// Whatever comes next; nothing at the end.
+    pub async fn read_some(&mut self) -> std::io::Result<Bytes> {
+        in_time("reading something", self.wire.some()).await
+    }
+
     /// Sends bytes and reads the response.
     pub async fn exchange(&mut self, request: impl AsRef<[u8]>) -> Response {
         self.send(request).await;
@@ -209,8 +214,12 @@ pub struct H2Response {
 impl H2Client {
     /// Over TLS, with `h2` by ALPN; `name` is SNI and authority.
     pub async fn tls(address: SocketAddr, name: &str) -> Self {
-        let offer = Offer { alpn: &["h2"], ..Offer::default() };
-        let stream = handshake(address, name, &offer).await.unwrap();
+        H2Client::tls_with(address, name, &Offer { alpn: &["h2"], ..Offer::default() }).await
+    }
+
+    /// The same with a certificate, say.
+    pub async fn tls_with(address: SocketAddr, name: &str, offer: &Offer<'_>) -> Self {
+        let stream = handshake(address, name, offer).await.unwrap();
         assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]), "the front door should offer h2");
         H2Client::over(stream, format!("https://{name}:{}", address.port())).await
     }

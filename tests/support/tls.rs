@@ -37,6 +37,24 @@ impl Certificate {
         }
     }
 
+    /// Self-signed and numbered 7, of somebody with this common name.
+    pub fn of(name: &str) -> Self {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(rcgen::DnType::CommonName, rcgen::DnValue::Utf8String(name.to_owned()));
+        params.serial_number = Some(vec![7].into());
+        let made = params.self_signed(&key).unwrap();
+        let (cert_pem, cert) = (made.pem(), made.der().clone());
+        Certificate { cert_pem, key_pem: key.serialize_pem(), cert, key: key.serialize_der() }
+    }
+
+    /// The SHA-256 of the certificate, in hexadecimal.
+    pub fn fingerprint(&self) -> String {
+        let digest = ::aws_lc_rs::digest::digest(&::aws_lc_rs::digest::SHA256, &self.cert);
+        digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
     /// Writes `NAME.pem` and `NAME.key` into a folder.
     pub fn save(&self, folder: &Path, name: &str) -> (PathBuf, PathBuf) {
         let (cert, key) = (folder.join(format!("{name}.pem")), folder.join(format!("{name}.key")));

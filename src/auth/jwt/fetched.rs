@@ -11,6 +11,7 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
+use xxhash_rust::xxh3::xxh3_128;
 
 use crate::backend::Task;
 use crate::config::HttpUrl;
@@ -94,11 +95,15 @@ impl Fetched {
 async fn follow(mut fetch: Fetch, refresh: Duration, shared: Arc<Shared>) {
     let mut retry = FIRST_RETRY;
     let mut failed = false;
+    let mut last = None;
     loop {
-        let set = fetch.ask().await.and_then(|bytes| KeySet::read(&bytes));
+        let set = fetch.ask().await.and_then(|bytes| Ok((xxh3_128(&bytes), KeySet::read(&bytes)?)));
         let pause = match set {
-            Ok(set) => {
-                shared.now.store(Some(Arc::new(set)));
+            Ok((digest, set)) => {
+                // Tokens that were good are known by the set that they were good by, so the same set stays.
+                if last.replace(digest) != Some(digest) {
+                    shared.now.store(Some(Arc::new(set)));
+                }
                 if std::mem::take(&mut failed) {
                     log::info!("{}: the keys can be fetched again", fetch.url());
                 }

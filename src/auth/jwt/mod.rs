@@ -8,7 +8,8 @@ mod fetched;
 mod token;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -47,6 +48,34 @@ enum Keys {
     Fetched(Arc<Fetched>),
 }
 
+/// Those who ask for tokens, so that what is known outlives reloads.
+#[derive(Default)]
+pub struct Tokens(Mutex<Vec<Weak<Jwt>>>);
+
+impl Tokens {
+    pub(super) fn at(
+        &self,
+        config: &config::Jwt,
+        library: &Library,
+        fetched: &FetchedKeys,
+    ) -> Result<Arc<Jwt>, Unusable> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|jwt| jwt.strong_count() > 0);
+        if let Some(same) = all.iter().filter_map(Weak::upgrade).find(|jwt| jwt.config == *config) {
+            return Ok(same);
+        }
+        let jwt = Arc::new(Jwt::new(config, library, fetched)?);
+        all.push(Arc::downgrade(&jwt));
+        Ok(jwt)
+    }
+}
+
+impl fmt::Debug for Tokens {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Tokens(..)")
+    }
+}
+
 /// Tokens whose signature was good, by one set of keys.
 #[derive(Default)]
 struct Known {
@@ -58,7 +87,7 @@ const WRONG: Refusal = Refusal::Unauthenticated(Credentials::Wrong);
 const MALFORMED: Refusal = Refusal::Unauthenticated(Credentials::Malformed);
 
 impl Jwt {
-    pub(super) fn new(config: &config::Jwt, library: &Library, fetched: &FetchedKeys) -> Result<Self, Unusable> {
+    fn new(config: &config::Jwt, library: &Library, fetched: &FetchedKeys) -> Result<Self, Unusable> {
         let keys = match &config.keys {
             JwtKeys::Secret(secret) => Keys::Fixed(Arc::new(KeySet::of_secret(secret.bytes(), &config.algorithms))),
             JwtKeys::File(path) => Keys::File(library.open(path, KeySet::read)?),
@@ -143,7 +172,7 @@ fn mark(token: &str) -> [u8; 32] {
 }
 
 fn identity(claims: Arc<Claims>) -> Identity {
-    let name = claims.get("sub").and_then(Json::as_str).unwrap_or_default().into();
+    let name = claims.get("sub").and_then(Json::as_str).filter(|name| !name.is_empty()).map(Into::into);
     Identity { name, plan: None, key: None, claims: Some(claims) }
 }
 

@@ -1,5 +1,8 @@
 //! Which tokens are good, and which are none?
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::jwk::Jwk;
@@ -8,8 +11,10 @@ use proptest::prelude::*;
 use serde_json::{Value as Json, json};
 
 use super::token::{Terms, Token};
-use super::{Claims, claim};
+use super::{Claims, FetchedKeys, Tokens, claim};
 use crate::config::jwks::KeySet;
+use crate::config::{self, JwtKeys, Secret};
+use crate::files::Library;
 
 const NOW: u64 = 1_800_000_000;
 
@@ -213,4 +218,22 @@ proptest! {
         let _ = Token::read(&format!("{}.{}.{text}", URL_SAFE_NO_PAD.encode(&bytes), URL_SAFE_NO_PAD.encode(&text)));
         let _ = KeySet::read(&bytes);
     }
+}
+
+#[test]
+fn what_is_known_outlives_a_reload_for_those_who_ask_the_same() {
+    let (tokens, library, fetched) = (Tokens::default(), Library::default(), FetchedKeys::default());
+    let config = |secret: &str, audience: &[&str]| config::Jwt {
+        keys: JwtKeys::Secret(Secret::new(secret.as_bytes())),
+        algorithms: vec![Algorithm::HS256],
+        issuer: None,
+        audience: audience.iter().map(|&name| name.to_owned()).collect(),
+        skew: Duration::from_secs(60),
+        refresh: Duration::from_secs(600),
+    };
+    let at = |config: &config::Jwt| tokens.at(config, &library, &fetched).unwrap();
+    let first = at(&config("one", &["a"]));
+    assert!(Arc::ptr_eq(&first, &at(&config("one", &["a"]))));
+    assert!(!Arc::ptr_eq(&first, &at(&config("two", &["a"]))));
+    assert!(!Arc::ptr_eq(&first, &at(&config("one", &["b"]))));
 }

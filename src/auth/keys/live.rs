@@ -5,8 +5,8 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use tokio::task::spawn_blocking;
@@ -27,14 +27,39 @@ pub(super) struct Live {
     path: PathBuf,
     /// `None` until it has been read once.
     now: Arc<ArcSwapOption<Table>>,
+    good: Arc<LastGood>,
     is_unusable: Arc<AtomicBool>,
     _reading: Task,
+}
+
+/// When the keys in memory were last known to be those in the database.
+#[derive(Debug)]
+struct LastGood {
+    born: Instant,
+    /// Milliseconds after that.
+    at: AtomicU64,
+}
+
+impl LastGood {
+    fn new() -> Self {
+        Self { born: Instant::now(), at: AtomicU64::new(0) }
+    }
+
+    fn is_now(&self) {
+        let at = u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.at.store(at, Relaxed);
+    }
+
+    fn age(&self) -> Duration {
+        self.born.elapsed().saturating_sub(Duration::from_millis(self.at.load(Relaxed)))
+    }
 }
 
 /// Whoever reads it.
 struct Reader {
     path: PathBuf,
     now: Arc<ArcSwapOption<Table>>,
+    good: Arc<LastGood>,
     seen: Option<Look>,
     is_unusable: Arc<AtomicBool>,
 }
@@ -50,11 +75,17 @@ impl Live {
     /// Reads it, and goes on doing so until this is dropped. Needs a tokio runtime.
     pub(super) fn open(path: &Path) -> Self {
         let (now, is_unusable) = (Arc::new(ArcSwapOption::empty()), Arc::new(AtomicBool::new(false)));
-        let mut reader =
-            Reader { path: path.to_owned(), now: now.clone(), seen: None, is_unusable: is_unusable.clone() };
+        let good = Arc::new(LastGood::new());
+        let mut reader = Reader {
+            path: path.to_owned(),
+            now: now.clone(),
+            good: good.clone(),
+            seen: None,
+            is_unusable: is_unusable.clone(),
+        };
         // Whoever starts with a good store shall not refuse its first requests.
         reader.look();
-        Self { path: path.to_owned(), now, is_unusable, _reading: Task::spawn(reader.run()) }
+        Self { path: path.to_owned(), now, good, is_unusable, _reading: Task::spawn(reader.run()) }
     }
 
     /// Whether it reads this file.
@@ -71,6 +102,11 @@ impl Live {
     /// Its keys; `None` while it has never been read.
     pub(super) fn now(&self) -> Option<Arc<Table>> {
         self.now.load_full()
+    }
+
+    /// Whether it has been out of reach for longer than this, so that its keys may be others by now.
+    pub(super) fn is_older_than(&self, time: Duration) -> bool {
+        self.good.age() > time.max(2 * EVERY)
     }
 }
 
@@ -94,7 +130,7 @@ impl Reader {
     fn look(&mut self) {
         let seen = Look::at(&self.path);
         if self.seen == Some(seen) && !self.is_unusable.load(Relaxed) && !seen.is_fresh() {
-            return;
+            return self.good.is_now();
         }
         // Taken before it is read, so that a change meanwhile is seen the next time.
         self.seen = Some(seen);
@@ -104,6 +140,7 @@ impl Reader {
                     log::info!("the keys in {} can be read again", self.path.display());
                 }
                 self.now.store(Some(Arc::new(Table::new(keys))));
+                self.good.is_now();
             }
             Err(error) => self.complain(&error),
         }
@@ -112,7 +149,7 @@ impl Reader {
     fn complain(&mut self, error: &StoreError) {
         if !self.is_unusable.swap(true, Relaxed) {
             let meanwhile = match self.now.load().is_some() {
-                true => "the keys that were read before stay in use",
+                true => "the keys that were read before stay in use, for as long as `stale_for` says",
                 false => "it has not been read yet, so `on_store_error` decides who comes in",
             };
             log::error!("the keys in {} cannot be read: {error}; {meanwhile}", self.path.display());

@@ -9,8 +9,10 @@ mod sqlite;
 mod table;
 mod text;
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
 use http::header::{AUTHORIZATION, REFERER};
 use http::{HeaderValue, Uri};
@@ -42,7 +44,7 @@ pub(super) struct Keys {
 #[derive(Debug)]
 enum Store {
     File(Arc<Followed<Table>>),
-    Live(Arc<Live>, OnStoreError),
+    Live { store: Arc<Live>, on_error: OnStoreError, stale_for: Option<Duration> },
 }
 
 /// What is told of a store.
@@ -83,7 +85,9 @@ impl Keys {
     ) -> Result<Self, Unusable> {
         let store = match source {
             KeySource::File(path) => Store::File(files.open(path, Table::of_file)?),
-            KeySource::Sqlite { path, on_error } => Store::Live(stores.open(path), *on_error),
+            KeySource::Sqlite { path, on_error, stale_for } => {
+                Store::Live { store: stores.open(path), on_error: *on_error, stale_for: *stale_for }
+            }
         };
         Ok(Self { store, parameter: parameter.map(Into::into) })
     }
@@ -97,7 +101,11 @@ impl Keys {
                 file = followed.now();
                 &file
             }
-            Store::Live(store, on_error) => match (store.now(), on_error) {
+            Store::Live { store, on_error, stale_for } => match (store.now(), on_error) {
+                // A key that was taken back meanwhile shall not open for ever.
+                (Some(_), OnStoreError::Deny) if stale_for.is_some_and(|time| store.is_older_than(time)) => {
+                    return Err(Refusal::AuthUnavailable);
+                }
                 (Some(table), _) => {
                     live = table;
                     &live
@@ -110,7 +118,7 @@ impl Keys {
         let door = Door { route: asked.route, method: asked.method, address: asked.address, now: asked.now };
         let key = table.open(&key, door)?;
         let Key { name, plan, id, .. } = key;
-        Ok(Some(Identity { name: name.clone(), plan: plan.clone(), key: id.clone(), claims: None }))
+        Ok(Some(Identity { name: Some(name.clone()), plan: plan.clone(), key: id.clone(), claims: None }))
     }
 
     /// Takes the key from where it was shown.
@@ -145,10 +153,16 @@ fn without_parameter(uri: &Uri, parameter: &str) -> Option<Uri> {
     Uri::from_parts(parts).ok()
 }
 
-/// A target, or the address of a page, without the query parameter that may hold a key; `None` where it has none.
-pub fn without_key(target: &str, parameter: &str) -> Option<String> {
-    let (before, query) = target.split_once('?')?;
-    target_without(before, query, parameter)
+/// A target without the keys that these parameters of its query hold.
+pub fn without_keys<'a>(target: &'a str, parameters: &[Arc<str>]) -> Cow<'a, str> {
+    let mut left = Cow::Borrowed(target);
+    for parameter in parameters {
+        let shorter = left.split_once('?').and_then(|(before, query)| target_without(before, query, parameter));
+        if let Some(shorter) = shorter {
+            left = Cow::Owned(shorter);
+        }
+    }
+    left
 }
 
 fn target_without(before: &str, query: &str, parameter: &str) -> Option<String> {
@@ -165,7 +179,7 @@ fn hide_in_referer(head: &mut RequestHeader, parameter: &str) {
         return;
     };
     // RFC 9110, section 10.1.3: it has no fragment.
-    let shorter = without_key(text, parameter);
+    let shorter = text.split_once('?').and_then(|(before, query)| target_without(before, query, parameter));
     if let Some(shorter) = shorter.and_then(|text| HeaderValue::from_str(&text).ok()) {
         // Fails only when there are more fields than a head can hold.
         let _ = head.insert_header(REFERER, shorter);
@@ -206,6 +220,16 @@ mod tests {
             assert_eq!(head.headers.contains_key("x-api-key"), keep);
             assert_eq!(head.headers.contains_key("authorization"), keep);
         }
+    }
+
+    #[test]
+    fn a_second_referer_hides_no_key() {
+        let mut head = RequestHeader::build("GET", b"/", None).unwrap();
+        for page in ["https://example.com/", "https://example.com/page?api_key=1"] {
+            head.append_header("referer", page).unwrap();
+        }
+        hide(Some("api_key"), false, &mut head);
+        assert!(!head.headers.contains_key("referer"));
     }
 
     #[test]

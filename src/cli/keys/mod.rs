@@ -7,6 +7,7 @@ mod listing;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
@@ -14,10 +15,11 @@ use http::Method;
 use ipnet::IpNet;
 use jiff::Timestamp;
 
-use super::{UNAVAILABLE, USAGE, fail, find, read, say};
+use super::{UNAVAILABLE, USAGE, fail, find_and_read, say};
 use crate::auth::keys::{Database, NewKey, StoreError};
 use crate::config::units;
 use crate::config::{Config, Key, KeyLimits, KeySource, is_a_key_name};
+use crate::custom::Additions;
 
 /// Longer than anybody needs two keys for one thing.
 const LONGEST_OVERLAP: Duration = Duration::from_secs(365 * 86_400);
@@ -171,13 +173,15 @@ impl From<ExitCode> for Failed {
 
 impl Keys {
     /// Does what was asked.
-    pub(super) fn run(self) -> ExitCode {
+    pub(super) fn run(self, additions: &Arc<Additions>) -> ExitCode {
         let now = Timestamp::now();
         let done = match self {
-            Self::New(new) => new.run(now),
-            Self::List { place, json } => list(place, json, now),
-            Self::Revoke { place, which } => revoke(place, &which, now),
-            Self::Rotate { place, name, overlap, expires } => rotate(place, &name, (now, overlap), expires),
+            Self::New(new) => new.run(additions, now),
+            Self::List { place, json } => place.path(additions).and_then(|path| list(path, json, now)),
+            Self::Revoke { place, which } => place.path(additions).and_then(|path| revoke(path, &which, now)),
+            Self::Rotate { place, name, overlap, expires } => {
+                place.path(additions).and_then(|path| rotate(path, &name, (now, overlap), expires))
+            }
         };
         match done {
             Ok(code) | Err(Failed::Said(code)) => code,
@@ -204,9 +208,13 @@ fn about(path: &std::path::Path, error: &StoreError) -> String {
 }
 
 impl Place {
+    fn path(self, additions: &Arc<Additions>) -> Result<PathBuf, Failed> {
+        self.find(additions).map(|(_, path)| path)
+    }
+
     /// The configuration, and the database that is meant.
-    fn find(self) -> Result<(Config, PathBuf), Failed> {
-        let config = find(self.config).and_then(|file| read(&file))?.config;
+    fn find(self, additions: &Arc<Additions>) -> Result<(Config, PathBuf), Failed> {
+        let config = find_and_read(self.config, additions)?.1.config;
         let names = || config.keys.iter().map(|store| &*store.name).collect::<Vec<_>>().join(", ");
         let store = match &self.store {
             Some(name) => config.keys.iter().find(|store| *store.name == **name).ok_or_else(|| {
@@ -244,7 +252,7 @@ impl Place {
 }
 
 impl New {
-    fn run(self, now: Timestamp) -> Result<ExitCode, Failed> {
+    fn run(self, additions: &Arc<Additions>, now: Timestamp) -> Result<ExitCode, Failed> {
         let made = NewKey::make();
         let key = self.key(&made, now);
         if let (Some(from), Some(until)) = (key.not_before, key.expires)
@@ -259,7 +267,7 @@ impl New {
             let _ = writeln!(io::stderr().lock(), "The key, which is shown only now: {}", made.text());
             return Ok(say(listing::entry(&key)));
         }
-        let (config, path) = self.place.find()?;
+        let (config, path) = self.place.find(additions)?;
         if let Some(unknown) = self.routes.iter().find(|name| !config.routes.iter().any(|route| *route.name == **name))
         {
             let names: Vec<_> = config.routes.iter().map(|route| &*route.name).collect();
@@ -289,15 +297,13 @@ impl New {
     }
 }
 
-fn list(place: Place, as_json: bool, now: Timestamp) -> Result<ExitCode, Failed> {
-    let (_, path) = place.find()?;
+fn list(path: PathBuf, as_json: bool, now: Timestamp) -> Result<ExitCode, Failed> {
     let keys = Database::open(&path).and_then(|mut database| database.list());
     let keys = keys.map_err(|error| Failed::Store(path, error))?;
     Ok(if as_json { say(listing::in_json(&keys, now)) } else { say(listing::in_rows(&keys, now)) })
 }
 
-fn revoke(place: Place, which: &str, now: Timestamp) -> Result<ExitCode, Failed> {
-    let (_, path) = place.find()?;
+fn revoke(path: PathBuf, which: &str, now: Timestamp) -> Result<ExitCode, Failed> {
     let broken = |error| Failed::Store(path.clone(), error);
     let mut database = Database::open(&path).map_err(broken)?;
     let revoked = database.revoke(which, now).map_err(broken)?;
@@ -309,12 +315,11 @@ fn revoke(place: Place, which: &str, now: Timestamp) -> Result<ExitCode, Failed>
 }
 
 fn rotate(
-    place: Place,
+    path: PathBuf,
     name: &str,
     (now, overlap): (Timestamp, Duration),
     expires: Option<End>,
 ) -> Result<ExitCode, Failed> {
-    let (_, path) = place.find()?;
     let broken = |error| Failed::Store(path.clone(), error);
     let expires = expires.map(|end| end.from(now));
     if expires.is_some_and(|end| end <= now) {

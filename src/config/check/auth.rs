@@ -123,8 +123,9 @@ impl Check<'_> {
         Some(name.as_str().into())
     }
 
-    fn told(&mut self, headers: &Map<Attribute>) -> Vec<(HeaderName, Attribute)> {
-        let mut told: Vec<(HeaderName, Attribute)> = Vec::new();
+    /// The fields in which backends are told something.
+    pub(super) fn told<T: Clone>(&mut self, headers: &Map<T>) -> Vec<(HeaderName, T)> {
+        let mut told: Vec<(HeaderName, T)> = Vec::new();
         for field in &headers.0 {
             let Some(attribute) = field.value.clone() else { continue };
             match field.name.parse::<HeaderName>() {

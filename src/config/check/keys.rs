@@ -41,6 +41,10 @@ impl Check<'_> {
                     let what = "a file that cannot be read keeps the program from starting";
                     self.problems.error(&store.on_store_error.at, what, "it belongs to `sqlite`: leave it out");
                 }
+                if store.stale_for.written {
+                    let what = "what was read of a file last is good until it is read again";
+                    self.problems.error(&store.stale_for.at, what, "it belongs to `sqlite`: leave it out");
+                }
                 self.key_file(&path, routes);
                 Some(KeySource::File(self.files.joined(&path)))
             }
@@ -51,7 +55,8 @@ impl Check<'_> {
                     let what = "as long as this store cannot be read, everybody comes in without a key";
                     self.problems.warning(&store.on_store_error.at, what, "`deny` is safe: it answers 503 meanwhile");
                 }
-                Some(KeySource::Sqlite { path: self.files.joined(&path), on_error })
+                let stale_for = store.stale_for.as_ref().map(|time| time.0);
+                Some(KeySource::Sqlite { path: self.files.joined(&path), on_error, stale_for })
             }
         }
     }

@@ -4,12 +4,14 @@
 
 use std::collections::HashMap;
 
+use http::HeaderName;
+
 use super::cache::unused_store;
 use crate::config::file::{self, File, Marked};
 use crate::config::problem::{Problems, Spot};
 use crate::config::surroundings::Surroundings;
 use crate::config::units::show_duration;
-use crate::config::{Action, Address, Config, HostPattern, Match, PathPattern, ProxyProtocol};
+use crate::config::{Action, Address, Config, HostPattern, Listener, Match, PathPattern, ProxyProtocol, RateKey};
 
 /// Descriptors for the log, the listeners, the event loops and the libraries.
 const OWN_FILES: u64 = 100;
@@ -24,6 +26,39 @@ pub(super) fn lint(file: &File, config: &Config, around: &Surroundings, problems
     checks_that_use_up_quotas(file, problems);
     unused_store(file, config, problems);
     announcements_of_nobody(file, config, problems);
+    fields_that_are_ours(file, config, problems);
+}
+
+/// What a client says in a field of ours is taken away before anybody counts by it, or is told by somebody else.
+fn fields_that_are_ours(file: &File, config: &Config, problems: &mut Problems) {
+    let auth = |listener: &'_ Listener| listener.tls.as_ref().and_then(|tls| tls.client_auth.clone());
+    let certified: Vec<_> = config.listeners.iter().filter_map(auth).flat_map(|auth| auth.headers).collect();
+    for (written, route) in file.routes.iter().zip(&config.routes) {
+        let Some(auth) = &route.auth else { continue };
+        let is_told = |name: &HeaderName| auth.headers.iter().any(|(told, _)| alike(told) == alike(name));
+        for (limit, checked) in written.rate_limits.iter().zip(&route.rate_limits) {
+            let RateKey::Header(name) = &checked.key else { continue };
+            if is_told(name) {
+                let what =
+                    format!("`{name}` is never there when it is counted: `auth.headers` tells it to backends alone");
+                problems.warning(
+                    &limit.key.at,
+                    what,
+                    "write `api_key`, which is the name of whoever came in, or `claim:NAME`",
+                );
+            }
+        }
+        let Some(fields) = written.auth.value.as_ref().map(|auth| &auth.headers) else { continue };
+        if let Some((name, _)) = certified.iter().find(|(name, _)| is_told(name)) {
+            let what = format!("`{name}` is also a field of `client_auth.headers`, which is not told on this route");
+            problems.warning(&fields.at, what, "choose another name for one of the two");
+        }
+    }
+}
+
+/// As many backends read the name of a field.
+fn alike(name: &HeaderName) -> String {
+    name.as_str().replace(|letter: char| !letter.is_ascii_alphanumeric(), "-")
 }
 
 /// Nobody on the network is trusted, so nobody may announce a client.

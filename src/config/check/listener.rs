@@ -92,6 +92,7 @@ impl Check<'_> {
             ca: self.files.authorities(&auth.ca, self.problems),
             mode: *auth.mode,
             crl: given(&auth.crl).map(|crl| self.files.revocations(&crl, self.problems)),
+            headers: self.told(&auth.headers),
         }
     }
 

@@ -4,10 +4,12 @@
 //! Nothing outside is asked for but through [`Surroundings`].
 
 mod auth;
+mod brought;
 mod browsers;
 mod cache;
 mod compress;
 mod discover;
+mod errors;
 mod files;
 mod jwt;
 mod keys;
@@ -24,6 +26,7 @@ mod tracing;
 mod upstream;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use super::file::{self, Decode, File};
 use super::problem::{Problem, Problems, Spot};
@@ -87,7 +90,7 @@ fn read(text: &str, around: &Surroundings, problems: &mut Problems) -> Option<(C
         Some(secret) => outline.with_secret(section, key, secret.clone()),
         None => outline,
     });
-    Some((config, outline))
+    Some((Config { outline: Arc::new(outline.clone()), ..config }, outline))
 }
 
 /// A check under way.
@@ -111,6 +114,7 @@ impl Check<'_> {
             admin_token: file.admin.token.as_ref().and_then(|token| self.secret(token, &file.admin.token.at)),
             log: self.log(&file.log),
             tracing: self.tracing(&file.tracing),
+            outline: Arc::default(),
         };
         self.registers(file);
         lint::lint(file, &config, self.around, self.problems);
@@ -124,6 +128,7 @@ impl Check<'_> {
             grace_period: *server.grace_period,
             drain_delay: *server.drain_delay,
             trusted_proxies: server.trusted_proxies.iter().map(|net| net.value.trunc()).collect(),
+            forwarded_by: *server.forwarded_by,
             secret: server.secret.as_ref().and_then(|secret| self.secret(secret, &server.secret.at)),
             reload: Reload { watch: *server.reload.watch, debounce: *server.reload.debounce },
             retry_buffers: server.retry_buffers.0,
@@ -159,9 +164,10 @@ impl Check<'_> {
         let at = &admin.address.at;
         if let Address::Tcp(socket) = address
             && !socket.ip().is_loopback()
+            && admin.token.is_none()
         {
-            let help = "use 127.0.0.1, [::1] or a unix socket; a token, which others need, is not supported yet";
-            self.problems.error(at, format!("`{socket}` can be reached from other machines"), help);
+            let help = "give `admin.token` a secret, best with `file:PATH`, or use 127.0.0.1, [::1] or a unix socket";
+            self.problems.error(at, format!("`{socket}` can be reached from other machines, and wants no token"), help);
         }
         let address = self.address(&address, at);
         let taken = listeners

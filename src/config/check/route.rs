@@ -11,7 +11,8 @@ use super::rate_limit::SharedLimits;
 use super::{Check, Names};
 use crate::config::file::{self, File, Map, Marked, Statuses};
 use crate::config::problem::suggest;
-use crate::config::{Action, Expose, HeaderEdits, KeyStore, Match, Rewrite, Route};
+use crate::config::substitution;
+use crate::config::{Action, Expose, HeaderEdits, KeyStore, Match, Rewrite, Route, Substitution};
 
 /// Fields that concern one connection only or frame the message (RFC 9110, 7.6.1): ours to write, not a route's.
 pub(super) const NOT_EDITABLE: [HeaderName; 9] = [
@@ -79,11 +80,13 @@ impl Check<'_> {
             allow: self.addresses(&route.allow),
             deny: self.addresses(&route.deny),
             maintenance: self.maintenance(route),
+            errors: self.errors(route),
             cors: self.cors(route),
             security_headers: self.security_headers(route),
             auth: self.auth(route, (&known.file.keys, known.keys)),
             body_limit: route.body_limit.0,
             rate_limits: Vec::new(),
+            filters: self.brought_filters(route),
             request_headers: self.edits(&route.headers.request),
             response_headers: self.edits(&route.headers.response),
             expose: Expose {
@@ -226,6 +229,38 @@ impl Check<'_> {
         HeaderEdits { set: self.fields(&edits.set), add: self.fields(&edits.add), remove }
     }
 
+    fn substitution(&mut self, rewrite: &file::Rewrite) -> Option<Substitution> {
+        let (written, to) = match (given(&rewrite.pattern), given(&rewrite.to)) {
+            (None, None) => return None,
+            (Some(alone), None) => {
+                if !self.problems.speak_of(&rewrite.to.at.key) {
+                    self.problems.error(&alone.at, "nothing takes its place", "add `to: \"/x/$1\"`");
+                }
+                return None;
+            }
+            (None, Some(alone)) => {
+                if !self.problems.speak_of(&rewrite.pattern.at.key) {
+                    self.problems.error(&alone.at, "of nothing", "add `pattern`, which says what it is made of");
+                }
+                return None;
+            }
+            (Some(pattern), Some(to)) => (pattern, to),
+        };
+        if rewrite.strip_prefix.is_some() || rewrite.add_prefix.is_some() {
+            let what = "the path is changed by a prefix already";
+            self.problems.error(&written.at, what, "keep either `pattern` and `to` or the prefixes");
+        }
+        let compiled = substitution::pattern(&written).map_err(|why| {
+            let help = "it matches the whole path, as in ^/users/([0-9]+)(/.*)?$; there are no back references";
+            self.problems.error(&written.at, format!("this is no pattern: {why}"), help);
+        });
+        let made = Substitution::new(compiled.ok()?, &to).map_err(|why| {
+            let help = "write a path such as /u/$1; `$$` is a `$`, `$${name}` a group with a name";
+            self.problems.error(&to.at, format!("`{}` cannot be put together: {why}", to.value), help);
+        });
+        made.ok()
+    }
+
     fn rewrite(&mut self, rewrite: Option<&file::Rewrite>, condition: &file::Match) -> Rewrite {
         let Some(rewrite) = rewrite else { return Rewrite::default() };
         let prefixes = [given(&rewrite.strip_prefix), given(&rewrite.add_prefix)];
@@ -244,6 +279,7 @@ impl Check<'_> {
         }
         super::lint::strips_nothing(prefixes[0].as_ref(), condition, self.problems);
         Rewrite {
+            substitution: self.substitution(rewrite),
             strip_prefix: rewrite.strip_prefix.value.clone(),
             add_prefix: rewrite.add_prefix.value.clone(),
             host: rewrite.host.value.clone(),

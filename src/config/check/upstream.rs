@@ -71,6 +71,7 @@ impl Check<'_> {
 
     fn balance(&mut self, balance: &Marked<file::Balance>) -> Balance {
         match &balance.value {
+            file::Balance::Brought(brought) => self.brought_policy(brought, &balance.at),
             file::Balance::RoundRobin => Balance::RoundRobin,
             file::Balance::LeastConnections => Balance::LeastConnections,
             file::Balance::Random => Balance::Random,
@@ -198,6 +199,7 @@ pub(in crate::config) fn check_backend(
         tier: tier(section, problems),
         limits: backend_limits(section, problems),
         send_proxy: *section.send_proxy,
+        drained: false,
     }
 }
 

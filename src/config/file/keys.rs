@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde_json::{Value as Json, json};
 
 use super::decode::{Decode, Marked, refuse, scalar, written};
-use super::leaves::FilePath;
+use super::leaves::{FilePath, Timeout};
 use super::section::section;
 use crate::config::outline::Spelled;
 use crate::config::problem::{Problems, Spot, suggest};
@@ -23,6 +23,8 @@ section! {
         /// With `sqlite`: who comes in as long as it has never been read: nobody (`deny`), or everybody, without a key
         /// (`allow`).
         on_store_error: OnStoreError = "deny",
+        /// With `sqlite` and `deny`: how long the keys that were read last are good while it cannot be read. `none`: for ever.
+        stale_for: Option<Timeout> = "1h",
     }
     later {}
 }

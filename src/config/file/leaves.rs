@@ -17,7 +17,8 @@ use crate::config::problem::{Problems, Spot, suggest};
 use crate::config::tree::{Kind, Node};
 use crate::config::units::{self, UnitError};
 use crate::config::{
-    Address, ClientAuthMode, Dashboard, Eviction, Http2, Protocol, ProxyProtocol, SameSite, TlsVersion, TraceFrom,
+    Address, CertificatePart, ClientAuthMode, Dashboard, Eviction, ForwardedBy, Http2, Protocol, ProxyProtocol,
+    SameSite, TlsVersion, TraceFrom,
 };
 use crate::proxy_protocol::Version;
 
@@ -105,7 +106,11 @@ impl Decode for Timeout {
     fn decode(node: &Node, at: &Spot, problems: &mut Problems) -> Option<Self> {
         let duration = Duration::decode(node, at, problems)?;
         if duration.is_zero() {
-            problems.error(at, "nothing is done in no time", "give it more than 0; there is no way to wait for ever");
+            problems.error(
+                at,
+                "nothing is done in no time",
+                "give it more than 0; a key that may be without a limit takes `none`",
+            );
             return None;
         }
         Some(Self(duration))
@@ -319,6 +324,12 @@ macro_rules! words {
 }
 
 words! {
+    ForwardedBy { "x_forwarded_for" => Self::XForwardedFor, "forwarded" => Self::Forwarded }
+    CertificatePart {
+        "certificate" => Self::Certificate, "chain" => Self::Chain, "subject" => Self::Subject,
+        "common_name" => Self::CommonName, "san" => Self::San, "fingerprint" => Self::Fingerprint,
+        "serial" => Self::Serial,
+    }
     ClientAuthMode { "require" => Self::Require, "request" => Self::Request }
     Protocol { "http1" => Self::Http1, "http2" => Self::Http2, "auto" => Self::Auto }
     ProxyProtocol { "none" => Self::None, "accept" => Self::Accept, "require" => Self::Require }

@@ -5,11 +5,13 @@
 
 mod auth;
 mod backend;
+mod brought;
 mod browsers;
 mod cache;
 mod compress;
 mod decode;
 mod discover;
+mod errors;
 mod jwt;
 mod keys;
 mod leaves;
@@ -31,11 +33,13 @@ use ipnet::IpNet;
 
 pub(crate) use auth::Auth;
 pub(crate) use backend::{Backend, BackendSection, BackendUrl, dns_name};
+pub(crate) use brought::Brought;
 pub(crate) use browsers::FieldOrAny;
 pub(crate) use cache::{CacheKey, CacheStore, Caching, Query};
 pub(crate) use compress::{Compress, Levels};
 pub(crate) use decode::{Decode, Map, Marked, Named};
 pub(crate) use discover::Discover;
+pub(crate) use errors::ErrorEntry;
 pub(crate) use jwt::{Jwt, KeysAt};
 pub(crate) use keys::{Key, KeyStore};
 pub(crate) use leaves::{ByteRate, FilePath, PathOr, SecretText, Share, Size, Threads, Timeout};
@@ -48,7 +52,7 @@ pub(crate) use route::{Edits, Exposed, Match, Redirect, Respond, Rewrite, Route,
 pub(crate) use tracing::Tracing;
 pub(crate) use upstream::{Balance, HealthCheck, Sticky, Upstream, UpstreamTimeouts, UpstreamTls};
 
-use super::{Address, ClientAuthMode, Http2, ProxyProtocol, TlsVersion};
+use super::{Address, CertificatePart, ClientAuthMode, ForwardedBy, Http2, ProxyProtocol, TlsVersion};
 use section::section;
 
 section! {
@@ -89,6 +93,8 @@ section! {
         drain_delay: Duration = "0s",
         /// Networks (CIDR) whose forwarding header fields are believed.
         trusted_proxies: Vec<Marked<IpNet>> = "[]",
+        /// In which field these say who the client is: `x_forwarded_for` or `forwarded`. Nobody is believed in the other one.
+        forwarded_by: ForwardedBy = "x_forwarded_for",
         /// Signs the cookies of sessions: a text of 16 bytes or more, or `file:` and a path. Left out one is made at start.
         secret: Option<SecretText> = "null",
         /// When this file is read again.
@@ -179,6 +185,9 @@ section! {
         mode: ClientAuthMode = "require",
         /// PEM file with revocation lists.
         crl: Option<FilePath> = "null",
+        /// What backends are told of it: `certificate` and `chain` (RFC 9440), `subject`, `common_name`, `san`, `fingerprint` or
+        /// `serial`. A client's own fields of these names never arrive, on any listener.
+        headers: Map<CertificatePart> = "{}",
     }
     later {}
 }
@@ -222,7 +231,7 @@ section! {
 section! {
     /// The listener for operators and their tools.
     Admin {
-        /// A loopback address with a port, or `unix:` and the path of a socket; `none` switches it off.
+        /// An address with a port, or `unix:` and the path of a socket; `none` switches it off. Any but a loopback address wants a token.
         address: Option<Address> = "127.0.0.1:9901",
         /// What operators show there, and in `Portcullis-Debug`: a text of 16 bytes or more, or `file:` and a path.
         token: Option<SecretText> = "null",

@@ -5,10 +5,12 @@ use serde_json::{Value as Json, json};
 
 use super::auth::Auth;
 use super::backend::dns_name;
+use super::brought::Brought;
 use super::browsers::{Cors, Maintenance, SecurityHeaders};
 use super::cache::Caching;
 use super::compress::Compress;
 use super::decode::{Decode, Map, Marked, refuse, scalar};
+use super::errors::ErrorEntry;
 use super::leaves::{Size, Timeout};
 use super::limits::Priority;
 use super::networks::Addresses;
@@ -51,6 +53,9 @@ section! {
         deny: Vec<Marked<Addresses>> = "[]",
         /// Answers everybody 503, with `retry_after`, a `body`, and `except` some addresses.
         maintenance: Option<Maintenance> = "null",
+        /// Pages for what is refused here, by status: `{ 404: PATH, 5xx: [PATH, PATH] }`, the form (.html, .json, .txt) by what the
+        /// client reads. With `of_backends: true` also in the place of what backends say.
+        errors: Option<Map<ErrorEntry>> = "null",
         /// Which pages of other sites may use what comes from here.
         cors: Option<Cors> = "null",
         /// Fields that make browsers careful; `{}` is a set that suits most sites.
@@ -61,13 +66,15 @@ section! {
         body_limit: Size = "10MiB",
         /// How many requests each client may make. All limits are checked before any is charged.
         rate_limits: Vec<Marked<RateLimit>> = "[]",
+        /// Filters that a program built on Portcullis brings, in their order: `NAME`, or `{ NAME: { its settings } }`.
+        filters: Vec<Marked<Brought>> = "[]",
         /// Changes to header fields.
         headers: HeaderChanges = "{}",
         /// What the client is told about the inside: `backend` is X-Backend-Server, `cache` is Cache-Status,
         /// `timing` is Server-Timing.
         expose: Vec<Marked<Exposed>> = "[]",
     }
-    later { errors }
+    later {}
 }
 
 section! {
@@ -118,6 +125,10 @@ section! {
         strip_prefix: Option<String> = "null",
         /// Put before the path.
         add_prefix: Option<String> = "null",
+        /// With `to`: a regular expression for the whole path, in its one spelling. What it does not match stays as it is.
+        pattern: Option<String> = "null",
+        /// What takes the path's place: `$1` is the first group of `pattern`, `$${name}` one with a name. The query stays.
+        to: Option<String> = "null",
         /// The Host field; left out it is the client's.
         host: Option<HeaderValue> = "null",
     }

@@ -7,6 +7,7 @@ use http::HeaderName;
 use serde_json::{Value as Json, json};
 
 use super::backend::Backend;
+use super::brought::Brought;
 use super::decode::{Decode, Marked, refuse, scalar, written};
 use super::discover::Discover;
 use super::leaves::{CookieName, FilePath, Share, Timeout};
@@ -67,6 +68,14 @@ pub(crate) enum Balance {
     TwoChoices,
     PeakEwma,
     ConsistentHash(ConsistentHash),
+    /// Any other word: a program may have brought what it means.
+    Brought(Brought),
+}
+
+impl Balance {
+    /// The words that need no program.
+    pub(crate) const WORDS: &[&str] =
+        &["round_robin", "least_connections", "random", "two_choices", "peak_ewma", "consistent_hash"];
 }
 
 section! {
@@ -91,13 +100,16 @@ section! {
 
 impl Decode for Balance {
     fn decode(node: &Node, at: &Spot, problems: &mut Problems) -> Option<Self> {
-        const WORDS: &[&str] =
-            &["round_robin", "least_connections", "random", "two_choices", "peak_ewma", "consistent_hash"];
-        if matches!(node.value, Value::Map(_)) {
+        if let Value::Map(entries) = &node.value {
+            if let [only] = &entries[..]
+                && only.key != "consistent_hash"
+            {
+                return Brought::decode(node, at, problems).map(Self::Brought);
+            }
             let section = BalanceSection::decode(node, at, problems)?;
             return Some(Self::ConsistentHash(section.consistent_hash.value));
         }
-        let help = suggest(written(node), "ways", WORDS.iter().copied());
+        let help = suggest(written(node), "ways", Self::WORDS.iter().copied());
         match scalar(node, at, "a way to choose a backend", &help, problems)?.text.as_str() {
             "round_robin" => Some(Self::RoundRobin),
             "least_connections" => Some(Self::LeastConnections),
@@ -108,7 +120,7 @@ impl Decode for Balance {
                 let help = "write { consistent_hash: { key: client_address } }";
                 refuse(node, at, "a mapping that names the key", help, problems)
             }
-            _ => refuse(node, at, "a way to choose a backend", &help, problems),
+            _ => Brought::decode(node, at, problems).map(Self::Brought),
         }
     }
 
@@ -118,7 +130,7 @@ impl Decode for Balance {
 
     fn schema() -> Json {
         let words = json!({ "enum": ["round_robin", "least_connections", "random", "two_choices", "peak_ewma"] });
-        json!({ "anyOf": [words, BalanceSection::schema()] })
+        json!({ "anyOf": [words, BalanceSection::schema(), Brought::schema()] })
     }
 
     fn keys(prefix: &str, keys: &mut Vec<String>) {

@@ -78,6 +78,7 @@ fn backend(target: Target, tls: bool) -> Arc<Backend> {
         tier: 0,
         limits: config::Limits::default(),
         send_proxy: None,
+        drained: false,
     };
     Arc::new(Backend::new(&"app".into(), &config, Seat(0)))
 }

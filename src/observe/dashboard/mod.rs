@@ -198,6 +198,10 @@ fn print(report: &Report) {
     let size = terminal_size::terminal_size_of(std::io::stderr());
     let width = size.filter(|_| terminal).map(|(width, _)| usize::from(width.0).saturating_sub(INDENT));
     let text = render(report, width, terminal);
+    if text.is_empty() {
+        // A front door without upstreams has nothing to show.
+        return;
+    }
     // Straight to the logger, past `log.level`: whether there is a dashboard is said by `log.dashboard` alone.
     let mut record = log::Record::builder();
     let record = record.level(log::Level::Info).target("portcullis::dashboard");

@@ -165,7 +165,7 @@ impl Exchange {
         let terms = Terms {
             method,
             // Whoever was let in has shown credentials, wherever they stood.
-            authorized: self.is_guarded() || request.headers.contains_key(AUTHORIZATION),
+            authorized: self.is_guarded() || self.is_certified() || request.headers.contains_key(AUTHORIZATION),
             no_store: cached.asked.no_store,
             caching,
             asked_at: cached.asked_at,

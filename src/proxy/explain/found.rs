@@ -190,6 +190,7 @@ pub(super) fn policy(balance: &Balance) -> String {
         Balance::Random => "random".to_owned(),
         Balance::TwoChoices => "two_choices".to_owned(),
         Balance::PeakEwma => "peak_ewma".to_owned(),
+        Balance::Custom(custom) => custom.name.to_string(),
         Balance::ConsistentHash { key, .. } => format!(
             "consistent_hash of {}",
             match key {

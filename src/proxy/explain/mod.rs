@@ -103,6 +103,7 @@ impl World<'_> {
     async fn follow(&self, snapshot: Arc<Snapshot>, session: &mut Session, notes: Vec<String>) -> Explanation {
         let mut exchange = Exchange::begin(snapshot, self.workshop);
         exchange.meet(session.req_header());
+        exchange.tell_certificate(session);
         let client = exchange.sender.client;
         let came = session.req_header().clone();
         let outcome = match exchange.find_plan(session.req_header()) {
@@ -275,7 +276,7 @@ fn connection(index: usize, listener: &Listener, question: &Question) -> Connect
     let tls = listener.tls.as_ref().map(|_| TlsFacts {
         version: "TLSv1.3",
         server_name: Some(question.host.as_str().into()),
-        client_verified: false,
+        certificate: None,
     });
     Connection {
         listener: index,
@@ -286,6 +287,7 @@ fn connection(index: usize, listener: &Listener, question: &Question) -> Connect
         }),
         local_port: local.map(|address| address.port()),
         peer: local.map(|_| SocketAddr::new(question.from, 40_000)),
+        is_nobodys: false,
         opened: tokio::time::Instant::now(),
         tls,
         in_flight: Arc::default(),
@@ -325,5 +327,5 @@ fn told_target(head: &RequestHeader) -> String {
 
 /// Whose name is shown, and nothing else of who it is.
 fn name_of(identity: &Identity) -> &str {
-    &identity.name
+    identity.name.as_deref().unwrap_or("somebody without a name")
 }

@@ -135,6 +135,9 @@ fn of_filters(route: &Route, steps: &mut Vec<Step>) {
         steps.push(step("rewrite", told.join(", ")));
     }
     steps.extend(of_edits(&route.request_headers).map(|edits| step("headers.request", edits)));
+    if !route.filters.is_empty() {
+        steps.push(step("filters", format!("{} of the program's own", route.filters.len())));
+    }
     match &route.action {
         Action::Upstream(_) => {}
         Action::Redirect { to, status } => steps.push(step("redirect", format!("{status} to {to}"))),

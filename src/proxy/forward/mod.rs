@@ -108,6 +108,7 @@ impl Exchange {
         request(head, incoming, (&self.request, self.sender), self.connection.as_deref());
         self.ask_for_identity(head)?;
         self.decode_request(incoming, head)?;
+        self.certify(head);
         self.introduce(head);
         self.tell_trace(head)?;
         self.edit(head)

@@ -12,6 +12,7 @@ mod relay;
 use std::time::{Duration, Instant};
 
 use http::Method;
+use pingora::http::ResponseHeader;
 use pingora::proxy::{ProxyHttp, Session};
 use pingora::{Error, Result};
 
@@ -45,7 +46,7 @@ impl Gateway {
             Said::Nothing(peer, error) => return again(self.fail_to_connect(session, &peer, exchange, error)),
         };
         let relayed = match head {
-            Ok(head) => match exchange.give_up_for_another(session, &head.0) {
+            Ok(head) => match exchange.passes_on(session, &head.0) {
                 Ok(()) => self.relay(session, exchange, &mut wire, head).await,
                 Err(error) => Err(error),
             },
@@ -69,6 +70,12 @@ fn again(error: Box<Error>) -> Result<bool> {
 }
 
 impl Exchange {
+    /// Whether an answer is passed on, and not given up for another attempt or a page.
+    fn passes_on(&mut self, session: &Session, head: &ResponseHeader) -> Result<()> {
+        self.give_up_for_another(session, head)?;
+        self.replace_answer(session, head)
+    }
+
     /// After how long another backend is asked too; `None` where that is never done.
     fn hedges_after(&self, session: &mut Session) -> Option<Duration> {
         let plan = self.plan.as_ref()?;

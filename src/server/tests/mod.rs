@@ -87,7 +87,7 @@ impl Echo {
             head.uri.path(),
             tls.map_or("none", |tls| tls.version),
             tls.and_then(|tls| tls.server_name.as_deref()).unwrap_or("none"),
-            tls.is_some_and(|tls| tls.client_verified),
+            tls.is_some_and(|tls| tls.certificate.is_some()),
             seen.connection.in_flight.count(),
         );
         let mut response = ResponseHeader::build(200, Some(2))?;

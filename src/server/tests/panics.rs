@@ -43,7 +43,7 @@ impl Filter for Hook {
         ControlFlow::Continue(())
     }
 
-    fn on_response(&self, _: &mut ResponseHeader) {
+    fn on_response(&self, _: &mut ResponseHeader, _: &RequestHeader) {
         self.reached(Self::Response);
     }
 }

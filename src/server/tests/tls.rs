@@ -75,7 +75,7 @@ fn tls(certificates: Vec<CertificateFiles>) -> Tls {
 }
 
 fn client_auth(ca: &Path, mode: ClientAuthMode, crl: Option<PathBuf>) -> Option<ClientAuth> {
-    Some(ClientAuth { ca: ca.to_owned(), mode, crl })
+    Some(ClientAuth { ca: ca.to_owned(), mode, crl, headers: Vec::new() })
 }
 
 impl Door {
@@ -206,6 +206,7 @@ async fn a_ticket_resumes_even_after_the_certificate_was_renewed() {
         assert_eq!(kind(&client), expected);
         authority.ecdsa("a", &["a.test"]);
         assert!(door.front.tls().unwrap().reload().unwrap());
+        assert_eq!(door.front.tls().unwrap().resumed(), u64::from(expected == HandshakeKind::Resumed));
     }
 }
 

@@ -117,6 +117,8 @@ struct Kept {
 pub struct Expiry {
     /// Its file, or `self_signed`.
     pub certificate: String,
+    /// What it is for.
+    pub names: Vec<String>,
     /// When it ends, in seconds since 1970.
     pub at: i64,
 }
@@ -292,7 +294,7 @@ fn certified(settings: &Tls, kept: &Kept, files: &Files) -> Result<Vec<Named>, T
             key: paths.key.clone(),
             source,
         })?;
-        let expiry = Expiry { certificate: paths.cert.display().to_string(), at: not_after };
+        let expiry = Expiry { certificate: paths.cert.display().to_string(), names: names.clone(), at: not_after };
         Ok(Named { names, key: Arc::new(key), expiry })
     });
     from_files.chain(kept.self_signed.clone().map(Ok)).collect()
@@ -319,7 +321,8 @@ fn self_signed(names: &[String], provider: &CryptoProvider) -> Result<Named, Tls
     let der = rustls::pki_types::PrivatePkcs8KeyDer::from(key.serialize_der());
     let key = CertifiedKey::from_der(vec![certificate.der().clone()], der.into(), provider)?;
     let at = ends.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let expiry = Expiry { certificate: SELF_SIGNED.to_owned(), at: i64::try_from(at).unwrap_or(i64::MAX) };
+    let at = i64::try_from(at).unwrap_or(i64::MAX);
+    let expiry = Expiry { certificate: SELF_SIGNED.to_owned(), names: names.clone(), at };
     Ok(Named { names, key: Arc::new(key), expiry })
 }
 

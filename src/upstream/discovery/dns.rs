@@ -176,6 +176,7 @@ mod tests {
             tier: 0,
             limits: config::Limits::default(),
             send_proxy: None,
+            drained: false,
         };
         Arc::new(Backend::new(&"app".into(), &config, Seat(0)))
     }
@@ -260,6 +261,7 @@ mod tests {
             tier: 0,
             limits: config::Limits::default(),
             send_proxy: None,
+            drained: false,
         };
         let backend = Arc::new(Backend::new(&"app".into(), &config, Seat(0)));
         assert!(resolve_forever(backend, script([])).is_none());

@@ -183,7 +183,16 @@ fn services(records: &BTreeSet<Record>, tls: bool, located: &Located, looked: &L
 
 /// A backend of which nothing else is known.
 fn plain(target: Target, tls: bool, (tier, weight): (u32, u32)) -> Backend {
-    Backend { name: target.show(), target, tls, weight, tier, limits: Limits::default(), send_proxy: None }
+    Backend {
+        name: target.show(),
+        target,
+        tls,
+        weight,
+        tier,
+        limits: Limits::default(),
+        send_proxy: None,
+        drained: false,
+    }
 }
 
 #[cfg(test)]
