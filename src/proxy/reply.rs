@@ -13,7 +13,7 @@ use http::header::{
 };
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use pingora::Result;
-use pingora::http::ResponseHeader;
+use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::proxy::Session;
 use tokio::io::AsyncReadExt;
 
@@ -83,7 +83,7 @@ pub(super) async fn fail(session: &mut Session, exchange: &mut Exchange, refusal
         return write(session, exchange, *theirs, body.whole()).await;
     }
     let said = exchange.say_with(&session.req_header().headers, theirs.status, refusal);
-    let mut head = without_body(&theirs, said.kind, exchange)?;
+    let mut head = without_body(&theirs, said.kind, (session.req_header(), exchange))?;
     head.append_header("proxy-status", received)?;
     write(session, exchange, head, said.body).await
 }
@@ -100,19 +100,23 @@ pub(super) async fn replace(session: &mut Session, exchange: &mut Exchange) -> R
     let page = exchange.page(theirs.status, &Accept::of(&session.req_header().headers));
     // It was there a moment ago, and a file that goes away leaves what it said.
     let Some(said) = page else { return refuse(session, exchange, Refusal::Internal).await.map(|()| status) };
-    let head = without_body(&theirs, said.kind, exchange)?;
+    let head = without_body(&theirs, said.kind, (session.req_header(), exchange))?;
     write(session, exchange, head, said.body).await.map(|()| status)
 }
 
 /// The status and the fields of a backend's answer, but for those that belong to a body which is gone.
-fn without_body(theirs: &ResponseHeader, kind: &'static str, exchange: &Exchange) -> Result<ResponseHeader> {
+fn without_body(
+    theirs: &ResponseHeader,
+    kind: &'static str,
+    (request, exchange): (&RequestHeader, &Exchange),
+) -> Result<ResponseHeader> {
     let mut head = ResponseHeader::build(theirs.status, Some(theirs.headers.len() + 4))?;
     let of_the_body = |name: &HeaderName| name.as_str().starts_with("content-") || OF_A_BODY.contains(name);
     for (name, value) in theirs.headers.iter().filter(|(name, _)| !of_the_body(name)) {
         head.append_header(name, value)?;
     }
     if let Some(plan) = &exchange.plan {
-        plan.filters.on_response(&mut head, session.req_header());
+        plan.filters.on_response(&mut head, request);
     }
     head.insert_header(CONTENT_TYPE, kind)?;
     head.append_header(VARY, "Accept")?;

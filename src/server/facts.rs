@@ -1,6 +1,6 @@
 //! How is everything just now? The facts of `/status.json`, gathered from where they are kept.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -14,6 +14,7 @@ use crate::config::{self, Address, Balance, Config, RateKey};
 use crate::observe::status::{
     self, Backend, Cache, Certificate, Configuration, LastError, Limit, Quota, Status, Time, Totals, ms, tenths,
 };
+use crate::proxy::Snapshot;
 use crate::upstream::{Leaver, Upstream};
 
 /// Seconds of a day.
@@ -49,7 +50,7 @@ impl Inner {
             },
             certificates: self.certificate_facts(&config),
             cache: self.cache_facts(&config),
-            limits: config.routes.iter().flat_map(limits_of).collect(),
+            limits: config.routes.iter().flat_map(|route| limits_of(route, &snapshot)).collect(),
             refused: self.refused.totals(self.fronts.iter().map(|front| front.counters())),
             changes: self.watching.changes(),
             upstreams,
@@ -95,7 +96,7 @@ impl Inner {
         let quantile = |share| backend::quantile(members.iter().map(|member| &*member.backend), share, 1).map(ms);
         status::Upstream {
             name: name.clone(),
-            balance: balance(&upstream.config.balance),
+            balance: balance(&upstream.config.balance).into(),
             waiting: upstream.waiting(),
             in_flight: backends.iter().map(|it| it.in_flight).sum(),
             requests_per_second: tenths(backends.iter().map(|it| it.requests_per_second).sum()),
@@ -188,7 +189,7 @@ fn whole_seconds(time: SystemTime) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(since.as_secs())
 }
 
-fn balance(balance: &Balance) -> &'static str {
+fn balance(balance: &Balance) -> &str {
     match balance {
         Balance::RoundRobin => "round_robin",
         Balance::LeastConnections => "least_connections",
@@ -196,11 +197,17 @@ fn balance(balance: &Balance) -> &'static str {
         Balance::TwoChoices => "two_choices",
         Balance::PeakEwma => "peak_ewma",
         Balance::ConsistentHash { .. } => "consistent_hash",
+        Balance::Custom(custom) => &custom.name,
     }
 }
 
-fn limits_of(route: &config::Route) -> impl Iterator<Item = Limit> {
-    route.rate_limits.iter().map(|limit| Limit {
+fn limits_of(route: &config::Route, snapshot: &Snapshot) -> Vec<Limit> {
+    let plan = snapshot.plans.iter().find(|plan| plan.name == route.name);
+    let verdicts: HashMap<_, _> = match plan.and_then(|plan| plan.admission.as_ref()) {
+        Some(admission) => admission.verdicts().map(|(name, verdicts)| (name.to_owned(), verdicts)).collect(),
+        None => HashMap::new(),
+    };
+    let limit = |limit: &config::RateLimit| Limit {
         route: route.name.clone(),
         name: limit.name.clone(),
         rate: rate(limit.count, limit.period),
@@ -213,7 +220,10 @@ fn limits_of(route: &config::Route) -> impl Iterator<Item = Limit> {
             RateKey::Route => "route".to_owned(),
         },
         dry_run: limit.dry_run,
-    })
+        allowed: verdicts.get(&*limit.name).map_or(0, |it| it.allowed.get()),
+        refused: verdicts.get(&*limit.name).map_or(0, |it| it.refused.get() + it.would_refuse.get()),
+    };
+    route.rate_limits.iter().map(limit).collect()
 }
 
 /// As in the file: `100/s`, `1800/10m`.

@@ -122,6 +122,11 @@ impl Inner {
         left.then(|| Reply::of("200 OK", &json!({ "backend": url, "left": true })))
     }
 
+    /// Whether backends register with this upstream.
+    pub(super) fn takes_registrations(&self, upstream: &str) -> bool {
+        self.registry(upstream).is_some()
+    }
+
     fn registry(&self, upstream: &str) -> Option<Arc<Registry>> {
         self.followers().0.get(upstream)?.registry.clone()
     }

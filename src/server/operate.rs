@@ -169,10 +169,25 @@ impl Inner {
             self.tell(who, (Some(upstream), Some(backend)), "took it from the registered ones");
             return left;
         }
+        // Who registers says by itself that it leaves. Were it removed by its name too, when it says so twice, it could
+        // never come back.
+        if self.takes_registrations(upstream) && !self.is_named(upstream, backend) {
+            let what = format!("{backend} has not registered");
+            return Reply::problem("404 Not Found", what, "GET /status.json lists the backends");
+        }
         match self.change_backend(upstream, backend, &changes::Wish::Remove, who).await {
             Ok(_) => Reply::of("200 OK", &json!({ "backend": backend, "left": true })),
             Err(reply) => reply,
         }
+    }
+
+    /// Whether the file names it, or an operator has added it.
+    fn is_named(&self, upstream: &str, backend: &str) -> bool {
+        let is_it = |config: &Config| {
+            let upstream = config.upstreams.iter().find(|it| *it.name == *upstream)?;
+            upstream.backends.iter().find(|it| *it.name == *backend).map(drop)
+        };
+        self.with_config(is_it).is_some() || self.beside_file().of_backend(upstream, backend).1
     }
 
     async fn change_backend(

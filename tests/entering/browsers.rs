@@ -57,7 +57,7 @@ async fn a_preflight_is_answered_before_anybody_is_asked_for_anything() {
     let refused = send(&lb, "OPTIONS", "Origin: https://app.example.com\r\n").await;
     assert_eq!(
         (refused.status, told(&refused)),
-        (401, ["https://app.example.com", "true", "Origin"].map(str::to_owned))
+        (401, ["https://app.example.com", "true", "Accept | Origin"].map(str::to_owned))
     );
     assert_eq!(send(&lb, "GET", "Origin: https://app.example.com\r\n").await.status, 429);
     assert_eq!(backend.requests(), 0);

@@ -475,7 +475,7 @@ mod register {
         }
         let other = "PUT /upstreams/other/backends/a:80 HTTP/1.1\r\nHost: localhost\r\n\r\n";
         let answer = Client::tcp(lb.admin_address()).await.exchange(other).await;
-        assert_eq!((answer.status, answer.field("content-type")), (404, Some("application/json")));
+        assert_eq!((answer.status, answer.field("content-type")), (404, Some("application/problem+json")));
         assert!(members(&lb).is_empty());
     }
 }

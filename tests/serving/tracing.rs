@@ -101,6 +101,8 @@ async fn a_trace_goes_on_from_the_client_to_the_backend_and_to_the_collector() {
     let head = &collector.received()[0].head;
     assert_eq!(head.first_line, "POST /v1/traces HTTP/1.1");
     assert_eq!(head.field("content-type"), Some("application/json"));
+    let told = || lb.front().metrics().contains("portcullis_trace_spans_total{outcome=\"exported\"} 2\n");
+    wait_for("both spans should be counted", || told().then_some(())).await;
     let line = &lb.access_log(1).await[0];
     assert_eq!((&line["trace_id"], &line["id"]), (&TRACE.into(), &attribute(server, "portcullis.request_id")));
 }

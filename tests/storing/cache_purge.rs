@@ -118,7 +118,7 @@ async fn a_purge_that_is_not_clear_changes_nothing_and_says_why() {
         ("?all=false", ""),
     ] {
         let (status, answer) = purge(&lb, query, body).await;
-        assert!(status == 400 && answer["error"].as_str().is_some_and(|why| !why.is_empty()), "{query}: {answer}");
+        assert!(status == 400 && answer["detail"].as_str().is_some_and(|why| !why.is_empty()), "{query}: {answer}");
     }
     let page = "POST /cache/purge?all=true HTTP/1.1\r\nHost: localhost\r\nOrigin: http://a\r\n\r\n";
     assert_eq!(Client::tcp(lb.admin_address()).await.exchange(page).await.status, 403);

@@ -88,7 +88,7 @@ pub struct Upstream {
     #[serde(serialize_with = "text")]
     pub name: Arc<str>,
     /// How a backend is chosen.
-    pub balance: &'static str,
+    pub balance: Box<str>,
     /// Requests that wait for a backend; `None` where none ever has to.
     pub waiting: Option<usize>,
     /// Requests in flight.
@@ -220,6 +220,10 @@ pub struct Limit {
     pub key: String,
     /// Whether nobody is refused.
     pub dry_run: bool,
+    /// Requests that it let pass, since the route is as it is.
+    pub allowed: u64,
+    /// Those that it refused, or would have refused.
+    pub refused: u64,
 }
 
 /// Something that has changed.

@@ -163,7 +163,7 @@ fn schemas() -> Json {
         "upstreams": list(refer("Upstream")),
         "certificates": list(object(json!({ "listener": text, "names": list(text.clone()), "expires": time, "days_left": whole }))),
         "cache": { "anyOf": [refer("Cache"), { "type": "null" }] },
-        "limits": list(object(json!({ "route": text, "name": text, "rate": text, "burst": whole, "key": text, "dry_run": yes }))),
+        "limits": list(object(json!({ "route": text, "name": text, "rate": text, "burst": whole, "key": text, "dry_run": yes, "allowed": whole, "refused": whole }))),
         "refused": { "type": "object", "additionalProperties": whole },
         "changes": list(object(json!({
             "id": whole, "at": time, "kind": { "enum": ["state", "operator", "reload"] }, "upstream": or_null("string"),

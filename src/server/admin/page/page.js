@@ -14,7 +14,7 @@
   let received = 0, heard = 0, skew = 0;
   const rows = new Map(), sections = new Map();
   const filter = { text: "", state: null };
-  let sort = "file", shown_changes = 12, order_due = 0, latest_change = 0, open_key = null, frame = 0, focused = null;
+  let sort = "file", shown_changes = 12, order_due = 0, latest_change = 0, has_announced = false, open_key = null, frame = 0, focused = null;
 
   const now = () => Date.now() + skew;
   const key_of = (upstream, backend) => `${upstream}\n${backend}`;
@@ -253,7 +253,7 @@
       ], "");
     }
     $("limits-card").hidden = status.limits.length === 0;
-    list("limits", status.limits.map((it) => [it.route, it.rate, "", `${it.key.replaceAll("_", " ")}, burst ${count(it.burst)}${it.dry_run ? ", dry run" : ""}`]), "");
+    list("limits", status.limits.map((it) => [it.route, it.rate, "", `${it.key.replaceAll("_", " ")}, burst ${count(it.burst)}${it.dry_run ? ", dry run" : ""}; ${it.refused ? `${count(it.refused)} refused` : "nobody refused"}`]), "");
     const refused = Object.entries(status.refused).filter(([, times]) => times > 0);
     $("refused-card").hidden = refused.length === 0;
     list("refused", refused.map(([label, times]) => [label.replaceAll("_", " "), count(times)]), "");
@@ -286,7 +286,8 @@
 
   function announce() {
     const fresh = status.changes.filter((it) => it.id > latest_change && it.kind === "state");
-    const first = latest_change === 0;
+    const first = !has_announced;
+    has_announced = true;
     latest_change = Math.max(latest_change, ...status.changes.map((it) => it.id), 0);
     if (first || !fresh.length) return;
     const told = fresh.slice(0, 3).map((it) => `${it.upstream}: ${it.backend} is ${it.to}`);
