@@ -103,7 +103,7 @@ fn refusals_answers_and_redirects_have_their_exit_codes() {
         (&["GET", "http://shop.example:8081/a"], 0, "answered 308 location: https://shop.example:8443/a"),
         (&["GET", "http://10.0.0.1:8080/cart/x", "--host", "shop.example"], 0, "route      shop"),
         (&["GET", "http://shop.example/cart/x"], 0, "no listener for http has port 80"),
-        (&["GET", "shop.example/cart"], 64, "no URL with http or https"),
+        (&["GET", "ftp://shop.example/cart"], 64, "no URL with http or https"),
         (&["GET", "http://shop.example/", "-H", "nonsense"], 64, "is no field"),
         (&["GET", "http://shop.example/", "-c", "none.yaml"], 78, "cannot be read"),
     ] {

@@ -140,7 +140,7 @@ async fn who_may_come_in(told: &mut Told) {
     let yaml = |route: &str| {
         let routes = "  - { match: { path: /another }, name: another, respond: {} }\n";
         Lb::yaml(format!(
-            "keys: {{ team: {{ file: keys.yaml }}, none: {{ sqlite: none.db }} }}\nroutes:\n{routes}  - {{ respond: {{}}, {route} }}\n"
+            "keys: {{ team: {{ file: keys.yaml }}, gone: {{ sqlite: gone.db }} }}\nroutes:\n{routes}  - {{ respond: {{}}, {route} }}\n"
         ))
     };
     let lb = yaml("name: api, auth: { api_keys: team }").try_start_in(folder).await.unwrap();
@@ -152,14 +152,14 @@ async fn who_may_come_in(told: &mut Told) {
     told.send(&lb, &get("/", &format!("X-API-Key: {}\r\n", NewKey::make().text())), "credentials_wrong").await;
     revoked(told).await;
     for (route, label) in [
-        ("auth: { api_keys: none }", "auth_unavailable"),
+        ("auth: { api_keys: gone }", "auth_unavailable"),
         ("deny: [127.0.0.0/8]", "address_denied"),
         ("maintenance: {}", "maintenance"),
     ] {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("keys.yaml"), "[]").unwrap();
         // A database that is none.
-        std::fs::write(folder.path().join("none.db"), "not a database").unwrap();
+        std::fs::write(folder.path().join("gone.db"), "not a database").unwrap();
         let lb = yaml(route).try_start_in(folder).await.unwrap();
         told.send(&lb, &get("/", ""), label).await;
     }
