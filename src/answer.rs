@@ -213,6 +213,57 @@ const fn forbidden(label: &'static str) -> Facts {
 }
 
 impl Refusal {
+    /// Every one of them, each with one second where it says after how long to come back.
+    pub const ALL: &[Self] = &[
+        Self::MalformedRequest,
+        Self::BadHost,
+        Self::BadTarget,
+        Self::HeaderTimeout,
+        Self::BodyTimeout,
+        Self::RequestTimeout,
+        Self::SlowBody,
+        Self::SlowReader,
+        Self::Flood,
+        Self::HeaderTooLarge,
+        Self::TargetTooLong,
+        Self::BodyTooLarge,
+        Self::MalformedBody,
+        Self::UnknownExpectation,
+        Self::MethodNotSupported,
+        Self::NoRoute,
+        Self::NoBackend,
+        Self::Throttled { retry_after: 1 },
+        Self::QueueFull { retry_after: 1 },
+        Self::QuotaUsedUp { retry_after: 1 },
+        Self::QueueTimeout { retry_after: 1 },
+        Self::Unauthenticated(Credentials::Missing),
+        Self::Unauthenticated(Credentials::Malformed),
+        Self::Unauthenticated(Credentials::Wrong),
+        Self::Unauthenticated(Credentials::Expired),
+        Self::Unauthenticated(Credentials::TooEarly),
+        Self::Unauthenticated(Credentials::Revoked),
+        Self::Forbidden(Forbidden::Route),
+        Self::Forbidden(Forbidden::Method),
+        Self::Forbidden(Forbidden::KeyAddress),
+        Self::Forbidden(Forbidden::Address),
+        Self::Maintenance { retry_after: 1 },
+        Self::RateLimited { retry_after: 1 },
+        Self::AuthUnavailable,
+        Self::OnlyIfCached,
+        Self::ConnectRefused,
+        Self::ConnectTimeout,
+        Self::BackendTls,
+        Self::BackendClosed,
+        Self::BackendProtocol,
+        Self::FirstByteTimeout,
+        Self::AttemptTimeout,
+        Self::StalledResponse,
+        Self::StalledRequest,
+        Self::RouteTimeout,
+        Self::BackendRemoved,
+        Self::Internal,
+    ];
+
     /// The status for the client, 400 to 599.
     pub fn status(self) -> StatusCode {
         // Every status in the table is a literal between 400 and 599, which a test walks through.
@@ -254,9 +305,22 @@ impl Refusal {
         None
     }
 
+    /// The error type of RFC 9209, section 2.3.
+    pub fn error_type(self) -> &'static str {
+        self.facts().error
+    }
+
+    /// The word that the client is told: that of the log, but for what would help whoever guesses credentials.
+    pub fn told(self) -> &'static str {
+        if let Self::Unauthenticated(_) = self {
+            return "unauthenticated";
+        }
+        if let Self::Forbidden(_) = self { "forbidden" } else { self.label() }
+    }
+
     /// The value of the `Proxy-Status` field (RFC 9209).
     pub fn proxy_status(self) -> String {
-        format!("portcullis; error={}", self.facts().error)
+        format!("portcullis; error={}; details=\"{}\"", self.error_type(), self.told())
     }
 
     /// The body of the answer: one line of text.
@@ -353,65 +417,26 @@ mod tests {
     use std::collections::HashSet;
     use std::time::Duration;
 
-    const ALL: &[Refusal] = &[
-        Refusal::MalformedRequest,
-        Refusal::BadHost,
-        Refusal::BadTarget,
-        Refusal::HeaderTimeout,
-        Refusal::BodyTimeout,
-        Refusal::RequestTimeout,
-        Refusal::SlowBody,
-        Refusal::SlowReader,
-        Refusal::Flood,
-        Refusal::HeaderTooLarge,
-        Refusal::TargetTooLong,
-        Refusal::BodyTooLarge,
-        Refusal::MalformedBody,
-        Refusal::UnknownExpectation,
-        Refusal::MethodNotSupported,
-        Refusal::NoRoute,
-        Refusal::NoBackend,
-        Refusal::Throttled { retry_after: 1 },
-        Refusal::QueueFull { retry_after: 1 },
-        Refusal::QuotaUsedUp { retry_after: 1 },
-        Refusal::QueueTimeout { retry_after: 1 },
-        Refusal::Unauthenticated(Credentials::Missing),
-        Refusal::Unauthenticated(Credentials::Malformed),
-        Refusal::Unauthenticated(Credentials::Wrong),
-        Refusal::Unauthenticated(Credentials::Expired),
-        Refusal::Unauthenticated(Credentials::TooEarly),
-        Refusal::Unauthenticated(Credentials::Revoked),
-        Refusal::Forbidden(Forbidden::Route),
-        Refusal::Forbidden(Forbidden::Method),
-        Refusal::Forbidden(Forbidden::KeyAddress),
-        Refusal::Forbidden(Forbidden::Address),
-        Refusal::Maintenance { retry_after: 1 },
-        Refusal::RateLimited { retry_after: 1 },
-        Refusal::AuthUnavailable,
-        Refusal::ConnectRefused,
-        Refusal::ConnectTimeout,
-        Refusal::BackendTls,
-        Refusal::BackendClosed,
-        Refusal::BackendProtocol,
-        Refusal::FirstByteTimeout,
-        Refusal::AttemptTimeout,
-        Refusal::StalledResponse,
-        Refusal::StalledRequest,
-        Refusal::RouteTimeout,
-        Refusal::BackendRemoved,
-        Refusal::Internal,
-    ];
-
     #[test]
     fn every_refusal_has_an_error_status_and_a_label_of_its_own() {
-        let labels: HashSet<_> = ALL.iter().map(|refusal| refusal.label()).collect();
-        assert_eq!(labels.len(), ALL.len());
-        for refusal in ALL {
+        let labels: HashSet<_> = Refusal::ALL.iter().map(|refusal| refusal.label()).collect();
+        assert_eq!(labels.len(), Refusal::ALL.len());
+        for refusal in Refusal::ALL {
             assert!(refusal.status().is_client_error() || refusal.status().is_server_error(), "{refusal:?}");
             assert_eq!(refusal.status().as_u16(), refusal.facts().status, "{refusal:?}");
-            let clients_fault = refusal.fault() == Fault::Client;
+            // RFC 9111, section 5.2.1.7, has 504 for what only the client wants.
+            let clients_fault = refusal.fault() == Fault::Client && *refusal != Refusal::OnlyIfCached;
             assert_eq!(refusal.status().is_client_error(), clients_fault, "{refusal:?}");
         }
+    }
+
+    /// A refusal that the list leaves out would be in no document and in no test.
+    #[test]
+    fn the_list_of_all_leaves_none_out() {
+        let table = include_str!("answer.rs").split("fn facts(self)").nth(1).unwrap();
+        let table = table.split("#[cfg(test)]").next().unwrap();
+        let rows = ["=> facts(", "=> unauthenticated(", "=> forbidden("].map(|row| table.matches(row).count());
+        assert_eq!(rows.iter().sum::<usize>(), Refusal::ALL.len());
     }
 
     #[test]
@@ -424,7 +449,8 @@ mod tests {
             head,
             format!(
                 "HTTP/1.1 408 Request Timeout\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nContent-Type: text/plain; \
-                 charset=utf-8\r\nContent-Length: {}\r\nProxy-Status: portcullis; error=http_request_error\r\n\
+                 charset=utf-8\r\nContent-Length: {}\r\nProxy-Status: portcullis; error=http_request_error; \
+                 details=\"header_timeout\"\r\n\
                  Connection: close",
                 body.len()
             )

@@ -168,13 +168,13 @@ fn a_file_on_disk_is_read_with_its_own_folder_for_relative_paths() {
     let tls = "tls: { certificates: [{ cert: a.pem, key: a.key }] }";
     let text = format!("listeners: [{{ address: 127.0.0.1:0, {tls} }}]\nroutes: [{{ respond: {{}} }}]\n");
     std::fs::write(&file, text).unwrap();
-    let listener = &config::load(&file).unwrap().config.listeners[0];
+    let listener = &config::load(&file, &Default::default()).unwrap().config.listeners[0];
     assert_eq!(listener.tls.as_ref().unwrap().certificates[0].cert, folder.path().join("a.pem"));
 
-    let missing = config::load(&folder.path().join("none.yaml")).unwrap_err();
+    let missing = config::load(&folder.path().join("none.yaml"), &Default::default()).unwrap_err();
     assert!(missing[0].what.contains("cannot be read"), "{missing:?}");
     std::fs::write(&file, [0xff, 0xfe]).unwrap();
-    assert!(config::load(&file).unwrap_err()[0].what.contains("UTF-8"));
+    assert!(config::load(&file, &Default::default()).unwrap_err()[0].what.contains("UTF-8"));
 }
 
 #[test]

@@ -103,7 +103,7 @@ impl Basic {
             stored.or_else(|| users.any(self.number(&claim)).map(|any| (any.clone(), false))).ok_or(WRONG)?
         };
         let mark = self.mark(&claim, &stored);
-        let identity = Identity { name: Some(claim.name.as_str().into()), plan: None, claims: None };
+        let identity = Identity { name: Some(claim.name.as_str().into()), plan: None, key: None, claims: None };
         if is_there && self.known().contains(&mark) {
             return Ok(identity);
         }

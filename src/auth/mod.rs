@@ -35,6 +35,8 @@ pub struct Identity {
     pub name: Option<Arc<str>>,
     /// What they pay for, where that is known.
     pub plan: Option<Arc<str>>,
+    /// The public part of the key that they have shown.
+    pub key: Option<Arc<str>>,
     /// What their token says of them.
     claims: Option<Arc<Map<String, Json>>>,
 }

@@ -1,5 +1,6 @@
 //! What can be typed? Every command and flag, with its help, and the exit codes.
 
+mod explain;
 mod keys;
 mod manual;
 mod upgrade;
@@ -18,6 +19,7 @@ use crate::custom::Additions;
 use crate::demo;
 use crate::server::{self, Heritage, Source};
 
+use self::explain::Explain;
 use self::keys::Keys;
 use self::manual::Shell;
 
@@ -35,10 +37,12 @@ const EXAMPLES: &str = "Examples:
   portcullis demo                         a front door with sample backends, to look around
   portcullis run -c portcullis.yaml       the real thing
   portcullis check -c portcullis.yaml     all problems of a file at once; exits 78 if there are any
+  portcullis explain GET https://a.example/   where a request would go, and why
   portcullis keys new --name ci           an API key, where a store for them is configured
   portcullis schema > schema.json         for editors that complete and check YAML
   portcullis upgrade -c portcullis.yaml   let this program take over from the one that runs
   kill -HUP PID                           reload the file, or change nothing if it is bad
+  kill -USR1 PID                          open the log files anew, once they have been moved
   kill -TERM PID                          finish what is in flight, then leave
 
 Exit codes: 0 fine, 64 bad flags, 69 could not start, 78 bad configuration";
@@ -77,6 +81,8 @@ enum Command {
         #[arg(short, long, value_name = "FILE")]
         config: Option<PathBuf>,
     },
+    /// Say what would happen to a request, and why
+    Explain(Explain),
     /// Make, list, revoke and rotate API keys
     #[command(subcommand)]
     Keys(Keys),
@@ -110,6 +116,7 @@ impl Cli {
             Command::Run { config, successor } => run(config, successor, additions),
             Command::Upgrade { config } => upgrade::upgrade(config, additions),
             Command::Check { config } => check(config, additions),
+            Command::Explain(explain) => explain.run(additions),
             Command::Keys(keys) => keys.run(additions),
             Command::Schema => say(config::schema()),
             Command::Demo => match demo::run() {

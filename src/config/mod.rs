@@ -20,6 +20,7 @@ pub mod jwks;
 mod keys;
 mod limits;
 mod listener;
+mod logging;
 pub mod members;
 pub mod networks;
 mod outline;
@@ -60,6 +61,7 @@ pub use listener::{
     CertificateFiles, CertificatePart, ClientAuth, ClientAuthMode, Http2, Listener, ListenerLimits, ListenerTimeouts,
     ProxyProtocol, Tls, TlsVersion,
 };
+pub use logging::{AccessLog, Dashboard, Log, LogField, LogForm, Login, Loki, Piece, Rotate, Usage, UsageHttp};
 pub use networks::AddressList;
 pub use outline::Outline;
 pub use problem::{Place, Problem, Severity};
@@ -163,37 +165,4 @@ impl fmt::Display for Address {
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
-}
-
-/// What is logged, and where.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Log {
-    /// The least important level that is written.
-    pub level: log::LevelFilter,
-    /// Where access log lines go.
-    pub access: AccessLog,
-    /// When the tables of backends are written.
-    pub dashboard: Dashboard,
-}
-
-/// Where access log lines go.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum AccessLog {
-    /// Nowhere.
-    None,
-    /// To standard output.
-    Stdout,
-    /// To the end of this file.
-    File(PathBuf),
-}
-
-/// When the tables of backends are written to the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Dashboard {
-    /// Never.
-    None,
-    /// When a backend's state changes.
-    OnChange,
-    /// When a state changes, and at this interval.
-    Every(Duration),
 }

@@ -1,7 +1,7 @@
 //! What do we change or refuse on the way? Filters, and the chain that a route's requests pass through.
 //!
 //! A filter sees heads, the count of body bytes and the client; never the session, the upstream or another filter. A
-//! new filter is one file, one variant of `Kind`, and its line in `Kind::of`.
+//! new filter is one file, one variant of `Kind`, its line in `Kind::of` and its name.
 
 pub mod accept;
 mod body_limit;
@@ -100,6 +100,18 @@ impl Kind {
         ours.into_iter().flatten().chain(custom).chain(answers.into_iter().flatten()).collect()
     }
 
+    /// What operators are told of it.
+    fn name(&self) -> &'static str {
+        match self {
+            Self::BodyLimit(_) => "body_limit",
+            Self::Rewrite(_) => "rewrite",
+            Self::Edits(_) => "headers",
+            Self::Custom(_) => "custom",
+            Self::Redirect(_) => "redirect",
+            Self::Respond(_) => "respond",
+        }
+    }
+
     fn boxed(self) -> Box<dyn Filter> {
         match self {
             Self::BodyLimit(filter) => Box::new(filter),
@@ -113,37 +125,47 @@ impl Kind {
 }
 
 /// The filters of one route, in order.
-pub struct Chain(Vec<Box<dyn Filter>>);
+pub struct Chain {
+    filters: Vec<Box<dyn Filter>>,
+    names: Box<[&'static str]>,
+}
 
 impl Chain {
     /// The chain that a route asks for.
     pub fn new(route: &config::Route) -> Self {
-        Self(Kind::of(route).into_iter().map(Kind::boxed).collect())
+        let kinds = Kind::of(route);
+        let names = kinds.iter().map(Kind::name).collect();
+        Self { filters: kinds.into_iter().map(Kind::boxed).collect(), names }
+    }
+
+    /// What the filters are called, in order.
+    pub fn names(&self) -> &[&'static str] {
+        &self.names
     }
 
     /// A chain of these alone.
     #[cfg(test)]
     pub(crate) fn of(filters: Vec<Box<dyn Filter>>) -> Self {
-        Self(filters)
+        Self { filters, names: Box::default() }
     }
 
     /// Passes the head of a request through; the first filter that breaks ends it.
     pub fn on_request(&self, head: &mut RequestHeader, client: &Client) -> ControlFlow<Answer> {
-        self.0.iter().try_for_each(|filter| filter.on_request(head, client))
+        self.filters.iter().try_for_each(|filter| filter.on_request(head, client))
     }
 
     /// Passes the head that goes to the backend through.
     pub fn on_forward(&self, head: &mut RequestHeader) -> ControlFlow<Refusal> {
-        self.0.iter().try_for_each(|filter| filter.on_forward(head))
+        self.filters.iter().try_for_each(|filter| filter.on_forward(head))
     }
 
     /// Tells how much of the request's body has been seen.
     pub fn on_body(&self, seen: u64) -> ControlFlow<Refusal> {
-        self.0.iter().try_for_each(|filter| filter.on_body(seen))
+        self.filters.iter().try_for_each(|filter| filter.on_body(seen))
     }
 
     /// Passes the head of a response through, in the opposite order.
     pub fn on_response(&self, head: &mut ResponseHeader, request: &RequestHeader) {
-        self.0.iter().rev().for_each(|filter| filter.on_response(head, request));
+        self.filters.iter().rev().for_each(|filter| filter.on_response(head, request));
     }
 }

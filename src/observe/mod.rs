@@ -3,7 +3,10 @@
 
 pub mod access_log;
 pub mod dashboard;
+mod loki;
 pub mod metrics;
 pub mod seldom;
 pub mod status;
 pub mod tracing;
+mod usage;
+mod writing;

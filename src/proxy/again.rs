@@ -117,6 +117,7 @@ impl Exchange {
         let Some(upstream) = plan.upstream.as_ref().filter(|_| may) else { return false };
         let now = Instant::now();
         self.tried.push(seat);
+        self.note_choice(upstream);
         // Nobody waits for a place in the queue, or for a name, while an answer may come at any moment.
         let elsewhere = upstream.pick(&self.ask(&plan, head, now), &self.tried).ok().filter(Pick::has_an_address);
         let Some(pick) = elsewhere.filter(|_| self.retries.pay(&plan, upstream, now)) else { return false };
@@ -164,6 +165,7 @@ impl Exchange {
         }
         let upstream = plan.upstream.as_ref().ok_or(Reason::NotAsked)?;
         self.tried.push(seat);
+        self.note_choice(upstream);
         let elsewhere = upstream.pick(&self.ask(&plan, session.req_header(), now), &self.tried);
         // No answer is given up for a place in the queue.
         let may_wait = self.attempt.is_none() && upstream.is_worth_a_wait(&self.tried);
@@ -192,6 +194,7 @@ impl Exchange {
         let Some(plan) = self.plan.clone() else { return false };
         let Some(upstream) = &plan.upstream else { return false };
         let now = Instant::now();
+        self.note_choice(upstream);
         let elsewhere = upstream.pick(&self.ask(&plan, session.req_header(), now), &self.tried);
         if elsewhere.is_ok() || upstream.is_worth_a_wait(&self.tried) {
             // Whoever has found nobody with a place left waits for one.

@@ -15,6 +15,7 @@ use super::replay::Place;
 use super::snapshot::{Plan, Snapshot};
 use super::upload::Upload;
 use super::watch::Watch;
+use super::why::Why;
 use crate::answer::Refusal;
 use crate::auth::Identity;
 use crate::backend::{Backend, Seat, Tunnel};
@@ -78,6 +79,8 @@ pub struct Exchange {
     pub(super) head_as_it_came: Option<u128>,
     /// In the background: the route that its client was admitted to.
     pub(super) admitted_to: Option<Arc<str>>,
+    /// What an operator has asked to be told.
+    pub(super) why: Option<Box<Why>>,
     pub(super) connect: Option<Duration>,
     pub(super) first_byte: Option<Duration>,
 }
@@ -214,6 +217,7 @@ impl Exchange {
             in_background: false,
             head_as_it_came: None,
             admitted_to: None,
+            why: None,
             connect: None,
             first_byte: None,
         }

@@ -16,6 +16,7 @@ mod coding;
 pub mod connection;
 mod date;
 mod exchange;
+pub mod explain;
 mod forward;
 mod gateway;
 mod hedge;
@@ -35,6 +36,7 @@ mod timer;
 mod trace;
 mod upload;
 mod watch;
+mod why;
 
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
@@ -81,6 +83,7 @@ impl ProxyHttp for Gateway {
     async fn early_request_filter(&self, session: &mut Session, exchange: &mut Self::CTX) -> Result<()> {
         self.adopt(session, exchange)?;
         exchange.set_limits(session);
+        exchange.begin_why(session);
         exchange.meet(session.req_header());
         exchange.tell_certificate(session);
         Ok(())
@@ -202,14 +205,7 @@ impl ProxyHttp for Gateway {
     ) -> Result<()> {
         exchange.note_asking();
         cached::ask_without_conditions(session, head);
-        let connection = exchange.connection.as_deref();
-        forward::request(head, session.req_header(), (&exchange.request, exchange.sender), connection);
-        exchange.ask_for_identity(head)?;
-        exchange.decode_request(session.req_header(), head)?;
-        exchange.certify(head);
-        exchange.introduce(head);
-        exchange.tell_trace(head)?;
-        exchange.edit(head)
+        exchange.complete(session, head)
     }
 
     async fn request_body_filter(
@@ -299,6 +295,7 @@ impl ProxyHttp for Gateway {
         }
         exchange.part(session.req_header(), head)?;
         reply::expose(session, head, exchange)?;
+        exchange.tell_why(session, head)?;
         exchange.remember_session(head)?;
         if let Some(plan) = &exchange.plan {
             plan.filters.on_response(head, session.req_header());
@@ -349,12 +346,6 @@ impl ProxyHttp for Gateway {
         exchange.forget_body(session);
         exchange.count_outcome(session);
         exchange.count_recoding(session);
-        let ended = record::ending(exchange, error);
-        exchange.end_attempt(ended.label());
-        record::count(session, exchange, ended);
-        exchange.end_trace(session, ended);
-        if self.belongings.access_log.is_on() && !exchange.in_background {
-            self.belongings.access_log.record(record::entry(session, exchange, ended));
-        }
+        self.end(session, exchange, error);
     }
 }

@@ -34,6 +34,7 @@ impl Exchange {
             return Ok(again);
         }
         let upstream = plan.upstream.as_ref().ok_or(NoPick::Refused(Refusal::NoRoute))?;
+        self.note_choice(upstream);
         let ask = self.ask(plan, session.req_header(), *now);
         let of_session = self.session_of(plan, session.req_header());
         let want = Want {

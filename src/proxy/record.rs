@@ -2,15 +2,34 @@
 
 use std::time::SystemTime;
 
+use http::HeaderName;
+use http::header::{REFERER, USER_AGENT};
 use pingora::Error;
 use pingora::proxy::Session;
 
+use super::Gateway;
 use super::exchange::{Ended, Exchange};
 use super::snapshot::Plan;
 use crate::answer;
+use crate::auth::keys::without_keys;
 use crate::limit::rate::Standing;
-use crate::observe::access_log::{Attempt, Entry};
+use crate::observe::access_log::{Account, Attempt, Entry, Quoted};
 use crate::observe::metrics::{RouteCounts, protocol};
+
+impl Gateway {
+    /// Counts an exchange that is over, and writes its line; one in the background has none.
+    pub(super) fn end(&self, session: &Session, exchange: &mut Exchange, error: Option<&Error>) {
+        let ended = ending(exchange, error);
+        exchange.end_attempt(ended.label());
+        count(session, exchange, ended);
+        exchange.end_trace(session, ended);
+        let log = &self.belongings.access_log;
+        if log.is_on() && !exchange.in_background {
+            let quoted = log.quotes_the_head().then(|| Box::new(quoted(session, exchange)));
+            log.record(Entry { quoted, ..entry(session, exchange, ended) });
+        }
+    }
+}
 
 /// How an exchange ended, for the log and for whoever counts.
 pub(super) fn ending(exchange: &Exchange, error: Option<&Error>) -> answer::Ended {
@@ -69,8 +88,10 @@ fn count_admission(exchange: &Exchange, plan: &Plan, ended: answer::Ended) {
 }
 
 /// The entry of an exchange that is over.
-pub(super) fn entry(session: &Session, exchange: &mut Exchange, ended: answer::Ended) -> Entry {
+fn entry(session: &Session, exchange: &mut Exchange, ended: answer::Ended) -> Entry {
     let total = exchange.began.elapsed();
+    // Before its attempts are taken out of it.
+    let trace = exchange.whole_why(session);
     let plan = exchange.plan.as_ref();
     let tls = exchange.connection.as_ref().and_then(|connection| connection.tls.as_ref());
     Entry {
@@ -99,6 +120,36 @@ pub(super) fn entry(session: &Session, exchange: &mut Exchange, ended: answer::E
         cache: exchange.cache_word(session),
         encoding: exchange.encoding(session),
         reason: ended.label(),
+        trace,
+        account: account(exchange),
+        ..Entry::default()
+    }
+}
+
+/// Whose account it is on. A request that a limit has refused was charged by none.
+fn account(exchange: &Exchange) -> Account {
+    let (identity, standings) = (exchange.identity.as_deref(), &exchange.standings);
+    let is_charged = !standings.iter().any(|standing| standing.refuses());
+    Account {
+        plan: identity.and_then(|identity| identity.plan.clone()),
+        key: identity.and_then(|identity| identity.key.clone()),
+        cost: standings.iter().filter(|_| is_charged).map(|standing| standing.cost).max(),
+    }
+}
+
+/// What the log quotes of the head: as it came, but for what may be an API key.
+fn quoted(session: &Session, exchange: &Exchange) -> Quoted {
+    let head = session.req_header();
+    let parameters = &exchange.snapshot.key_parameters;
+    let shown = |bytes: &[u8]| match std::str::from_utf8(bytes) {
+        Ok(text) => Quoted::of(without_keys(text, parameters).as_bytes()),
+        Err(_) => Quoted::of(bytes),
+    };
+    let field = |name: HeaderName| head.headers.get(name).map(|value| value.as_bytes());
+    Quoted {
+        target: shown(head.raw_path()),
+        referer: field(REFERER).map(shown),
+        user_agent: field(USER_AGENT).map(Quoted::of),
     }
 }
 

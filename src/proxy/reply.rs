@@ -190,6 +190,7 @@ async fn write(session: &mut Session, exchange: &mut Exchange, mut head: Respons
     }
     exchange.part(session.req_header(), &mut head)?;
     exchange.recode_own(session, &mut head)?;
+    exchange.tell_why(session, &mut head)?;
     let no_body = body.is_empty() || session.req_header().method == Method::HEAD;
     session.write_response_header(Box::new(head), no_body).await?;
     if !no_body {

@@ -51,6 +51,8 @@ pub struct Snapshot {
     pub key_parameters: Vec<Arc<str>>,
     /// How the routes that cache write queries into their keys, each way once.
     pub stored_queries: Vec<config::QueryParts>,
+    /// Whoever shows this is told why a request ended as it did.
+    pub operators: Option<config::Secret>,
 }
 
 /// What a route leads to, worked out once.
@@ -131,6 +133,7 @@ impl Snapshot {
             certificate_fields: config.listeners.iter().flat_map(told_of).map(|(name, _)| name.clone()).collect(),
             key_parameters: config.routes.iter().filter_map(key_parameter).collect(),
             stored_queries: stored_queries(config),
+            operators: config.admin_token.clone(),
             tracer: lasting.tracers.with(config.tracing.as_ref()),
             upstreams,
         }

@@ -7,6 +7,7 @@
 //! Hosts and paths must be normalised ([`host::normalise`], [`crate::path::normalise`]) before they are looked up.
 
 mod conditions;
+pub mod explain;
 pub mod host;
 mod paths;
 mod rank;

@@ -46,7 +46,7 @@ use crate::cache::Cache;
 use crate::compress::Workshop;
 use crate::config::changes::Changes;
 use crate::config::{Address, Config, Secret};
-use crate::observe::access_log::AccessLog;
+use crate::observe::access_log::{AccessLog, Losses};
 use crate::observe::dashboard;
 use crate::proxy::{Admissions, Belongings, Gateway, Lasting, Snapshot, Upstreams, streams_from_the_store};
 use crate::upstream::{Tallies, Upstream};
@@ -79,6 +79,8 @@ const POOLED_CONNECTIONS: usize = 4096;
 /// How long the last bytes of finished responses may take to leave, after the last exchange has ended.
 const LAST_BYTES: Duration = Duration::from_secs(1);
 
+/// How long the last lines of the access log may take to where they are pushed.
+const LAST_LINES: Duration = Duration::from_secs(2);
 /// How long the last spans may take to a collector.
 const LAST_SPANS: Duration = Duration::from_secs(2);
 /// Operators who may wait for a reload at once; more wait to be heard.
@@ -154,7 +156,7 @@ impl FrontDoor {
         let Sockets { listening, admin, desk, held: sockets } =
             bind_all(&config, heritage).map_err(StartError::Bind)?;
         let addresses: Vec<_> = listening.iter().map(|it| it.local_address().clone()).collect();
-        let access_log = AccessLog::open(&config.log.access).map_err(StartError::AccessLog)?;
+        let access_log = AccessLog::open(&config.log).map_err(StartError::AccessLog)?;
         let (changes, members_changed) = (watch::Sender::new(0), Arc::new(Notify::new()));
         let followers = Followers::of(&config, &Followers::default(), &members_changed);
         let lasting = Lasting::default();
@@ -254,6 +256,17 @@ impl FrontDoor {
         self.inner.reread_files();
     }
 
+    /// Opens the files of the access log and of usage events anew: those that there were have been moved.
+    pub fn reopen_logs(&self) {
+        self.inner.access_log.reopen();
+        log::info!("the files of the access log were opened again");
+    }
+
+    /// How many lines of logs, and usage events, were dropped since the start.
+    pub fn log_losses(&self) -> Losses {
+        self.inner.access_log.losses()
+    }
+
     /// The files whose change is a reason to call [`FrontDoor::reread_files`].
     pub fn followed_files(&self) -> Vec<std::path::PathBuf> {
         let certificates = self.inner.fronts.iter().filter_map(|front| front.tls()).flat_map(|tls| tls.files());
@@ -287,7 +300,7 @@ impl FrontDoor {
         self.inner.cache.close_disk(left(grace_period).max(LAST_BYTES)).await;
         self.inner.leaving.send_replace(true);
         self.tasks.shutdown().await;
-        self.inner.access_log.flush();
+        self.inner.access_log.close(LAST_LINES).await;
         let _ = timeout(LAST_SPANS, self.inner.lasting.tracers.flush()).await;
         finished
     }

@@ -1,7 +1,7 @@
 //! What does the process do between its start and its end? It waits for signals and for changed files.
 //!
-//! SIGHUP and a change of the file reload; SIGTERM drains and leaves; SIGINT leaves at once, and neither waits for a
-//! reload. What a reload means is `reload`'s, what draining means is the front door's.
+//! SIGHUP and a change of the file reload; SIGUSR1 opens the logs anew; SIGTERM drains and leaves; SIGINT leaves at once,
+//! and neither waits for a reload. What a reload means is `reload`'s, what draining means is the front door's.
 
 use std::convert::Infallible;
 use std::io;
@@ -93,7 +93,7 @@ async fn serve(
     opened: impl FnOnce(&[Address]),
 ) -> Result<(), ProcessError> {
     let mut signals = Signals::install()?;
-    let hangups = signal(SignalKind::hangup())?;
+    let (hangups, logs_moved) = (signal(SignalKind::hangup())?, signal(SignalKind::user_defined1())?);
     let mut files = Files::of(&config, file.as_ref().map(|file| &*file.path));
     // Before they are read, so that no change falls between the two.
     files.follow(files_of_config(&config));
@@ -112,7 +112,7 @@ async fn serve(
     let end = tokio::select! {
         end = signals.next() => end,
         successor = front_door.successor() => End::HandedOver(successor),
-        never = keep_current(&front_door, file, files, hangups) => match never {},
+        never = keep_current(&front_door, file, files, (hangups, logs_moved)) => match never {},
     };
     let finished = match end {
         End::Leave => {
@@ -151,17 +151,19 @@ async fn keep_current(
     front_door: &FrontDoor,
     mut file: Option<Source>,
     mut files: Files,
-    mut hangups: Signal,
+    (mut hangups, mut logs_moved): (Signal, Signal),
 ) -> Infallible {
     loop {
         let changed = tokio::select! {
             _ = hangups.recv() => Changed::Configuration,
+            _ = logs_moved.recv() => Changed::Logs,
             changed = files.changed() => changed,
             asked = front_door.reload_asked(), if file.is_some() => Changed::Asked(asked),
         };
         match changed {
             Changed::Configuration => drop(reload(front_door, file.as_mut(), &mut files).await),
             Changed::Followed => front_door.reread_files(),
+            Changed::Logs => front_door.reopen_logs(),
             // Whoever has asked may be gone.
             Changed::Asked(asked) => drop(asked.send(reload(front_door, file.as_mut(), &mut files).await)),
         }
@@ -269,6 +271,8 @@ impl Signals {
 enum Changed {
     Configuration,
     Followed,
+    /// Somebody has moved them.
+    Logs,
     Asked(ReloadAsked),
 }
 

@@ -17,6 +17,7 @@ use super::{Inner, StartError};
 use crate::config::changes::Changes;
 use crate::config::{Config, Listener, ListenerTimeouts};
 use crate::count::Count;
+use crate::observe::access_log::AccessLog;
 use crate::proxy::{Admissions, Gateway, Snapshot};
 
 /// A listener, and the TLS state that it is to get.
@@ -100,6 +101,7 @@ impl Inner {
         changes.apply_to(&mut whole);
         let replacement = Replacement::prepare(&whole, &old.upstreams, gone, reads_files).await?;
         let admissions = Admissions::new(&config, &self.lasting)?;
+        let logs = AccessLog::prepare(&old_config.log, &config.log).map_err(StartError::AccessLog)?;
         self.lasting.sources.issuers.first_answers().await;
         // From here on nothing can fail, and nothing waits.
         let (upstreams, gone) = replacement.put_in_place(&self.changes, config.server.grace_period);
@@ -107,6 +109,7 @@ impl Inner {
         self.snapshot.store(Arc::new(Snapshot::new(&config, upstreams, admissions, &self.lasting)));
         *self.followers() = followers;
         self.cache.resize(&config.cache);
+        self.access_log.change(logs);
         for (front, state) in tls {
             front.replace_tls(state);
         }
@@ -193,8 +196,11 @@ fn keep_what_is_fixed(mut config: Config, old: &Config) -> Result<(Config, Vec<S
     if keep(config.cache.disk != old.cache.disk, "cache.disk") {
         config.cache.disk.clone_from(&old.cache.disk);
     }
-    if keep(config.log.access != old.log.access, "log.access") {
-        config.log.access.clone_from(&old.log.access);
+    if keep(config.log.usage != old.log.usage, "log.usage") {
+        config.log.usage.clone_from(&old.log.usage);
+    }
+    if keep(config.log.loki != old.log.loki, "log.loki") {
+        config.log.loki.clone_from(&old.log.loki);
     }
     if keep(config.log.dashboard != old.log.dashboard, "log.dashboard") {
         config.log.dashboard = old.log.dashboard;

@@ -3,6 +3,7 @@
 //! Nothing here is on a request's way. The histories and the changes of state are kept whether or not anybody watches, as
 //! it is the last minute that an operator comes to see; what differs is worked out only while somebody listens.
 
+use std::cmp::Reverse;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -102,7 +103,10 @@ impl Watching {
 
     /// What has changed lately, the latest first.
     pub(super) fn changes(&self) -> Vec<Change> {
-        self.seen().changes.iter().rev().cloned().collect()
+        let mut changes: Vec<_> = self.seen().changes.iter().cloned().collect();
+        // A state that has changed is seen up to a second later.
+        changes.sort_by_key(|change| Reverse((change.at, change.id)));
+        changes
     }
 
     /// What is known of these backends.

@@ -77,6 +77,11 @@ impl Choice {
         self.tiers.get(own).and_then(choose).or_else(|| self.tiers.iter().find_map(choose))
     }
 
+    /// Those who may be chosen, tier by tier.
+    pub fn members(&self) -> impl Iterator<Item = &Members> {
+        self.tiers.iter().map(|tier| &tier.members)
+    }
+
     /// Whether this one may be chosen.
     pub fn contains(&self, seat: Seat) -> bool {
         self.tiers.iter().any(|tier| tier.members.seats().contains(&seat))

@@ -140,13 +140,13 @@ impl Upstream {
         self.is_limited && self.untried(tried).any(|member| tiers::rank(member.backend.state()).is_some())
     }
 
-    fn is_full(&self, member: &Member) -> bool {
+    pub(super) fn is_full(&self, member: &Member) -> bool {
         let is_used_up = || member.limits.tally.as_ref().is_some_and(|tally| tally.is_used_up());
         self.has_enough(member) || is_used_up()
     }
 
     /// Whether it has as much in flight as it may have.
-    fn has_enough(&self, member: &Member) -> bool {
+    pub(super) fn has_enough(&self, member: &Member) -> bool {
         member.most().is_some_and(|most| self.loads.in_flight(member.backend.seat) >= most)
     }
 

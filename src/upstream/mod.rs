@@ -23,6 +23,7 @@ mod seats;
 pub mod slow_start;
 mod stale;
 pub mod sticky;
+pub mod survey;
 pub mod tiers;
 
 use std::collections::HashMap;
@@ -223,6 +224,13 @@ impl Upstream {
         self.queue.look();
         tasks.push(Task::spawn(live::keep_choosing(Arc::downgrade(self), look_again, changes, on_change.clone())));
         *self.tasks.lock().unwrap_or_else(PoisonError::into_inner) = tasks;
+    }
+
+    /// Supposes that every backend may be asked, without asking any: for whoever explains what would happen.
+    pub fn suppose(self: &Arc<Self>) {
+        self.settle_limits();
+        self.choose_again();
+        self.queue.belongs_to(self);
     }
 
     /// Ends the probes and the look-ups; requests in flight go on.

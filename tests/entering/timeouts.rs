@@ -67,7 +67,10 @@ async fn a_backend_that_says_nothing_gets_first_byte_and_no_more() {
     let answer = lb.get("/").await;
 
     assert_eq!(answer.status, 504);
-    assert_eq!(answer.field("proxy-status"), Some("portcullis; error=http_response_timeout"));
+    assert_eq!(
+        answer.field("proxy-status"),
+        Some(r#"portcullis; error=http_response_timeout; details="first_byte_timeout""#)
+    );
     let line = only_line(&lb, "first_byte_timeout", 300..2000).await;
     assert_eq!(line["attempts"][0]["outcome"], "first_byte_timeout");
     assert_eq!(line["first_byte_ms"], Value::Null);

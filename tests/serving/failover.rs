@@ -122,7 +122,10 @@ async fn when_all_refuse_the_answer_is_502_and_says_so() {
     let answer = lb.get("/").await;
 
     assert_eq!(answer.status, 502);
-    assert_eq!(answer.field("proxy-status"), Some("portcullis; error=connection_refused"));
+    assert_eq!(
+        answer.field("proxy-status"),
+        Some(r#"portcullis; error=connection_refused; details="connect_refused""#)
+    );
     assert_eq!(answer.text(), "502 Bad Gateway: the service could not be reached\n");
     let line = &lb.access_log(1).await[0];
     assert_eq!((&line["reason"], &line["status"]), (&"connect_refused".into(), &502.into()));
@@ -159,7 +162,10 @@ async fn when_none_answers_in_time_the_answer_is_504() {
     let answer = lb.get("/").await;
 
     assert_eq!(answer.status, 504);
-    assert_eq!(answer.field("proxy-status"), Some("portcullis; error=connection_timeout"));
+    assert_eq!(
+        answer.field("proxy-status"),
+        Some(r#"portcullis; error=connection_timeout; details="connect_timeout""#)
+    );
     let line = &lb.access_log(1).await[0];
     assert_eq!(line["reason"], "connect_timeout");
     assert_eq!(line["attempts"].as_array().unwrap().len(), 2);
@@ -179,7 +185,10 @@ async fn when_nobody_may_serve_the_answer_is_503_and_nobody_is_asked() {
     let answer = lb.get("/").await;
 
     assert_eq!(answer.status, 503);
-    assert_eq!(answer.field("proxy-status"), Some("portcullis; error=destination_unavailable"));
+    assert_eq!(
+        answer.field("proxy-status"),
+        Some(r#"portcullis; error=destination_unavailable; details="no_backend""#)
+    );
     let line = &lb.access_log(1).await[0];
     assert_eq!(
         (&line["reason"], &line["backend"], &line["upstream"]),
@@ -335,7 +344,10 @@ async fn a_backend_that_hangs_up_on_a_fresh_connection_is_not_asked_again_withou
         let answer = lb.get("/").await;
 
         assert_eq!(answer.status, 502);
-        assert_eq!(answer.field("proxy-status"), Some("portcullis; error=connection_terminated"));
+        assert_eq!(
+            answer.field("proxy-status"),
+            Some(r#"portcullis; error=connection_terminated; details="backend_closed""#)
+        );
         assert_eq!(backend.requests() + other.requests(), 1);
         let line = &lb.access_log(1).await[0];
         assert_eq!(line["reason"], "backend_closed", "{line}");

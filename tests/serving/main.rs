@@ -17,6 +17,7 @@ mod health;
 mod hedging;
 mod leaving;
 mod limits;
+mod logs;
 mod long_bodies;
 mod metrics;
 mod obedience;

@@ -168,7 +168,7 @@ async fn what_needs_a_restart_is_named_and_stays_as_it_was() {
         ("server: { reload: { debounce: 7s } }", "server.reload"),
         ("admin: { address: none }", "admin.address"),
         ("cache: { eviction: s3_fifo }", "cache.eviction"),
-        ("log: { access: none, dashboard: none }", "log.access"),
+        ("log: { access: access.log, dashboard: none, usage: { file: usage.log } }", "log.usage"),
         ("log: { access: access.log, dashboard: 7s }", "log.dashboard"),
         (
             &listeners.replace("name: plain,", "name: plain, max_connections_per_address: 7,"),

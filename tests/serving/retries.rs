@@ -322,7 +322,10 @@ async fn the_limit_of_an_attempt_is_told_as_such() {
     let answer = lb.get("/").await;
 
     assert_eq!(answer.status, 504);
-    assert_eq!(answer.field("proxy-status"), Some("portcullis; error=http_response_timeout"));
+    assert_eq!(
+        answer.field("proxy-status"),
+        Some(r#"portcullis; error=http_response_timeout; details="attempt_timeout""#)
+    );
     assert_eq!(lb.access_log(1).await[0]["reason"], "attempt_timeout");
 }
 
@@ -415,7 +418,7 @@ async fn the_answer_that_was_dropped_is_better_than_none() {
         assert_eq!((answer.field("retry-after"), answer.field("x-why")), (Some("7"), Some("busy")));
         assert_eq!((answer.field("etag"), answer.field("content-type")), (Some("\"x\""), Some("a/b")));
         assert_eq!((answer.field("cache-control"), answer.field("x-hop")), (Some("max-age=9"), None));
-        let proxy_status = "portcullis; error=connection_terminated; received-status=503";
+        let proxy_status = r#"portcullis; error=connection_terminated; details="backend_closed"; received-status=503"#;
         assert_eq!(answer.field("proxy-status"), Some(proxy_status));
         let line = &lb.access_log(1).await[0];
         assert_eq!((&line["status"], &line["reason"]), (&503.into(), &"backend_closed".into()));

@@ -171,3 +171,57 @@ impl fmt::Debug for FetchedKeys {
         f.write_str("FetchedKeys(..)")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// A set of one key with this id.
+    fn set(id: &str) -> String {
+        let x = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo";
+        format!(r#"{{ "keys": [{{ "kty": "OKP", "crv": "Ed25519", "kid": "{id}", "x": "{x}" }}] }}"#)
+    }
+
+    /// Answers each connection with the next of these, and then with the last again.
+    async fn publish(listener: TcpListener, sets: [&str; 4]) {
+        for number in 0.. {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            let mut head = [0; 4096];
+            let _ = socket.read(&mut head).await;
+            let set = set(sets[sets.len().min(number + 1) - 1]);
+            let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{set}", set.len());
+            let _ = socket.write_all(answer.as_bytes()).await;
+        }
+    }
+
+    async fn until(what: &str, condition: impl Fn() -> bool) {
+        let waiting = async {
+            while !condition() {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(Duration::from_secs(20), waiting).await.unwrap_or_else(|_| panic!("{what}"));
+    }
+
+    #[tokio::test]
+    async fn a_set_that_is_fetched_anew_and_says_the_same_is_the_same() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let server = tokio::spawn(publish(listener, ["a", "a", "a", "b"]));
+        let url = HttpUrl { tls: false, host: "127.0.0.1".into(), port, path: "/".to_owned() };
+        let fetched = Fetched::new(url, Duration::from_millis(20));
+        until("the first set", || fetched.now().is_some()).await;
+        let first = fetched.now().unwrap();
+        until("another set", || {
+            let now = fetched.now().unwrap();
+            assert!(now.knows("b") || Arc::ptr_eq(&first, &now));
+            now.knows("b")
+        })
+        .await;
+        assert!(fetched.shared.looks.load(Relaxed) >= 3, "the same set was fetched several times");
+        server.abort();
+    }
+}

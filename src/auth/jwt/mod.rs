@@ -173,7 +173,7 @@ fn mark(token: &str) -> [u8; 32] {
 
 fn identity(claims: Arc<Claims>) -> Identity {
     let name = claims.get("sub").and_then(Json::as_str).filter(|name| !name.is_empty()).map(Into::into);
-    Identity { name, plan: None, claims: Some(claims) }
+    Identity { name, plan: None, key: None, claims: Some(claims) }
 }
 
 /// Seconds since 1970.

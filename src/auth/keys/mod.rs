@@ -23,7 +23,7 @@ use self::shown::{X_API_KEY, bearer, shown, without};
 use self::table::{Door, Table};
 use super::{Asked, Identity};
 use crate::answer::Refusal;
-use crate::config::{KeySource, OnStoreError};
+use crate::config::{Key, KeySource, OnStoreError};
 use crate::files::{Followed, Library, Unusable};
 
 pub use self::sqlite::{Database, Listed, StoreError};
@@ -117,7 +117,8 @@ impl Keys {
         let key = shown(asked.headers, asked.query, self.parameter.as_deref())?;
         let door = Door { route: asked.route, method: asked.method, address: asked.address, now: asked.now };
         let key = table.open(&key, door)?;
-        Ok(Some(Identity { name: Some(key.name.clone()), plan: key.plan.clone(), claims: None }))
+        let Key { name, plan, id, .. } = key;
+        Ok(Some(Identity { name: Some(name.clone()), plan: plan.clone(), key: id.clone(), claims: None }))
     }
 
     /// Takes the key from where it was shown.

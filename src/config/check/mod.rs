@@ -17,6 +17,7 @@ mod limits;
 mod lint;
 mod listener;
 mod live;
+mod logging;
 mod networks;
 mod rate_limit;
 mod retry;
@@ -27,10 +28,10 @@ mod upstream;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::file::{self, Decode, File, JsonLines, PathOr};
+use super::file::{self, Decode, File};
 use super::problem::{Problem, Problems, Spot};
 use super::surroundings::Surroundings;
-use super::{AccessLog, Address, Config, Log, Outline, Reload, Secret, Server, expand, tree};
+use super::{Address, Config, Outline, Reload, Secret, Server, expand, tree};
 use files::Files;
 
 pub(super) use upstream::check_backend;
@@ -137,6 +138,17 @@ impl Check<'_> {
     }
 
     fn secret(&mut self, secret: &file::SecretText, at: &Spot) -> Option<Secret> {
+        let bytes = self.secret_bytes(secret, at)?;
+        if bytes.len() < Secret::LEAST {
+            let help = "take what `head -c 24 /dev/urandom | base64` writes, and keep it in a file: `file:PATH`";
+            let what = format!("a secret of {} bytes can be guessed; it needs {} at least", bytes.len(), Secret::LEAST);
+            self.problems.error(at, what, help);
+        }
+        Some(Secret::new(&bytes))
+    }
+
+    /// What stands there, or in the file that it names.
+    fn secret_bytes(&mut self, secret: &file::SecretText, at: &Spot) -> Option<Vec<u8>> {
         let bytes = match secret {
             file::SecretText::Text(text) => text.clone().into_bytes(),
             file::SecretText::File(path) => {
@@ -144,13 +156,7 @@ impl Check<'_> {
                 self.files.contents(&path, self.problems)?
             }
         };
-        let bytes = bytes.trim_ascii();
-        if bytes.len() < Secret::LEAST {
-            let help = "take what `head -c 24 /dev/urandom | base64` writes, and keep it in a file: `file:PATH`";
-            let what = format!("a secret of {} bytes can be guessed; it needs {} at least", bytes.len(), Secret::LEAST);
-            self.problems.error(at, what, help);
-        }
-        Some(Secret::new(bytes))
+        Some(bytes.trim_ascii().to_vec())
     }
 
     fn admin(&mut self, admin: &file::Admin, listeners: &[file::Marked<file::Listener>]) -> Option<Address> {
@@ -184,17 +190,6 @@ impl Check<'_> {
             self.problems.error(at, what, "choose a shorter one, such as unix:/run/portcullis.sock");
         }
         joined
-    }
-
-    fn log(&mut self, log: &file::Log) -> Log {
-        let access = match &log.access.value {
-            PathOr::None => AccessLog::None,
-            PathOr::Stdout => AccessLog::Stdout,
-            PathOr::Path(path) => AccessLog::File(self.files.joined(path)),
-        };
-        // There is one form: that the key was read is all that matters.
-        let JsonLines = *log.format;
-        Log { level: *log.level, access, dashboard: *log.dashboard }
     }
 }
 

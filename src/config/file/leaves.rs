@@ -69,10 +69,6 @@ pub(crate) enum PathOr {
     Path(FilePath),
 }
 
-/// The one log format there is.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct JsonLines;
-
 /// A value with a unit, or a problem that says how to write one.
 pub(super) fn with_unit<T>(
     node: &Node,
@@ -339,7 +335,6 @@ words! {
     ProxyProtocol { "none" => Self::None, "accept" => Self::Accept, "require" => Self::Require }
     Version { "v1" => Self::V1, "v2" => Self::V2 }
     TlsVersion { "1.2" => Self::V1_2, "1.3" => Self::V1_3 }
-    JsonLines { "json" => Self }
     TraceFrom { "any" => Self::Any, "trusted" => Self::Trusted }
     Eviction { "lru" => Self::Lru, "s3_fifo" => Self::S3Fifo }
     log::LevelFilter {

@@ -17,6 +17,7 @@ mod keys;
 mod leaves;
 mod limits;
 mod live;
+mod logging;
 mod networks;
 mod rate_limit;
 mod retry;
@@ -41,8 +42,9 @@ pub(crate) use discover::Discover;
 pub(crate) use errors::ErrorEntry;
 pub(crate) use jwt::{Jwt, KeysAt};
 pub(crate) use keys::{Key, KeyStore};
-pub(crate) use leaves::{ByteRate, FilePath, JsonLines, PathOr, SecretText, Share, Size, Threads, Timeout};
+pub(crate) use leaves::{ByteRate, FilePath, PathOr, SecretText, Share, Size, Threads, Timeout};
 pub(crate) use live::Breaker;
+pub(crate) use logging::{Log, Loki, Usage};
 pub(crate) use networks::Addresses;
 pub(crate) use rate_limit::{RateLimit, RateLimiting};
 pub(crate) use retry::{Cause as RetryCause, Retry, RetryBudget};
@@ -50,7 +52,7 @@ pub(crate) use route::{Edits, Exposed, Match, Redirect, Respond, Rewrite, Route,
 pub(crate) use tracing::Tracing;
 pub(crate) use upstream::{Balance, HealthCheck, Sticky, Upstream, UpstreamTimeouts, UpstreamTls};
 
-use super::{Address, CertificatePart, ClientAuthMode, Dashboard, ForwardedBy, Http2, ProxyProtocol, TlsVersion};
+use super::{Address, CertificatePart, ClientAuthMode, ForwardedBy, Http2, ProxyProtocol, TlsVersion};
 use section::section;
 
 section! {
@@ -233,21 +235,6 @@ section! {
         address: Option<Address> = "127.0.0.1:9901",
         /// What operators show there, and in `Portcullis-Debug`: a text of 16 bytes or more, or `file:` and a path.
         token: Option<SecretText> = "null",
-    }
-    later {}
-}
-
-section! {
-    /// What is logged, and where.
-    Log {
-        /// The least important level that is written: `error`, `warn`, `info`, `debug`, `trace` or `none`.
-        level: log::LevelFilter = "info",
-        /// Where the access log goes, one line a request: `none`, `stdout` or a file.
-        access: PathOr = "stdout",
-        /// The form of access log lines.
-        format: JsonLines = "json",
-        /// When the table of backends is logged: `none`, `on_change`, or also at an interval such as `5s`.
-        dashboard: Dashboard = "on_change",
     }
     later {}
 }

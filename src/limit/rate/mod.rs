@@ -158,6 +158,8 @@ pub struct Standing {
     pub more_after: Duration,
     /// It does not let the request pass.
     pub exceeded: bool,
+    /// What the request costs.
+    pub cost: u32,
 }
 
 impl Standing {
@@ -219,7 +221,7 @@ impl Limits {
 fn standing(limit: &Arc<Limit>, ask: &Ask<'_>) -> Standing {
     let Left { remaining, one_after, all_after } = ask.left;
     let more_after = ask.wait.unwrap_or(if remaining == 0 { one_after } else { all_after });
-    Standing { limit: limit.clone(), remaining, more_after, exceeded: ask.wait.is_some() }
+    Standing { limit: limit.clone(), remaining, more_after, exceeded: ask.wait.is_some(), cost: ask.cost }
 }
 
 impl Limit {

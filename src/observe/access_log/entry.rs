@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use serde::{Serialize, Serializer};
+use serde_json::Value as Json;
 
 use crate::observe::tracing::TraceId;
 
@@ -81,6 +82,47 @@ pub struct Entry {
     pub encoding: Option<Recoded>,
     /// How it ended: `ok`, or the label of a refusal.
     pub reason: &'static str,
+    /// What an operator has asked to be told of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trace: Option<Box<Json>>,
+    /// What is quoted of the head, where the form of the log asks for it.
+    #[serde(skip)]
+    pub quoted: Option<Box<Quoted>>,
+    /// Whose account it is on, for usage events.
+    #[serde(skip)]
+    pub account: Account,
+}
+
+/// What is quoted of the head of a request, byte for byte.
+#[derive(Clone, Debug, Default)]
+pub struct Quoted {
+    /// The target, with its query.
+    pub target: Vec<u8>,
+    /// The page that the client came from.
+    pub referer: Option<Vec<u8>>,
+    /// What the client calls itself.
+    pub user_agent: Option<Vec<u8>>,
+}
+
+/// Whose account a request is on.
+#[derive(Clone, Debug, Default)]
+pub struct Account {
+    /// What they pay for.
+    pub plan: Option<Arc<str>>,
+    /// The public part of the key that they have shown.
+    pub key: Option<Arc<str>>,
+    /// The most that a limit has charged.
+    pub cost: Option<u32>,
+}
+
+impl Quoted {
+    /// The longest part that is quoted: as much as nginx takes in its buffers.
+    pub const LONGEST: usize = 8192;
+
+    /// So much of these bytes as is quoted.
+    pub fn of(bytes: &[u8]) -> Vec<u8> {
+        bytes.get(..Self::LONGEST).unwrap_or(bytes).to_vec()
+    }
 }
 
 /// One try at one backend.
@@ -129,6 +171,11 @@ impl Recoded {
 }
 
 impl Entry {
+    /// When it was over.
+    pub fn ended(&self) -> SystemTime {
+        self.time.checked_add(self.total).unwrap_or(self.time)
+    }
+
     /// The path of a request target, without the query.
     pub fn path_of(target: &str) -> String {
         let path = target.split(['?', '#']).next().unwrap_or_default();
@@ -164,11 +211,14 @@ impl Default for Entry {
             cache: None,
             encoding: None,
             reason: "ok",
+            trace: None,
+            quoted: None,
+            account: Account::default(),
         }
     }
 }
 
-fn cut(text: &str) -> &str {
+pub(super) fn cut(text: &str) -> &str {
     if text.len() <= LONGEST {
         return text;
     }

@@ -1,193 +1,214 @@
-//! What became of each request? One JSON line each, through a bounded queue to one writer thread.
+//! What became of each request? A line each, in the form that the operator likes; usage events and a push to Loki, where
+//! they are wanted.
 //!
-//! [`AccessLog::record`] never waits: when the queue is full, the line is dropped and counted. Formatting happens on
-//! the writer's thread too, so a request pays for one move into the queue. Only what an [`Entry`] holds is written: no
-//! header value, no query, no body.
+//! [`AccessLog::record`] never waits: see [`writing`](super::writing). Only what an [`Entry`] holds is written: no header
+//! value, no query, no body, unless the form of the log quotes the head.
 
 mod entry;
+mod form;
 
-use std::fs::OpenOptions;
-use std::io::{self, BufWriter, Write};
+use std::io;
+#[cfg(test)]
+use std::io::Write;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender, TrySendError};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
 
-use crate::config;
+use super::loki::Loki;
+use super::usage::Usage;
+use super::writing::lines::{Lines, Place};
+use super::writing::{Queue, Writer};
+use crate::config::{self, LogForm, Rotate};
 
-pub use self::entry::{Attempt, Entry, Recoded};
+pub use self::entry::{Account, Attempt, Entry, Quoted, Recoded};
 
 /// Lines that may wait. A writer that stalls for a tenth of a second at 50,000 requests a second needs 5,000; an entry
 /// is about a kilobyte with its strings, so a sink that is stuck costs 8 MiB and no more.
-const QUEUE: usize = 8192;
-
-/// How often dropped lines are mentioned.
-const WARN_EVERY: Duration = Duration::from_secs(10);
-
-/// How long the last lines may take when the log is closed: a stuck sink must not keep the process alive.
-const LAST_LINES: Duration = Duration::from_secs(1);
+pub(super) const QUEUE: usize = 8192;
 
 /// Where access log lines go in. Clones share one queue; the last one to be dropped waits for the queue to drain.
 #[derive(Clone, Debug, Default)]
-pub struct AccessLog {
-    queue: Option<Arc<Queue>>,
-}
+pub struct AccessLog(Option<Arc<Log>>);
 
 #[derive(Debug)]
-struct Queue {
-    sender: SyncSender<Message>,
-    dropped: Arc<AtomicU64>,
+struct Log {
+    lines: Queue<Command>,
+    /// Whether lines go anywhere.
+    writes: AtomicBool,
+    /// Whether they quote the head.
+    quotes: AtomicBool,
+    usage: Option<Usage>,
+    loki: Option<Loki>,
 }
 
+/// How many lines and events were dropped since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Losses {
+    /// Lines of the access log.
+    pub access: u64,
+    /// Usage events.
+    pub usage: u64,
+    /// Lines for Loki.
+    pub loki: u64,
+}
+
+/// Another place or form, ready to be taken.
 #[derive(Debug)]
-enum Message {
-    Line(Box<Entry>),
-    /// Everything before this has been written when the sender is dropped.
-    Flush(SyncSender<()>),
+pub struct Change {
+    /// `None` is the place that there is.
+    place: Option<Place>,
+    form: LogForm,
+    rotate: Option<Rotate>,
+    writes: bool,
+}
+
+/// What the writer is told.
+#[derive(Debug)]
+enum Command {
+    Change(Box<Change>),
+    Reopen,
 }
 
 impl AccessLog {
-    /// Opens the sink that the configuration names, a file at its end.
-    pub fn open(config: &config::AccessLog) -> io::Result<Self> {
-        match config {
-            config::AccessLog::None => Ok(Self::default()),
-            config::AccessLog::Stdout => Self::to(io::stdout(), QUEUE),
-            config::AccessLog::File(path) => Self::to(OpenOptions::new().create(true).append(true).open(path)?, QUEUE),
-        }
+    /// Opens all that the configuration names, files at their ends. Needs a tokio runtime where something is sent.
+    pub fn open(config: &config::Log) -> io::Result<Self> {
+        let place = Place::open(&config.access, config.rotate)?;
+        let usage = config.usage.as_ref().map(Usage::open).transpose()?;
+        Self::with(place, &config.form, QUEUE, (usage, config.loki.as_ref().map(Loki::start)))
     }
 
-    /// Writes to any sink, with room for `room` waiting lines.
-    pub fn to(sink: impl Write + Send + 'static, room: usize) -> io::Result<Self> {
-        let (sender, receiver) = mpsc::sync_channel(room);
-        let dropped = Arc::new(AtomicU64::new(0));
-        let writer = Writer {
-            sink: BufWriter::new(sink),
-            line: Vec::new(),
-            dropped: dropped.clone(),
-            told: 0,
-            tell_at: Instant::now(),
-        };
-        thread::Builder::new().name("access-log".to_owned()).spawn(move || writer.run(&receiver))?;
-        Ok(Self { queue: Some(Arc::new(Queue { sender, dropped })) })
+    /// Writes JSON to any sink, with room for `room` waiting lines.
+    #[cfg(test)]
+    fn to(sink: impl Write + Send + 'static, room: usize) -> io::Result<Self> {
+        Self::with(Place::Other(Box::new(sink)), &LogForm::Json, room, (None, None))
     }
 
-    /// Whether lines go anywhere; if not, an entry need not be made.
+    fn with(
+        place: Place,
+        form: &LogForm,
+        room: usize,
+        (usage, loki): (Option<Usage>, Option<Loki>),
+    ) -> io::Result<Self> {
+        let writes = AtomicBool::new(!matches!(place, Place::None));
+        let writer = LineWriter { lines: Lines::to(place, "the access log"), form: form.clone(), line: Vec::new() };
+        let lines = Queue::start("access-log", "access log lines", room, writer)?;
+        let quotes = AtomicBool::new(form.quotes_the_head());
+        Ok(Self(Some(Arc::new(Log { lines, writes, quotes, usage, loki }))))
+    }
+
+    /// Whether entries go anywhere; if not, they need not be made.
     pub fn is_on(&self) -> bool {
-        self.queue.is_some()
+        self.0.as_ref().is_some_and(|log| log.writes.load(Relaxed) || log.usage.is_some() || log.loki.is_some())
     }
 
-    /// Queues one line, or drops it when the queue is full.
+    /// Whether lines quote the head of the request, so that it is to be kept.
+    pub fn quotes_the_head(&self) -> bool {
+        self.0.as_ref().is_some_and(|log| log.quotes.load(Relaxed))
+    }
+
+    /// Queues what is made of one request, or drops it where a queue is full.
     pub fn record(&self, entry: Entry) {
-        let Some(queue) = &self.queue else { return };
-        if queue.sender.try_send(Message::Line(Box::new(entry))).is_err() {
-            queue.dropped.fetch_add(1, Relaxed);
+        let Some(log) = &self.0 else { return };
+        let entry = Arc::new(entry);
+        if let Some(usage) = &log.usage {
+            usage.put(entry.clone());
+        }
+        if let Some(loki) = &log.loki {
+            loki.put(entry.clone());
+        }
+        if log.writes.load(Relaxed) {
+            log.lines.put(entry);
         }
     }
 
-    /// Lines dropped since the start.
-    pub fn dropped(&self) -> u64 {
-        self.queue.as_ref().map_or(0, |queue| queue.dropped.load(Relaxed))
+    /// What was dropped since the start.
+    pub fn losses(&self) -> Losses {
+        let Some(log) = &self.0 else { return Losses::default() };
+        Losses {
+            access: log.lines.dropped(),
+            usage: log.usage.as_ref().map_or(0, Usage::dropped),
+            loki: log.loki.as_ref().map_or(0, Loki::dropped),
+        }
+    }
+
+    /// Opens what another configuration names, so that [`AccessLog::change`] cannot fail.
+    pub fn prepare(old: &config::Log, new: &config::Log) -> io::Result<Change> {
+        let place = (new.access != old.access).then(|| Place::open(&new.access, new.rotate)).transpose()?;
+        let writes = new.access != config::AccessLog::None;
+        Ok(Change { place, form: new.form.clone(), rotate: new.rotate, writes })
+    }
+
+    /// Writes to another place, or in another form, from now on. Lines that are queued go where they were to go.
+    pub fn change(&self, change: Change) {
+        let Some(log) = &self.0 else { return };
+        log.quotes.store(change.form.quotes_the_head(), Relaxed);
+        let writes = change.writes;
+        if log.lines.tell(Command::Change(Box::new(change))) {
+            log.writes.store(writes, Relaxed);
+        } else {
+            log::error!(target: "portcullis::access_log", "it is stuck, and goes on as it was");
+        }
+    }
+
+    /// Opens files anew, at the paths that they had: whoever has moved them wants to be rid of them.
+    pub fn reopen(&self) {
+        let Some(log) = &self.0 else { return };
+        let told = log.lines.tell(Command::Reopen);
+        if !told || !log.usage.as_ref().is_none_or(Usage::reopen) {
+            log::error!(target: "portcullis::access_log", "it is stuck, and its files were not opened again");
+        }
     }
 
     /// Blocks until the lines queued so far are written, at most a second; says whether they are. Not for the way of
     /// a request.
     pub fn flush(&self) -> bool {
-        self.queue.as_ref().is_none_or(|queue| queue.flush())
+        self.0.as_ref().is_none_or(|log| log.lines.flush() && log.usage.as_ref().is_none_or(Usage::flush))
     }
-}
 
-impl Queue {
-    fn flush(&self) -> bool {
-        let deadline = Instant::now() + LAST_LINES;
-        let (done, all_written) = mpsc::sync_channel(1);
-        let mut message = Message::Flush(done);
-        while let Err(refused) = self.sender.try_send(message) {
-            let TrySendError::Full(again) = refused else { return false };
-            if Instant::now() >= deadline {
-                return false;
-            }
-            message = again;
-            // Nobody unparks us: this only gives the writer a moment.
-            thread::park_timeout(Duration::from_millis(1));
+    /// The end: what is queued is written, and what can be pushed in time is pushed.
+    pub async fn close(&self, within: Duration) {
+        if let Some(loki) = self.0.as_ref().and_then(|log| log.loki.as_ref()) {
+            loki.close(within).await;
         }
-        all_written.recv_timeout(deadline.saturating_duration_since(Instant::now())).is_ok()
-    }
-}
-
-impl Drop for Queue {
-    fn drop(&mut self) {
         self.flush();
     }
 }
 
-struct Writer<W: Write> {
-    sink: BufWriter<W>,
+struct LineWriter {
+    lines: Lines,
+    form: LogForm,
     line: Vec<u8>,
-    dropped: Arc<AtomicU64>,
-    told: u64,
-    tell_at: Instant,
 }
 
-impl<W: Write> Writer<W> {
-    /// Until the last [`AccessLog`] is gone. The buffer is flushed whenever the queue runs empty, so that a quiet log
-    /// is a complete one.
-    fn run(mut self, queue: &Receiver<Message>) {
-        loop {
-            match queue.try_recv() {
-                Ok(message) => self.take(message),
-                Err(mpsc::TryRecvError::Disconnected) => break,
-                Err(mpsc::TryRecvError::Empty) => {
-                    self.flush();
-                    match queue.recv_timeout(WARN_EVERY) {
-                        Ok(message) => self.take(message),
-                        Err(RecvTimeoutError::Timeout) => {}
-                        Err(RecvTimeoutError::Disconnected) => break,
-                    }
-                }
-            }
-            self.tell_drops();
-        }
-        self.flush();
-    }
+impl Writer for LineWriter {
+    type Command = Command;
 
-    fn take(&mut self, message: Message) {
-        match message {
-            Message::Line(entry) => {
-                if self.write(&entry).is_err() {
-                    self.dropped.fetch_add(1, Relaxed);
-                }
-            }
-            Message::Flush(done) => {
-                self.flush();
-                // Whoever asked may have stopped waiting.
-                let _ = done.try_send(());
-            }
-        }
-    }
-
-    /// Whole lines only: a sink that fails (a full disk) loses lines, but never leaves half of one.
-    fn write(&mut self, entry: &Entry) -> io::Result<()> {
+    fn take(&mut self, entry: &Entry) -> u64 {
         self.line.clear();
-        serde_json::to_writer(&mut self.line, entry)?;
-        self.line.push(b'\n');
-        self.sink.write_all(&self.line)
-    }
-
-    fn flush(&mut self) {
-        if let Err(error) = self.sink.flush() {
-            // What is in the buffer stays there for the next try, so it is not lost yet.
-            log::debug!(target: "portcullis::access_log", "cannot write: {error}");
+        match form::write(&self.form, entry, &mut self.line) {
+            Ok(()) => {
+                self.line.push(b'\n');
+                self.lines.put(&self.line)
+            }
+            Err(_) => 1,
         }
     }
 
-    fn tell_drops(&mut self) {
-        let dropped = self.dropped.load(Relaxed);
-        if dropped > self.told && Instant::now() >= self.tell_at {
-            log::warn!(target: "portcullis::access_log", "{} access log lines were dropped", dropped - self.told);
-            self.told = dropped;
-            self.tell_at = Instant::now() + WARN_EVERY;
+    fn obey(&mut self, command: Command) -> u64 {
+        match command {
+            Command::Reopen => self.lines.reopen(),
+            Command::Change(change) => {
+                let Change { place, form, rotate, .. } = *change;
+                self.form = form;
+                let dropped = place.map_or(0, |place| self.lines.move_to(place));
+                self.lines.set_rotation(rotate);
+                dropped
+            }
         }
+    }
+
+    fn flush(&mut self) -> Option<Duration> {
+        self.lines.flush()
     }
 }
 

@@ -27,6 +27,11 @@ impl Sink {
     }
 }
 
+fn logs(access: config::AccessLog, form: LogForm) -> config::Log {
+    let dashboard = config::Dashboard::None;
+    config::Log { level: log::LevelFilter::Off, access, form, rotate: None, usage: None, loki: None, dashboard }
+}
+
 fn entry(path: &str) -> Entry {
     Entry { path: Entry::path_of(path), ..Entry::default() }
 }
@@ -71,6 +76,7 @@ fn a_line_has_the_documented_fields_in_the_documented_order() {
         cache: Some("miss:no_store".into()),
         encoding: Some(Recoded::new("zstd", false, (3000, 1000), Duration::from_micros(250))),
         reason: "ok",
+        ..Entry::default()
     };
     let expected = concat!(
         r#"{"time":"2023-11-14T22:13:20.120Z","id":"7f","trace_id":null,"client":"192.0.2.7","identity":"ann","dry_run":["5/m by route"],"method":"GET","host":"example.com","#,
@@ -102,7 +108,7 @@ fn lines_arrive_in_order_and_complete() {
     (0..1000).for_each(|n| log.record(entry(&format!("/{n}"))));
     assert!(log.flush());
     let lines = sink.lines();
-    assert_eq!((lines.len(), log.dropped()), (1000, 0));
+    assert_eq!((lines.len(), log.losses().access), (1000, 0));
     assert!(lines.iter().enumerate().all(|(n, line)| line.contains(&format!("\"path\":\"/{n}\""))));
 }
 
@@ -113,7 +119,7 @@ fn a_full_queue_drops_and_counts_and_never_waits() {
     let stuck = sink.0.lock().unwrap();
     // More than the buffer holds, so that the writer is stuck in the sink; this ends only if nobody waits for it.
     (0..1000).for_each(|_| log.record(entry(&"x".repeat(2000))));
-    let dropped = log.dropped();
+    let dropped = log.losses().access;
     assert!(dropped > 0);
     assert!(!log.flush(), "a stuck sink must not hold up the end for longer than a second");
     drop(stuck);
@@ -137,7 +143,7 @@ fn a_file_is_appended_to() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("access.log");
     std::fs::write(&path, "before\n").unwrap();
-    let log = AccessLog::open(&config::AccessLog::File(path.clone())).unwrap();
+    let log = AccessLog::open(&logs(config::AccessLog::File(path.clone()), LogForm::Json)).unwrap();
     log.record(entry("/after"));
     drop(log);
     let text = std::fs::read_to_string(path).unwrap();
@@ -145,10 +151,30 @@ fn a_file_is_appended_to() {
 }
 
 #[test]
+fn a_change_of_place_and_form_holds_for_what_comes_after_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let [one, two] = ["one.log", "two.log"].map(|name| dir.path().join(name));
+    let old = logs(config::AccessLog::File(one.clone()), LogForm::Json);
+    let new = logs(config::AccessLog::File(two.clone()), LogForm::Combined);
+    let log = AccessLog::open(&old).unwrap();
+    log.record(entry("/1"));
+    log.change(AccessLog::prepare(&old, &new).unwrap());
+    assert!(log.quotes_the_head());
+    log.record(Entry { method: "GET".into(), ..entry("/2") });
+    let off = logs(config::AccessLog::None, LogForm::Json);
+    log.change(AccessLog::prepare(&new, &off).unwrap());
+    assert!(!log.is_on() && !log.quotes_the_head());
+    drop(log);
+    let [one, two] = [one, two].map(|path| std::fs::read_to_string(path).unwrap());
+    assert!(one.contains(r#""path":"/1""#) && one.lines().count() == 1, "{one}");
+    assert!(two.contains(r#""GET /2 HTTP/1.1""#) && two.lines().count() == 1, "{two}");
+}
+
+#[test]
 fn a_log_that_is_off_takes_everything_and_keeps_nothing() {
-    let log = AccessLog::open(&config::AccessLog::None).unwrap();
+    let log = AccessLog::open(&logs(config::AccessLog::None, LogForm::Json)).unwrap();
     log.record(entry("/"));
-    assert!(!log.is_on() && log.flush() && log.dropped() == 0);
+    assert!(!log.is_on() && log.flush() && log.losses().access == 0);
 }
 
 proptest! {

@@ -212,7 +212,7 @@ catalogue! {
         CONFIG = Gauge "portcullis_config_info" ["hash"]
             "Always 1; the hash of the configuration in effect is the same where the same version has the same configuration. Secrets are not in it.";
         LOG_DROPPED = Counter "portcullis_log_lines_dropped_total" ["log"]
-            "Lines that were dropped because whatever takes them was behind: `access`.";
+            "Lines that were dropped because whatever takes them was behind: `access`, `usage` (events) or `loki`.";
         SPANS = Counter "portcullis_trace_spans_total" ["outcome"]
             "Spans of sampled requests: `exported` to the collector, or `dropped` because it was behind or did not take them.";
         BUILD = Gauge "portcullis_build_info" ["version"]

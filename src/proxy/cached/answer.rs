@@ -150,7 +150,7 @@ impl Exchange {
         if keep { Cookies::Keep } else { Cookies::Drop }
     }
 
-    fn lifetime(&self, session: &Session, head: &ResponseHeader) -> Result<Lifetime, (Miss, bool)> {
+    pub(super) fn lifetime(&self, session: &Session, head: &ResponseHeader) -> Result<Lifetime, (Miss, bool)> {
         let (Some(cached), Some(caching)) = (&self.cached, self.caching()) else { return Err((Miss::Method, false)) };
         let request = session.req_header();
         // What asks for HEAD is sent as GET while the cache is on.

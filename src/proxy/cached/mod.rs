@@ -7,6 +7,7 @@
 mod answer;
 mod body;
 mod doubt;
+mod explain;
 mod hit;
 mod key;
 mod outcome;

@@ -8,6 +8,7 @@ mod words;
 
 use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version};
+use pingora::Result;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::proxy::Session;
 
@@ -101,6 +102,18 @@ pub(super) fn response(head: &mut ResponseHeader, received: Version) {
 }
 
 impl Exchange {
+    /// Completes the head that goes to the backend: what is said of the client and of us, then what the route changes.
+    pub(super) fn complete(&mut self, session: &Session, head: &mut RequestHeader) -> Result<()> {
+        let incoming = session.req_header();
+        request(head, incoming, (&self.request, self.sender), self.connection.as_deref());
+        self.ask_for_identity(head)?;
+        self.decode_request(incoming, head)?;
+        self.certify(head);
+        self.introduce(head);
+        self.tell_trace(head)?;
+        self.edit(head)
+    }
+
     /// RFC 9112, section 6.1: a client of HTTP/1.0 knows no chunks. A body without a length ends with its connection.
     pub(super) fn end_with_the_connection(&self, session: &mut Session, head: &mut ResponseHeader) {
         if session.req_header().version < Version::HTTP_11 && head.remove_header(&TRANSFER_ENCODING).is_some() {

@@ -46,7 +46,12 @@ impl Inner {
         page.single(&c::RELOADED_AT, at);
         let hash = self.loaded().hash.clone();
         page.family(&c::CONFIG, |series| series.put([&*hash], 1));
-        page.family(&c::LOG_DROPPED, |series| series.put(["access"], self.access_log.dropped()));
+        let losses = self.access_log.losses();
+        page.family(&c::LOG_DROPPED, |series| {
+            series.put(["access"], losses.access);
+            series.put(["usage"], losses.usage);
+            series.put(["loki"], losses.loki);
+        });
         let spans = &self.lasting.tracers.counts;
         page.family(&c::SPANS, |series| {
             series.put(["exported"], spans.exported.get());

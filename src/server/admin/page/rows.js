@@ -45,18 +45,19 @@ const ago = (time, now) => {
 };
 const clock = (time) => new Date(time).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });
 
-// A line of the last minute, the latest at the right; seconds without an answer leave a gap.
+// A line of the last minute, the latest at the right. A few seconds without an answer are bridged, more leave a gap.
+const BRIDGE = 15;
 function curve(values, width, height, highest) {
   const top = Math.max(highest, 1e-9);
   const step = width / (SECONDS - 1);
   const start = SECONDS - values.length;
-  let line = "", area = "", open = -1, last = 0;
+  let line = "", area = "", open = -1, last = 0, seen = -BRIDGE - 1;
   const close = () => { if (open >= 0) area += `V${height}H${open.toFixed(1)}Z`; open = -1; };
   values.forEach((value, index) => {
     if (value === null || value === undefined) { close(); return; }
     const x = (start + index) * step, y = height - 1 - (value / top) * (height - 3);
     if (open < 0) {
-      line += `M${x.toFixed(1)} ${y.toFixed(1)}h.01`;
+      line += index - seen <= BRIDGE ? `L${x.toFixed(1)} ${y.toFixed(1)}` : `M${x.toFixed(1)} ${y.toFixed(1)}h.01`;
       area += `M${x.toFixed(1)} ${height}V${y.toFixed(1)}`;
       open = x;
     } else {
@@ -64,6 +65,7 @@ function curve(values, width, height, highest) {
       area += `L${x.toFixed(1)} ${y.toFixed(1)}`;
     }
     last = x;
+    seen = index;
   });
   close();
   return { line, area, last };
