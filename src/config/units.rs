@@ -63,6 +63,19 @@ pub fn share(text: &str) -> Result<f64, UnitError> {
     }
 }
 
+/// A part of a whole such as `1%` or `0.1%`, as a fraction of at most 1.
+pub fn part(text: &str) -> Result<f64, UnitError> {
+    let unreadable = || UnitError::Unreadable(text.to_owned(), "a part of a whole");
+    let (number, has_unit) = text.strip_suffix('%').map_or((text, false), |number| (number, true));
+    let is_plain = number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    let percent = number.parse::<f64>().ok().filter(|_| is_plain).ok_or_else(unreadable)?;
+    match percent {
+        _ if !has_unit => Err(UnitError::Bare(text.to_owned())),
+        percent if percent > 100.0 => Err(UnitError::TooLarge(text.to_owned())),
+        percent => Ok(percent / 100.0),
+    }
+}
+
 /// A number within a time such as `100/s`, `240/m` or `1800/10m`.
 pub fn rate(text: &str) -> Result<(u64, Duration), UnitError> {
     let (count, rest) = split(text, "a number within a time")?;
@@ -168,5 +181,17 @@ mod tests {
         assert_eq!(duration("soon"), Err(UnitError::Unreadable("soon".into(), "a duration")));
         assert_eq!(duration("99999999999999999999s"), Err(UnitError::TooLarge("99999999999999999999s".into())));
         assert_eq!(size("99999999999GiB"), Err(UnitError::TooLarge("99999999999GiB".into())));
+    }
+
+    #[test]
+    fn a_part_of_a_whole_may_be_small_and_never_more_than_all() {
+        for (text, expected) in [("0%", 0.0), ("100%", 1.0), ("0.5%", 0.005), ("1%", 0.01)] {
+            assert_eq!(part(text), Ok(expected), "{text}");
+        }
+        assert_eq!(part("0.1"), Err(UnitError::Bare("0.1".into())));
+        assert_eq!(part("100.1%"), Err(UnitError::TooLarge("100.1%".into())));
+        for text in ["", "%", "-1%", "1e1%", "inf%", "NaN%", "1 %", "1.2.3%"] {
+            assert_eq!(part(text), Err(UnitError::Unreadable(text.into(), "a part of a whole")), "{text}");
+        }
     }
 }

@@ -12,10 +12,6 @@ impl Check<'_> {
             let help = "take a build with the feature `otlp`, which is on by default, or leave `tracing` out";
             self.problems.error(&tracing.at, "this build cannot send traces", help);
         }
-        let sample = section.sample.0;
-        if sample > 1.0 {
-            self.problems.error(&section.sample.at, "there are no more requests than all", "100% is all of them");
-        }
         if section.service.trim().is_empty() {
             self.problems.error(&section.service.at, "the service has no name", "leave it out: it is `portcullis`");
         }
@@ -26,7 +22,7 @@ impl Check<'_> {
         }
         Some(Tracing {
             otlp: section.otlp.value.clone(),
-            sample,
+            sample: section.sample.0,
             from: *section.from,
             service: section.service.value.clone(),
             token,

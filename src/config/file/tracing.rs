@@ -1,8 +1,13 @@
 //! What may be written about traces? The shape of `tracing`.
 
-use super::leaves::{SecretText, Share};
+use serde_json::{Value as Json, json};
+
+use super::decode::Decode;
+use super::leaves::{SecretText, with_unit};
 use super::section::section;
-use crate::config::{HttpUrl, TraceFrom};
+use crate::config::problem::{Problems, Spot};
+use crate::config::tree::Node;
+use crate::config::{HttpUrl, TraceFrom, units};
 
 section! {
     /// How requests are traced: by W3C trace context, told as OTLP.
@@ -10,7 +15,7 @@ section! {
         /// The URL that takes spans as OTLP over HTTP, in JSON: `http://127.0.0.1:4318/v1/traces`.
         otlp: HttpUrl,
         /// The share of requests that are told, where nobody who is believed has decided.
-        sample: Share = "1%",
+        sample: Part = "1%",
         /// Whose `sampled` flag decides: that of `trusted` proxies, or of `any` client.
         from: TraceFrom = "trusted",
         /// What we are called: the `service.name`.
@@ -19,4 +24,19 @@ section! {
         token: Option<SecretText> = "null",
     }
     later {}
+}
+
+/// A part of a whole, 1.0 for all of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Part(pub(crate) f64);
+
+impl Decode for Part {
+    fn decode(node: &Node, at: &Spot, problems: &mut Problems) -> Option<Self> {
+        let words = ("a part of a whole", "write a number from 0 to 100 and %: 1%, 0.1%");
+        with_unit(node, at, words, units::part, problems).map(Self)
+    }
+
+    fn schema() -> Json {
+        json!({ "type": "string", "pattern": "^([0-9]+(\\.[0-9]+)?%|\\$\\{.*)$" })
+    }
 }
