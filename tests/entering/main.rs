@@ -16,6 +16,7 @@ mod auth;
 mod browsers;
 mod certificates;
 mod commands;
+mod deploy;
 mod error_pages;
 mod explain;
 mod hygiene;
