@@ -1,5 +1,6 @@
 //! As a program says that has brought a policy of its own.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::{Ask, Members, Policy, Ready};
@@ -31,8 +32,10 @@ impl Policy for Custom {
         let (seats, candidates): (Vec<_>, Vec<_>) = untried
             .map(|((&seat, &weight), name)| (seat, Candidate { name, weight, in_flight: ready.loads.in_flight(seat) }))
             .unzip();
-        let chosen = self.policy.choose(&candidates, ask.random);
-        seats.get(chosen).copied().unwrap_or_else(|| ready.untried_from(0))
+        // It may be asked for others who wait in a queue: were it to panic there, it would take them along.
+        let chosen = catch_unwind(AssertUnwindSafe(|| self.policy.choose(&candidates, ask.random)));
+        let seat = chosen.ok().and_then(|chosen| seats.get(chosen).copied());
+        seat.unwrap_or_else(|| ready.untried_from(0))
     }
 }
 
@@ -46,6 +49,7 @@ mod tests {
 
     impl custom::Policy for Place {
         fn choose(&self, candidates: &[Candidate<'_>], _random: u64) -> usize {
+            assert_ne!(self.0, Some(99), "a panic on purpose");
             assert!(candidates.iter().all(|candidate| candidate.name.starts_with("backend-")));
             self.0.unwrap_or(candidates.len() - 1)
         }
@@ -71,5 +75,10 @@ mod tests {
     fn a_place_that_nobody_has_is_the_first() {
         assert_eq!(chosen(Some(7), &[]), Seat(0));
         assert_eq!(chosen(Some(2), &[Seat(0)]), Seat(1));
+    }
+
+    #[test]
+    fn a_policy_that_panics_is_as_good_as_one_that_names_nobody() {
+        assert_eq!(chosen(Some(99), &[Seat(0)]), Seat(1));
     }
 }

@@ -36,11 +36,11 @@ pub enum Verdict {
 /// An answer that a filter gives.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Reply {
-    /// The status: 200 to 599.
+    /// The status: 200 to 599; any other is answered 500 instead.
     pub status: StatusCode,
     /// Fields beside the length and the date.
     pub headers: Vec<(HeaderName, HeaderValue)>,
-    /// The body.
+    /// The body; 204, 205 and 304 have none.
     pub body: Bytes,
 }
 

@@ -7,8 +7,8 @@ pub trait Policy: Send + Sync {
     /// Which of the candidates shall serve, by its place in the list, which is never empty. A number beyond the list is
     /// taken for the first.
     ///
-    /// The candidates are in the order of the configuration: those that are ready, have a place left, and have not been
-    /// tried for this request. `random` is a fresh number for those who leave something to chance.
+    /// The candidates are in the order of the configuration: those that are ready and have not been tried for this
+    /// request. One that has no place left may be among them: if it is chosen, the choice is made once more without it. `random` is a fresh number for those who leave something to chance.
     fn choose(&self, candidates: &[Candidate<'_>], random: u64) -> usize;
 }
 

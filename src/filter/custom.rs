@@ -3,6 +3,8 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use bytes::Bytes;
+use http::StatusCode;
 use pingora::http::{RequestHeader, ResponseHeader};
 
 use super::{Answer, Client, Filter};
@@ -22,7 +24,12 @@ impl Filter for Custom {
     fn on_request(&self, head: &mut RequestHeader, client: &Client) -> ControlFlow<Answer> {
         match self.0.on_request(&mut Request::new(head, client.address, client.tls)) {
             Verdict::GoOn => ControlFlow::Continue(()),
+            Verdict::Answer(Reply { status, .. }) if !(200..=599).contains(&status.as_u16()) => {
+                ControlFlow::Break(Answer::Refuse(Refusal::Internal))
+            }
             Verdict::Answer(Reply { status, headers, body }) => {
+                let has_none = [StatusCode::NO_CONTENT, StatusCode::RESET_CONTENT, StatusCode::NOT_MODIFIED];
+                let body = if has_none.contains(&status) { Bytes::new() } else { body };
                 ControlFlow::Break(Answer::Reply { status, headers, body })
             }
         }

@@ -42,6 +42,10 @@ impl Rewrite {
             return Ok(None);
         }
         let Ok(path) = path::normalise(uri.path()) else { return Ok(None) };
+        if path == "*" {
+            // It means the server as a whole, and no path of it.
+            return Ok(None);
+        }
         let query = uri.query().map_or(String::new(), |query| format!("?{query}"));
         let path = match &self.substitution {
             Some(substitution) => substitution.apply(&path).transpose().map_err(refusal)?,
@@ -77,7 +81,8 @@ impl Filter for Rewrite {
         if let Some(target) = target {
             // Over HTTP/2 the URI has an authority too. It stays: Pingora brings it in line with the Host field.
             let mut parts = head.uri.clone().into_parts();
-            parts.path_and_query = target.parse().ok();
+            let Ok(target) = target.parse() else { return ControlFlow::Break(Refusal::TargetTooLong) };
+            parts.path_and_query = Some(target);
             match Uri::from_parts(parts) {
                 Ok(uri) => head.set_uri(uri),
                 Err(_) => return ControlFlow::Break(Refusal::BadTarget),
@@ -112,6 +117,20 @@ mod tests {
         assert_eq!(rewritten("/v1", "", "/v1x/a"), "/v1x/a");
         assert_eq!(rewritten("/v1/", "/api/", "/v1/a"), "/api/a");
         assert_eq!(rewritten("", "/api", "/a"), "/api/a");
+    }
+
+    #[test]
+    fn the_server_as_a_whole_has_no_prefix() {
+        assert_eq!(rewritten("", "/api", "*"), "*");
+    }
+
+    #[test]
+    fn a_target_that_would_be_too_long_is_refused() {
+        let rewrite = config::Rewrite { add_prefix: Some("/api".to_owned()), ..config::Rewrite::default() };
+        let target = format!("/a?{}", "b".repeat(65_530));
+        let mut head = RequestHeader::build("GET", target.as_bytes(), None).unwrap();
+        let filter = Rewrite::new(&rewrite).unwrap();
+        assert_eq!(filter.on_forward(&mut head), ControlFlow::Break(Refusal::TargetTooLong));
     }
 
     #[test]

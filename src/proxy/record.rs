@@ -104,7 +104,7 @@ fn entry(session: &Session, exchange: &mut Exchange, ended: answer::Ended) -> En
         identity: exchange.identity.as_ref().and_then(|identity| identity.name.clone()),
         method: exchange.request.method.as_str().to_owned(),
         host: exchange.request.host().to_owned(),
-        path: std::mem::take(&mut exchange.request.path),
+        path: Entry::path_of(&std::mem::take(&mut exchange.request.path)),
         route: plan.map(|plan| plan.name.clone()),
         upstream: plan.and_then(|plan| plan.upstream.as_ref()).map(|upstream| upstream.name().clone()),
         backend: exchange.attempts.last().map(|attempt| attempt.backend.name.clone()),
@@ -141,9 +141,10 @@ fn account(exchange: &Exchange) -> Account {
 fn quoted(session: &Session, exchange: &Exchange) -> Quoted {
     let head = session.req_header();
     let parameters = &exchange.snapshot.key_parameters;
-    let shown = |bytes: &[u8]| match std::str::from_utf8(bytes) {
-        Ok(text) => Quoted::of(without_keys(text, parameters).as_bytes()),
-        Err(_) => Quoted::of(bytes),
+    // Where there may be a key, what is no text is quoted as text too: it must be looked through.
+    let shown = |bytes: &[u8]| match parameters.is_empty() {
+        true => Quoted::of(bytes),
+        false => Quoted::of(without_keys(&String::from_utf8_lossy(bytes), parameters).as_bytes()),
     };
     let field = |name: HeaderName| head.headers.get(name).map(|value| value.as_bytes());
     Quoted {

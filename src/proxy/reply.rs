@@ -75,7 +75,7 @@ pub(super) async fn fail(session: &mut Session, exchange: &mut Exchange, refusal
     let version = theirs.version;
     forward::response(&mut theirs, version);
     let received = format!("{}; received-status={}", refusal.proxy_status(), theirs.status.as_u16());
-    if let Some(body) = body {
+    if let Some(body) = body.filter(|_| !exchange.says_for_backends(theirs.status, &session.req_header().headers)) {
         theirs.append_header("proxy-status", received)?;
         if let Some(plan) = &exchange.plan {
             plan.filters.on_response(&mut theirs, session.req_header());

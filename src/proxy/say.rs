@@ -81,6 +81,12 @@ impl Exchange {
         Some(Said { kind, body })
     }
 
+    /// Whether a page of the route stands for what backends say with this status.
+    pub(super) fn says_for_backends(&self, status: StatusCode, asked: &HeaderMap) -> bool {
+        let of_backends = self.pages().is_some_and(ErrorPages::are_of_backends);
+        of_backends && self.page(status, &Accept::of(asked)).is_some()
+    }
+
     fn pages(&self) -> Option<&ErrorPages> {
         self.admission()?.pages.as_ref()
     }
@@ -92,9 +98,7 @@ impl Exchange {
     /// Puts a page in the place of an answer that would be passed on, where the route wants that: it is given up, and the
     /// error is answered by [`super::reply::replace`].
     pub(super) fn replace_answer(&mut self, session: &Session, head: &ResponseHeader) -> Result<()> {
-        let pages = self.pages().filter(|pages| pages.are_of_backends());
-        let accept = || Accept::of(&session.req_header().headers);
-        if pages.is_none_or(|pages| pages.page(head.status, &accept()).is_none()) {
+        if !self.says_for_backends(head.status, &session.req_header().headers) {
             return Ok(());
         }
         self.give_up_for_a_page(head);

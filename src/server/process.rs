@@ -114,6 +114,9 @@ async fn serve(
         successor = front_door.successor() => End::HandedOver(successor),
         never = keep_current(&front_door, file, files, (hangups, logs_moved)) => match never {},
     };
+    if !matches!(end, End::HandedOver(_)) {
+        front_door.give_up_handover();
+    }
     let finished = match end {
         End::Leave => {
             log::info!("leaving at once");

@@ -180,6 +180,9 @@ fn keep_what_is_fixed(mut config: Config, old: &Config) -> Result<(Config, Vec<S
     if keep(new_server.max_connections != old_server.max_connections, "server.max_connections") {
         new_server.max_connections = old_server.max_connections;
     }
+    if keep(new_server.upgrade_socket != old_server.upgrade_socket, "server.upgrade_socket") {
+        new_server.upgrade_socket.clone_from(&old_server.upgrade_socket);
+    }
     if keep(new_server.reload != old_server.reload, "server.reload") {
         new_server.reload = old_server.reload.clone();
     }

@@ -2,7 +2,7 @@
 
 use portcullis::config::{Address, Problem};
 use portcullis::custom::{Filter, Reply, Request, Response, Verdict};
-use portcullis::{FrontDoor, HeaderName, HeaderValue, Program, StatusCode};
+use portcullis::{FrontDoor, HeaderName, HeaderValue, Program};
 
 use crate::support::{Backend, Client};
 
@@ -33,6 +33,13 @@ async fn open(program: Program, upstream: &str, route: &str) -> (FrontDoor, Clie
     let [Address::Tcp(address)] = door.addresses() else { panic!("one listener") };
     let client = Client::tcp(*address).await;
     (door, client)
+}
+
+fn address(door: &FrontDoor) -> std::net::SocketAddr {
+    match door.addresses() {
+        [Address::Tcp(address)] => *address,
+        _ => panic!("one listener"),
+    }
 }
 
 fn get(fields: &str) -> String {
@@ -85,7 +92,7 @@ struct Everywhere;
 impl Filter for Everywhere {
     fn on_request(&self, request: &mut Request<'_>) -> Verdict {
         match request.header("x-night") {
-            Some(_) => Verdict::Answer(Reply::text(StatusCode::SERVICE_UNAVAILABLE, "asleep\n")),
+            Some(status) => Verdict::Answer(Reply::text(status.parse().unwrap(), "asleep\n")),
             None => Verdict::GoOn,
         }
     }
@@ -104,8 +111,13 @@ impl Filter for Everywhere {
 async fn hooks_that_every_route_has_answer_change_and_cannot_be_taken_away_by_clients() {
     let backend = Backend::answering(200, "hello");
     let program = Program::new().everywhere(Everywhere);
-    let (_door, mut client) = open(program, &format!("backends: [\"{}\"]", backend.url()), "").await;
-    let asleep = client.exchange(get("X-Night: 1\r\n")).await;
+    let (door, mut client) = open(program, &format!("backends: [\"{}\"]", backend.url()), "").await;
+    for (status, answered, body) in [("100", 500, None), ("204", 204, Some("")), ("304", 304, Some(""))] {
+        let answer = Client::tcp(address(&door)).await.exchange(get(&format!("X-Night: {status}\r\n"))).await;
+        assert_eq!(answer.status, answered);
+        assert!(body.is_none_or(|body| answer.text() == body), "{}", answer.text());
+    }
+    let asleep = client.exchange(get("X-Night: 503\r\n")).await;
     assert_eq!((asleep.status, asleep.text(), backend.requests()), (503, "asleep\n".to_owned(), 0));
     assert_eq!(asleep.field("x-path"), Some("/"));
     let awake = client.exchange(get("Connection: x-signed\r\n")).await;

@@ -240,9 +240,21 @@ impl Changes {
                 stays
             });
         }
+        for upstream in whole.upstreams.iter().filter(|upstream| upstream.discover.is_none()) {
+            self.keep_one(upstream, &mut gone);
+        }
         self.log_level = self.log_level.filter(|level| *level != whole.log.level);
         self.tidy();
         gone
+    }
+
+    /// Takes back what was removed, if nobody else is left.
+    fn keep_one(&mut self, upstream: &Upstream, gone: &mut Vec<String>) {
+        let mut now = upstream.clone();
+        self.apply(&mut now);
+        let Some(of) = self.upstreams.get_mut(&upstream.name).filter(|_| now.backends.is_empty()) else { return };
+        of.edits.values_mut().for_each(|edit| edit.removed = false);
+        gone.push(format!("upstream {}: whoever was removed is back, as nobody else is left", upstream.name));
     }
 
     /// Everything that differs; `whole` is the file with those that were discovered, without any change.

@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::cmsg_space;
+use rustix::io::retry_on_intr;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
@@ -69,7 +70,7 @@ impl Line {
         if !files.is_empty() && !along.push(SendAncillaryMessage::ScmRights(&files)) {
             return Err(io::Error::other("there is no room for a file"));
         }
-        sendmsg(&self.0, &[IoSlice::new(&text)], &mut along, SendFlags::NOSIGNAL)?;
+        retry_on_intr(|| sendmsg(&self.0, &[IoSlice::new(&text)], &mut along, SendFlags::NOSIGNAL))?;
         Ok(())
     }
 
@@ -78,7 +79,8 @@ impl Line {
         let (mut text, mut space) = (vec![0; LONGEST], [MaybeUninit::uninit(); cmsg_space!(ScmRights(1))]);
         let mut along = RecvAncillaryBuffer::new(&mut space);
         let mut parts = [IoSliceMut::new(&mut text)];
-        let length = recvmsg(self.0.as_fd(), &mut parts, &mut along, RecvFlags::CMSG_CLOEXEC)?.bytes;
+        let received = retry_on_intr(|| recvmsg(self.0.as_fd(), &mut parts, &mut along, RecvFlags::CMSG_CLOEXEC));
+        let length = received?.bytes;
         if length == 0 {
             return Err(ErrorKind::UnexpectedEof.into());
         }

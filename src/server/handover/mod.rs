@@ -13,8 +13,10 @@ use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tokio::net::UnixStream;
@@ -36,6 +38,9 @@ const START: Duration = Duration::from_secs(60);
 
 /// How long a successor waits for its first probes before it serves without them.
 const FIRST_PROBES: Duration = Duration::from_secs(10);
+
+/// How long a successor that cannot take over may take to end.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// How often we look whether we are ready, and whether the cache on disk is ours.
 const LOOK: Duration = Duration::from_millis(10);
@@ -72,6 +77,27 @@ pub(super) enum HandoverError {
     Other(#[from] io::Error),
 }
 
+/// A successor that has been started and has not taken over yet.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Begun(Arc<Mutex<Option<u32>>>);
+
+impl Begun {
+    fn note(&self, pid: Option<u32>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = pid;
+    }
+
+    /// Ends it: whoever is told to leave shall not leave somebody behind.
+    pub(super) fn give_up(&self) {
+        let begun = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let process = begun.and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
+        if let Some(process) = process {
+            log::info!("upgrade: ending process {}, which had not taken over yet", process.as_raw_nonzero());
+            // It may have ended by itself.
+            let _ = kill_process(process, Signal::KILL);
+        }
+    }
+}
+
 /// What is passed on.
 struct Estate {
     sockets: Vec<(String, OwnedFd)>,
@@ -99,6 +125,11 @@ impl FrontDoor {
             inner.sockets.iter().for_each(|held| held.leave_file(false));
             waiting.tell(ready);
         });
+    }
+
+    /// Ends a successor that has been started and has not taken over.
+    pub(super) fn give_up_handover(&self) {
+        self.inner.begun.give_up();
     }
 
     /// Leaves to the successor what it has taken, and finishes what has begun. Connections that wait for a request may
@@ -137,7 +168,10 @@ impl Inner {
     async fn hand_over(&self, wish: Wish, asker: UnixStream) -> Option<Successor> {
         log::info!("upgrade: starting {} with {}", wish.program.display(), wish.config.display());
         let handed = match self.estate() {
-            Ok(estate) => spawn_blocking(move || start(&wish, &estate)).await.map_err(io::Error::other),
+            Ok(estate) => {
+                let begun = self.begun.clone();
+                spawn_blocking(move || start(&wish, &estate, &begun)).await.map_err(io::Error::other)
+            }
             Err(error) => Err(error),
         };
         let handed = handed.map_err(HandoverError::from).and_then(|handed| handed);
@@ -166,7 +200,7 @@ impl Inner {
 }
 
 /// Starts a process, passes all on, and waits until it serves.
-fn start(wish: &Wish, estate: &Estate) -> Result<Successor, HandoverError> {
+fn start(wish: &Wish, estate: &Estate, begun: &Begun) -> Result<Successor, HandoverError> {
     let (line, theirs) = Line::pair()?;
     let mut command = Command::new(&wish.program);
     command.arg("run").arg("--successor").arg("--config").arg(&wish.config).stdin(Stdio::from(theirs));
@@ -175,7 +209,10 @@ fn start(wish: &Wish, estate: &Estate) -> Result<Successor, HandoverError> {
     drop(command);
     let mut child =
         started.map_err(|source| HandoverError::Start { program: wish.program.display().to_string(), source })?;
-    match pass_on(&line, estate) {
+    begun.note(Some(child.id()));
+    let passed = pass_on(&line, estate);
+    begun.note(None);
+    match passed {
         Ok(ready) => Ok(Successor { pid: child.id(), ready }),
         Err(error) => Err(gave_up(&mut child, error)),
     }
@@ -195,11 +232,23 @@ fn pass_on(line: &Line, estate: &Estate) -> io::Result<bool> {
     }
 }
 
+/// Whether a process that has nothing to say any more ends within a moment.
+fn ends_by_itself(child: &mut Child) -> bool {
+    let until = Instant::now() + LAST_WORDS;
+    while Instant::now() < until {
+        if !matches!(child.try_wait(), Ok(None)) {
+            return true;
+        }
+        std::thread::sleep(LOOK);
+    }
+    false
+}
+
 /// Ends a process that has not taken over, and says why it has not.
 fn gave_up(child: &mut Child, error: io::Error) -> HandoverError {
     let late = error.kind() == ErrorKind::WouldBlock;
     let left = matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::BrokenPipe | ErrorKind::ConnectionReset);
-    if !left {
+    if !(left && ends_by_itself(child)) {
         // If it is gone already there is nothing to end.
         let _ = child.kill();
     }
