@@ -1,7 +1,7 @@
 //! What became of each request? A line each, in the form that the operator likes; usage events and a push to Loki, where
 //! they are wanted.
 //!
-//! [`AccessLog::record`] never waits: see [`writing`](super::writing). Only what an [`Entry`] holds is written: no header
+//! [`AccessLog::record`] never waits: see `observe::writing`. Only what an [`Entry`] holds is written: no header
 //! value, no query, no body, unless the form of the log quotes the head.
 
 mod entry;
