@@ -54,7 +54,7 @@ use crate::upstream::{Tallies, Upstream};
 use self::connection::InFlight;
 use self::facts::Loaded;
 use self::front::{Front, Shared};
-use self::handover::{Begun, Desk};
+use self::handover::Desk;
 use self::limits::TotalLimit;
 use self::listen::{Held, Listening, accept_forever};
 use self::members::Followers;
@@ -128,7 +128,6 @@ struct Inner {
     /// The sockets that another process would get, and where it is asked for.
     sockets: Vec<Held>,
     desk: Option<Desk>,
-    begun: Begun,
     /// One reload at a time.
     reloading: tokio::sync::Mutex<()>,
     /// What operators have changed beside the file.
@@ -199,7 +198,6 @@ impl FrontDoor {
             leaving: watch::Sender::new(false),
             sockets,
             desk,
-            begun: Begun::default(),
             reloading: tokio::sync::Mutex::new(()),
             beside_file: Mutex::default(),
             watching: Watching::default(),

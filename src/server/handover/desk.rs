@@ -13,7 +13,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-use super::{HandoverError, START, Successor};
+use super::{Begun, HandoverError, START, Successor};
 use crate::config::Address;
 use crate::server::listen::{Accepted, Listening};
 use crate::server::wire::Socket;
@@ -44,11 +44,13 @@ enum Answer {
 #[derive(Debug)]
 pub(in crate::server) struct Desk {
     listening: Listening,
+    /// Who was started for a wish.
+    pub(super) begun: Begun,
 }
 
 impl Desk {
     pub(in crate::server) fn new(listening: Listening) -> Self {
-        Self { listening }
+        Self { listening, begun: Begun::default() }
     }
 
     /// Waits for a wish of somebody who may have it.

@@ -79,7 +79,7 @@ pub(super) enum HandoverError {
 
 /// A successor that has been started and has not taken over yet.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Begun(Arc<Mutex<Option<u32>>>);
+struct Begun(Arc<Mutex<Option<u32>>>);
 
 impl Begun {
     fn note(&self, pid: Option<u32>) {
@@ -87,7 +87,7 @@ impl Begun {
     }
 
     /// Ends it: whoever is told to leave shall not leave somebody behind.
-    pub(super) fn give_up(&self) {
+    fn give_up(&self) {
         let begun = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         let process = begun.and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
         if let Some(process) = process {
@@ -129,7 +129,7 @@ impl FrontDoor {
 
     /// Ends a successor that has been started and has not taken over.
     pub(super) fn give_up_handover(&self) {
-        self.inner.begun.give_up();
+        self.inner.begun().give_up();
     }
 
     /// Leaves to the successor what it has taken, and finishes what has begun. Connections that wait for a request may
@@ -169,7 +169,7 @@ impl Inner {
         log::info!("upgrade: starting {} with {}", wish.program.display(), wish.config.display());
         let handed = match self.estate() {
             Ok(estate) => {
-                let begun = self.begun.clone();
+                let begun = self.begun();
                 spawn_blocking(move || start(&wish, &estate, &begun)).await.map_err(io::Error::other)
             }
             Err(error) => Err(error),
@@ -186,6 +186,10 @@ impl Inner {
         }
         desk::tell(asker, &handed).await;
         handed.ok()
+    }
+
+    fn begun(&self) -> Begun {
+        self.desk.as_ref().map(|desk| desk.begun.clone()).unwrap_or_default()
     }
 
     fn estate(&self) -> io::Result<Estate> {
@@ -239,7 +243,7 @@ fn ends_by_itself(child: &mut Child) -> bool {
         if !matches!(child.try_wait(), Ok(None)) {
             return true;
         }
-        std::thread::sleep(LOOK);
+        std::thread::park_timeout(LOOK);
     }
     false
 }
