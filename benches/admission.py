@@ -21,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 
-from running import RELEASE, Programs, free_port
+from running import RELEASE, Programs, cpu_ns, free_port
 
 KEY = "pck_bench000_0123456789abcdef0123456789abcdef"
 PARTS = {
@@ -33,18 +33,7 @@ PARTS = {
 PARTS["all"] = [*PARTS["key"], "rate_limits: [{ rate: 1000000/s, key: api_key }]", *PARTS["list"]]
 
 
-def cpu_ns(pid):
-    """How long the threads of a process ran."""
-    total = 0
-    for task in os.listdir(f"/proc/{pid}/task"):
-        try:
-            total += int(open(f"/proc/{pid}/task/{task}/schedstat").read().split()[0])
-        except OSError:
-            continue
-    return total
-
-
-class Bench(Programs):
+class Admission(Programs):
     def start_origin(self):
         port = free_port()
         conf = self.write("origin.conf", f"""
@@ -118,7 +107,7 @@ def main():
     print("| answered by | asked for | CPU us per request | more than bare |\n| --- | --- | --- | --- |")
     for case in args.case.split(","):
         with tempfile.TemporaryDirectory() as folder:
-            bench = Bench(folder)
+            bench = Admission(folder)
             try:
                 run(bench, case, args)
             finally:

@@ -5,7 +5,7 @@
     benches/cache.py [--only NAME,NAME] [--case NAME,NAME] [--rounds N] [--seconds S] [--binary PATH]
 
 Needs Linux with two cores and Debian's nginx-light, varnish, haproxy, wrk, nghttp2-client and openssl; everything stays
-on loopback. As in benches/peers.py each proxy is pinned to core 0 with one thread (Varnish: one pool), the origin (nginx)
+on loopback. As in benches/compare/run each proxy is pinned to core 0 with one thread (Varnish: one pool), the origin (nginx)
 and the load to core 1, and the proxy's own CPU time is divided by the requests answered in that slice. Each has 32 MiB
 for its cache, in memory: nginx has it on /dev/shm, where a file takes whole pages. `nginx-open` is nginx with
 open_file_cache, which spares it the opening of a file per hit and which few switch on.
@@ -28,8 +28,7 @@ import sys
 import tempfile
 from collections import namedtuple
 
-from peers import Bench, cpu_seconds
-from running import HERE, RELEASE, free_port
+from running import HERE, RELEASE, Bench, cpu_ns, free_port
 
 SIZE_MIB = 32
 # `path` of a case with many keys is what each of them begins with.
@@ -204,12 +203,12 @@ def run(command, cores, seconds):
 
 def measure(bench, case, started, seed, seconds, threads="1"):
     plain, secure, pid = started
-    before, fetched = cpu_seconds(pid), bench.fetched()
+    before, fetched = cpu_ns(pid), bench.fetched()
     if case.protocol == "h2":
         answered, rate, p99 = h2load(f"https://127.0.0.1:{secure}{case.path}", case, bench.folder, seconds)
     else:
         answered, rate, p99 = wrk(f"http://127.0.0.1:{plain}{case.path}", case, seed, seconds, threads)
-    cpu = (cpu_seconds(pid) - before) / answered * 1e6
+    cpu = (cpu_ns(pid) - before) / answered / 1000
     return Slice(cpu, rate, p99, (bench.fetched() - fetched - 1) / answered)
 
 

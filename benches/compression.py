@@ -6,7 +6,7 @@
                            [--binary PATH]
 
 Needs Linux with two cores and Debian's nginx-light, libnginx-mod-http-brotli-filter, haproxy, wrk and openssl; everything
-stays on loopback. As in benches/peers.py each proxy is pinned to core 0 with one thread, the origin (nginx) and the load to
+stays on loopback. As in benches/compare/run each proxy is pinned to core 0 with one thread, the origin (nginx) and the load to
 core 1, and the proxy's own CPU time is divided by the requests answered in that slice. Debian has no zstd module for nginx.
 HAProxy's gzip (libslz) has one level. The bodies are made from a seed, so they are the same on every machine.
 
@@ -35,8 +35,7 @@ import zlib
 from collections import namedtuple
 
 from cache import wrk
-from peers import Bench, cpu_seconds
-from running import RELEASE, free_port
+from running import RELEASE, Bench, cpu_ns, free_port, json_of
 
 MODULE = "/usr/lib/nginx/modules/ngx_http_brotli_filter_module.so"
 TYPES = "application/json text/plain"
@@ -47,16 +46,6 @@ BESIDE = ("nginx", "gzip", 5)
 CASES = ("json", "text", "hits", "others")
 # What `wrk` of benches/cache.py wants to know of a case.
 Load = namedtuple("Load", "path connections keys", defaults=[1])
-
-
-def json_of(length):
-    """Records as an API sends them, one an object in a list."""
-    chance = random.Random(5)
-    names = ["".join(chance.choices("abcdefghijklmnoprstuvwz", k=chance.randint(3, 9))) for _ in range(300)]
-    record = lambda number: ('{"id":%d,"name":"%s %s","email":"%s@example.com","active":%s,"balance":%.2f,"tags":["%s","%s"]}'
-                             % (number, *chance.choices(names, k=3), chance.choice(["true", "false"]),
-                                chance.uniform(0, 9999), *chance.choices(names[:20], k=2)))
-    return ("[" + ",".join(record(number) for number in range(length // 90)))[:length - 1] + "]"
 
 
 def text_of(length):
@@ -222,9 +211,9 @@ def measure_sizes(bench, body, prefix, args):
         for entry in all_of_them[shift:] + all_of_them[:shift]:
             name, coding, level = entry
             port, pid = started[name]
-            before = cpu_seconds(pid)
+            before = cpu_ns(pid)
             answered = load(port, path_of(prefix, coding, level, body), coding, 8, args.seconds)
-            cpu[entry].append((cpu_seconds(pid) - before) / answered)
+            cpu[entry].append((cpu_ns(pid) - before) / answered / 1e9)
     for entry in sorted(all_of_them, key=lambda entry: (entry[1], entry[2], entry[0])):
         name, coding, level = entry
         middle = statistics.median(cpu[entry])

@@ -9,15 +9,16 @@
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a benchmark prints, and may stop at once")]
 
-use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+mod objects;
+
+use std::time::Instant;
 
 use fastrand::Rng;
-use http::StatusCode;
-use pingora::http::ResponseHeader;
 use portcullis::cache::key::{Key, Writing};
-use portcullis::cache::store::{Facts, Store};
+use portcullis::cache::store::Store;
 use portcullis::config::Eviction;
+
+use self::objects::put;
 
 /// As the program has it.
 #[global_allocator]
@@ -110,7 +111,7 @@ fn size(object: usize) -> usize {
 /// What an object takes besides its body: measured with a store of one.
 fn overhead() -> usize {
     let store: &'static Store = Box::leak(Box::new(Store::new(1 << 20, Eviction::Lru)));
-    put(store, &key(0), 0);
+    put(store, key(0), 0);
     store.bytes() as usize
 }
 
@@ -140,7 +141,7 @@ fn million(eviction: Eviction) {
         store.set_size(SIZE);
         let mut highest = 0;
         for object in 0..1_000_000 {
-            put(store, &key(object), length / 4 + object * 7 % (length - length / 4));
+            put(store, key(object), length / 4 + object * 7 % (length - length / 4));
             if object % 1000 == 0 {
                 highest = highest.max(resident());
             }
@@ -166,32 +167,11 @@ fn ask(store: &'static Store, object: usize) -> bool {
     let key = key(object);
     let found = store.find(&key, None).is_some();
     if !found {
-        put(store, &key, size(object));
+        put(store, key, size(object));
     }
     found
 }
 
 fn key(object: usize) -> Key {
     Writing::begin("GET", |text| text.extend_from_slice(format!("https://example.com/{object}").as_bytes())).end()
-}
-
-fn put(store: &'static Store, key: &Key, len: usize) {
-    let head = ResponseHeader::build(StatusCode::OK, None).unwrap();
-    let mut filling = store.begin(key.clone(), &head, facts(), Some(len as u64)).unwrap();
-    assert!(filling.write(&vec![0; len]) && filling.finish());
-}
-
-fn facts() -> Facts {
-    Facts {
-        born: SystemTime::UNIX_EPOCH,
-        asked_at: SystemTime::UNIX_EPOCH,
-        fresh_until: SystemTime::UNIX_EPOCH,
-        stale_while_revalidate: Duration::ZERO,
-        stale_if_error: Duration::ZERO,
-        only_when_cut_off: false,
-        may_be_stale: true,
-        variance: None,
-        vary: Arc::new([]),
-        tags: Arc::new([]),
-    }
 }

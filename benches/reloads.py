@@ -13,34 +13,12 @@ import argparse
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-TARGET = os.environ.get("CARGO_TARGET_DIR", os.path.join(HERE, "..", "target"))
-
-
-def free_ports(count):
-    probes = [socket.socket() for _ in range(count)]
-    for probe in probes:
-        probe.bind(("127.0.0.1", 0))
-    ports = [probe.getsockname()[1] for probe in probes]
-    for probe in probes:
-        probe.close()
-    return ports
-
-
-def wait_for(port):
-    end = time.time() + 10
-    while time.time() < end:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.02)
-    sys.exit(f"nobody listens on port {port}")
+from running import TARGET, free_port, wait_for
 
 
 def backends_file(ports):
@@ -66,7 +44,7 @@ def main():
     arguments.add_argument("--profile", default="debug")
     options = arguments.parse_args()
     program = os.path.join(TARGET, options.profile, "portcullis")
-    plain, tls, *backends = free_ports(5)
+    plain, tls, *backends = (free_port() for _ in range(5))
     running = []
     with tempfile.TemporaryDirectory() as folder:
         def write(name, text):

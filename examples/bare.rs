@@ -1,6 +1,7 @@
 //! A bare proxy on the same Pingora: an empty `ProxyHttp`, to measure what Portcullis adds. Not for use.
 //!
-//! `bare ORIGIN PLAIN_PORT TLS_PORT CERT KEY`; one thread, and Pingora's own settings for the rest.
+//! `bare ORIGIN PLAIN_PORT TLS_PORT CERT KEY`; one thread, and Pingora's own settings for the rest. The origin is an address,
+//! with `https://` before it if it speaks TLS, whose certificate nobody looks at.
 #![allow(clippy::unwrap_used, reason = "a measuring tool: any mistake may end it")]
 
 use async_trait::async_trait;
@@ -33,8 +34,11 @@ fn main() {
     let conf = ServerConf { threads: 1, ..ServerConf::default() };
     let mut server = Server::new_with_opt_and_conf(None, conf);
     server.bootstrap();
-    let origin: std::net::SocketAddr = origin.parse().unwrap();
-    let bare = Bare(HttpPeer::new(origin, false, String::new()));
+    let (address, is_tls) = origin.strip_prefix("https://").map_or((&**origin, false), |address| (address, true));
+    let address: std::net::SocketAddr = address.parse().unwrap();
+    let mut peer = HttpPeer::new(address, is_tls, if is_tls { "localhost".to_owned() } else { String::new() });
+    (peer.options.verify_cert, peer.options.verify_hostname) = (false, false);
+    let bare = Bare(peer);
     let mut service = ProxyServiceBuilder::new(&server.configuration, bare).build();
     service.add_tcp(&format!("127.0.0.1:{plain}"));
     let mut tls = TlsSettings::intermediate(cert, key).unwrap();

@@ -4,6 +4,8 @@
 //! The connection is Pingora's, as those to backends are, and a new one each time. The answer is bounded in size and in
 //! time. Redirects are not followed. What is sent as a credential is in no message.
 
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,11 +14,15 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use pingora::connectors::ConnectorOptions;
 use pingora::connectors::http::Connector;
 use pingora::http::RequestHeader;
+use pingora::protocols::tls::CaType;
 use pingora::upstreams::peer::HttpPeer;
+use pingora::utils::tls::{WrappedX509, parse_x509};
 use tokio::net::lookup_host;
+use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use crate::config::HttpUrl;
+use crate::config::certificate;
 
 /// For one answer, from the look-up of the name to its last byte.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -39,7 +45,7 @@ pub struct Fetch {
 impl Fetch {
     /// What is at this URL, in at most so many bytes.
     pub fn new(url: HttpUrl, longest: usize) -> Self {
-        Self { caller: Caller::new(url), longest }
+        Self { caller: Caller::new(url, None), longest }
     }
 
     /// Where it is.
@@ -78,7 +84,14 @@ pub struct Reply {
 impl Post {
     /// A URL, and the fields of each request.
     pub fn new(url: HttpUrl, fields: Vec<(HeaderName, HeaderValue)>) -> Self {
-        Self { caller: Caller::new(url), fields }
+        Self { caller: Caller::new(url, None), fields }
+    }
+
+    /// The same, which believes the authorities in this file, where there is one, instead of the system's.
+    #[must_use]
+    pub fn believing(mut self, ca: Option<PathBuf>) -> Self {
+        self.caller.ca = ca;
+        self
     }
 
     /// Where it is.
@@ -98,6 +111,8 @@ impl Post {
 /// Who opens connections to one URL.
 struct Caller {
     url: HttpUrl,
+    /// Read at each call, so that another file counts at once, and one that is broken is told and heals.
+    ca: Option<PathBuf>,
     connector: Option<Connector>,
 }
 
@@ -110,8 +125,8 @@ struct Answer {
 type Fields = [(HeaderName, HeaderValue)];
 
 impl Caller {
-    fn new(url: HttpUrl) -> Self {
-        Self { url, connector: None }
+    fn new(url: HttpUrl, ca: Option<PathBuf>) -> Self {
+        Self { url, ca, connector: None }
     }
 
     async fn call(
@@ -132,11 +147,16 @@ impl Caller {
         body: Option<Bytes>,
         longest: usize,
     ) -> Result<Answer, String> {
+        let authorities = match self.ca.clone() {
+            Some(ca) => Some(spawn_blocking(move || authorities(&ca)).await.map_err(|error| error.to_string())??),
+            None => None,
+        };
         let addresses = lookup_host((&*self.url.host, self.url.port)).await.map_err(|error| error.to_string())?;
         let mut outcome = Err("its name has no address".to_owned());
-        let connector = self.connector.get_or_insert_with(|| connector(&self.url));
+        let connector = self.connector.get_or_insert_with(|| connector(self.url.tls && self.ca.is_none()));
         for address in addresses.take(ADDRESSES) {
-            let peer = HttpPeer::new(address, self.url.tls, self.url.host.to_string());
+            let mut peer = HttpPeer::new(address, self.url.tls, self.url.host.to_string());
+            peer.options.ca = authorities.clone();
             outcome = exchange(connector, peer, (head.clone(), body.clone()), longest).await;
             // What one of several servers cannot do, another may.
             if outcome.as_ref().is_ok_and(|answer| !answer.status.is_server_error()) {
@@ -151,11 +171,19 @@ fn said(error: impl std::ops::Deref<Target = pingora::Error>) -> String {
     error.etype().as_str().to_owned()
 }
 
-/// Without TLS there is no need for the authorities of the system.
-fn connector(url: &HttpUrl) -> Connector {
+/// Who needs no authorities of the system reads none.
+fn connector(needs_those_of_the_system: bool) -> Connector {
     let mut options = ConnectorOptions::new(1);
     options.ca_file = Some("/dev/null".to_owned());
-    Connector::new((!url.tls).then_some(options))
+    Connector::new((!needs_those_of_the_system).then_some(options))
+}
+
+fn authorities(ca: &Path) -> Result<Arc<CaType>, String> {
+    let told = |error: &dyn std::fmt::Display| format!("{}: {error}", ca.display());
+    let pem = std::fs::read(ca).map_err(|error| told(&error))?;
+    let chain = certificate::chain(&pem).map_err(|error| told(&error))?;
+    let wrapped: Vec<_> = chain.into_iter().map(|der| WrappedX509::new(der.to_vec(), parse_x509)).collect();
+    Ok(wrapped.into())
 }
 
 async fn exchange(

@@ -1,35 +1,66 @@
 //! Portcullis, a programmable load balancer and TLS front door.
 //!
-//! The modules stand in the order in which a reader meets them: what the operator asked for, who serves, what happens
-//! to a request, and the rooms that each answer one question about it. `docs/ARCHITECTURE.md` has the map.
+//! [`Program`] is a front door with filters and ways to balance of one's own, which [`custom`] describes; [`FrontDoor`] is
+//! one inside another program. That is all that is promised: `tests/public_api.txt` lists it, and it changes by the rules
+//! of semantic versioning.
+//!
+//! The other modules are for Portcullis itself, its tests and its measurements, and may change with any version. They
+//! stand in no documentation but their own first lines; `docs/ARCHITECTURE.md` has the map.
 
-pub mod answer;
-pub mod auth;
-pub mod backend;
-pub mod balance;
-pub mod cache;
-pub mod cli;
-pub mod compress;
-pub mod config;
-pub mod count;
 pub mod custom;
-pub mod demo;
-pub mod fetch;
-pub mod files;
-pub mod filter;
-pub mod fuzzing;
-pub mod health;
-pub mod limit;
-pub mod observe;
-pub mod path;
-pub mod program;
-pub mod proxy;
-pub mod proxy_protocol;
-pub mod retry;
-pub mod route;
-pub mod server;
-pub mod upstream;
 
+pub use config::Address;
 pub use http::{HeaderName, HeaderValue, StatusCode};
 pub use program::Program;
 pub use server::FrontDoor;
+
+#[doc(hidden)]
+pub mod answer;
+#[doc(hidden)]
+pub mod auth;
+#[doc(hidden)]
+pub mod backend;
+#[doc(hidden)]
+pub mod balance;
+#[doc(hidden)]
+pub mod cache;
+#[doc(hidden)]
+pub mod cli;
+#[doc(hidden)]
+pub mod compress;
+#[doc(hidden)]
+pub mod config;
+#[doc(hidden)]
+pub mod count;
+#[doc(hidden)]
+pub mod demo;
+#[doc(hidden)]
+pub mod fetch;
+#[doc(hidden)]
+pub mod files;
+#[doc(hidden)]
+pub mod filter;
+#[doc(hidden)]
+pub mod fuzzing;
+#[doc(hidden)]
+pub mod health;
+#[doc(hidden)]
+pub mod limit;
+#[doc(hidden)]
+pub mod observe;
+#[doc(hidden)]
+pub mod path;
+#[doc(hidden)]
+pub mod program;
+#[doc(hidden)]
+pub mod proxy;
+#[doc(hidden)]
+pub mod proxy_protocol;
+#[doc(hidden)]
+pub mod retry;
+#[doc(hidden)]
+pub mod route;
+#[doc(hidden)]
+pub mod server;
+#[doc(hidden)]
+pub mod upstream;

@@ -123,7 +123,7 @@ impl LogForm {
     }
 }
 
-/// When the file of the access log is put aside.
+/// When a file of lines is put aside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rotate {
     /// With so many bytes.
@@ -135,8 +135,8 @@ pub struct Rotate {
 /// Where usage events go.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Usage {
-    /// To the end of this file.
-    File(PathBuf),
+    /// To the end of this file, which is put aside like that of the access log.
+    File(PathBuf, Option<Rotate>),
     /// To a URL, in batches.
     Http(UsageHttp),
 }
@@ -152,6 +152,8 @@ pub struct UsageHttp {
     pub spool_size: u64,
     /// Shown to whoever takes them.
     pub token: Option<Secret>,
+    /// The authorities that are believed, instead of the system's.
+    pub ca: Option<PathBuf>,
     /// The most events of a request.
     pub batch: usize,
     /// How long an event waits for others.
@@ -169,6 +171,8 @@ pub struct Loki {
     pub tenant: Option<String>,
     /// What is shown to it.
     pub login: Option<Login>,
+    /// The authorities that are believed, instead of the system's.
+    pub ca: Option<PathBuf>,
     /// The most lines of a push.
     pub batch: usize,
     /// How long a line waits for others.

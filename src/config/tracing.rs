@@ -1,5 +1,7 @@
 //! Where do traces go? The `tracing` section, checked.
 
+use std::path::PathBuf;
+
 use super::{HttpUrl, Secret};
 
 /// How requests are traced.
@@ -15,6 +17,8 @@ pub struct Tracing {
     pub service: String,
     /// Shown to whoever takes spans.
     pub token: Option<Secret>,
+    /// The authorities that are believed, instead of the system's.
+    pub ca: Option<PathBuf>,
 }
 
 /// Whose word it is whether a trace is sampled.

@@ -26,6 +26,7 @@ pub trait Filter: Send + Sync {
 
 /// What becomes of a request.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum Verdict {
     /// It goes on to the next filter, and to a backend in the end.
     GoOn,

@@ -17,11 +17,14 @@ pub use self::filter::{Filter, Reply, Request, Response, Verdict};
 pub use self::policy::{Candidate, Policy};
 
 /// Makes a filter from what the file says about it; the error is shown to the operator, at the place in the file.
+#[doc(hidden)]
 pub type MakeFilter = dyn Fn(&Settings) -> Result<Arc<dyn Filter>, String> + Send + Sync;
 /// Makes a way to balance; the error is shown to the operator, at the place in the file.
+#[doc(hidden)]
 pub type MakePolicy = dyn Fn(&Settings) -> Result<Arc<dyn Policy>, String> + Send + Sync;
 
 /// What a program brings, by name.
+#[doc(hidden)]
 #[derive(Clone, Default)]
 pub struct Additions {
     filters: BTreeMap<String, Arc<MakeFilter>>,
@@ -34,6 +37,7 @@ pub struct Additions {
 pub struct Settings(Json);
 
 /// Something that a program has brought, made for one place in the file.
+#[doc(hidden)]
 pub struct Custom<T: ?Sized> {
     /// What the file calls it.
     pub name: Arc<str>,
@@ -44,6 +48,7 @@ pub struct Custom<T: ?Sized> {
 }
 
 /// Why a name of the file cannot be used.
+#[doc(hidden)]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NotMade {
     /// No program has registered it; these are there.
@@ -110,11 +115,13 @@ impl fmt::Debug for Additions {
 
 impl Settings {
     /// No settings at all.
+    #[doc(hidden)]
     pub fn none() -> Self {
         Self(Json::Object(serde_json::Map::new()))
     }
 
     /// What stands in the file.
+    #[doc(hidden)]
     pub fn new(settings: Json) -> Self {
         Self(settings)
     }

@@ -19,6 +19,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use super::access_log::{Entry, QUEUE};
 use super::seldom::Seldom;
 use super::usage::{bearer, longer_each_time};
+use super::writing::Room;
 use crate::backend::Task;
 use crate::config::{self, Login};
 use crate::fetch::Post;
@@ -36,6 +37,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(super) struct Loki {
     queue: mpsc::Sender<Message>,
+    room: Arc<Room>,
     dropped: Arc<AtomicU64>,
     _task: Task,
 }
@@ -51,23 +53,28 @@ impl Loki {
     /// Begins to push. Needs a tokio runtime.
     pub(super) fn start(config: &config::Loki) -> Self {
         let (queue, lines) = mpsc::channel(QUEUE);
-        let dropped = Arc::new(AtomicU64::new(0));
+        let (room, dropped) = (Arc::<Room>::default(), Arc::new(AtomicU64::new(0)));
         let pusher = Pusher {
-            post: Post::new(config.url.clone(), fields(config)),
+            post: Post::new(config.url.clone(), fields(config)).believing(config.ca.clone()),
             labels: config.labels.clone(),
             batch: config.batch,
             interval: config.interval,
+            room: room.clone(),
             dropped: dropped.clone(),
             failures: Seldom::default(),
             is_last: false,
         };
-        Self { queue, dropped, _task: Task::spawn(pusher.run(lines)) }
+        Self { queue, room, dropped, _task: Task::spawn(pusher.run(lines)) }
     }
 
     pub(super) fn put(&self, entry: Arc<Entry>) {
-        if self.queue.try_send(Message::Line(entry)).is_err() {
-            self.dropped.fetch_add(1, Relaxed);
+        if self.room.takes(&entry) {
+            match self.queue.try_reserve() {
+                Ok(place) => return place.send(Message::Line(entry)),
+                Err(_) => self.room.gives_back(&entry),
+            }
         }
+        self.dropped.fetch_add(1, Relaxed);
     }
 
     pub(super) fn dropped(&self) -> u64 {
@@ -109,6 +116,7 @@ struct Pusher {
     labels: Vec<(String, String)>,
     batch: usize,
     interval: Duration,
+    room: Arc<Room>,
     dropped: Arc<AtomicU64>,
     failures: Seldom,
     /// There is no time for a second try.
@@ -154,6 +162,7 @@ impl Pusher {
             };
             match next {
                 Some(Message::Line(entry)) => {
+                    self.room.gives_back(&entry);
                     let line = entry.to_string();
                     batch.bytes += line.len();
                     batch.lines.push((nanos(entry.ended()), line));
@@ -231,6 +240,28 @@ fn nanos(time: SystemTime) -> u128 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_line_that_nobody_believed_could_take_is_dropped_and_counted() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let url = config::HttpUrl { tls: true, host: "127.0.0.1".into(), port, path: "/".to_owned() };
+        let loki = Loki::start(&config::Loki {
+            url,
+            labels: Vec::new(),
+            tenant: None,
+            login: None,
+            ca: Some(folder.path().join("none.pem")),
+            batch: 10,
+            interval: Duration::from_secs(3600),
+        });
+        loki.put(Arc::new(Entry::default()));
+        loki.close(Duration::from_secs(5)).await;
+        assert_eq!(loki.dropped(), 1);
+        listener.set_nonblocking(true).unwrap();
+        assert!(listener.accept().is_err(), "without an authority it is not even asked");
+    }
 
     #[test]
     fn a_push_is_what_lokis_api_reads() {

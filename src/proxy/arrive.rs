@@ -88,12 +88,12 @@ impl Exchange {
         if let Some(answer) = self.listeners_answer(session.req_header()).await {
             return ControlFlow::Break(answer);
         }
+        forward::forget_case(session.req_header_mut());
         self.admit(session).await?;
         let Some(plan) = &self.plan else { return ControlFlow::Break(Answer::Refuse(Refusal::NoRoute)) };
         if session.as_downstream_mut().is_body_done() {
             self.request_ended = Some(self.began);
         }
-        forward::forget_case(session.req_header_mut());
         let tls = self.connection.as_ref().is_some_and(|connection| connection.tls.is_some());
         plan.filters.on_request(session.req_header_mut(), &Client { address: self.sender.client, tls })
     }

@@ -28,15 +28,26 @@ use crate::config::{HashKey, UpstreamTimeouts};
 use crate::observe::tracing::SpanId;
 use crate::retry::{self, Failure, Verdict};
 use crate::upstream::dial::Line;
-use crate::upstream::{Connect, Pick, Relayed};
+use crate::upstream::{Connect, Pick, Relayed, Way};
 
 /// The addresses of one name that a request tries: enough for both families of a host, and the other backends shall
 /// have their turn.
 const ADDRESSES_MAX: usize = 3;
 
 impl Exchange {
-    /// Picks the next backend and takes its lease. One whose name is not resolved is passed over.
+    /// The next backend in Pingora's form.
     pub(super) async fn next_peer(&mut self, session: &mut Session) -> Result<Box<HttpPeer>, NoPick> {
+        let way = self.next_way(session).await?;
+        self.peer(&way).ok_or(NoPick::Refused(Refusal::NoBackend))
+    }
+
+    /// The peer at the end of the way of the attempt under way.
+    pub(super) fn peer(&self, way: &Way) -> Option<Box<HttpPeer>> {
+        self.attempt.as_ref()?.pick.peer(way)
+    }
+
+    /// Picks the next backend and takes its lease. One whose name is not resolved is passed over.
+    pub(super) async fn next_way(&mut self, session: &mut Session) -> Result<Way, NoPick> {
         let plan = self.plan.clone().ok_or(NoPick::Refused(Refusal::NoRoute))?;
         let mut now = Instant::now();
         let is_first = self.attempts.is_empty() && self.tried.is_empty();
@@ -53,18 +64,17 @@ impl Exchange {
             let head = session.req_header();
             let relayed = self.connection.as_ref().map_or_else(nobodys, |connection| connection.relayed());
             let fresh = fresh || (self.only_once(&plan, head) && pick.distrusts_pool());
-            let Some(peer) = pick.peer(Connect { fresh, within, upgrades: self.upgrades(head), relayed }) else {
+            let Some(way) = pick.way(Connect { fresh, within, upgrades: self.upgrades(head), relayed }) else {
                 self.tried.push(pick.backend().seat);
                 continue;
             };
-            let timed_by_us = peer.options.read_timeout.is_none();
             self.attempt = Some(Attempt {
                 pick,
                 fresh,
                 began: now,
                 sent: now,
                 phase: Phase::Waiting,
-                timed_by_us,
+                timed_by_us: way.timed_by_us,
                 throttled: false,
                 status: None,
                 span: SpanId::new(),
@@ -72,7 +82,7 @@ impl Exchange {
             });
             // What the last attempt failed with is in its own record; the exchange may yet end well.
             self.refusal = None;
-            return Ok(peer);
+            return Ok(way);
         }
     }
 

@@ -88,7 +88,8 @@ pub struct Connection {
 
 /// An id for a new connection.
 pub(crate) fn next_id() -> u64 {
-    static NEXT: AtomicU64 = AtomicU64::new(0);
+    // From 1 on: 0 is nobody's.
+    static NEXT: AtomicU64 = AtomicU64::new(1);
     NEXT.fetch_add(1, Relaxed)
 }
 

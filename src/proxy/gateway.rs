@@ -10,6 +10,7 @@ use pingora::server::configuration::ServerConf;
 use tokio::sync::watch::Receiver;
 
 use super::cached::Refreshes;
+use super::direct::pool::Pool;
 use super::exchange::Exchange;
 use super::snapshot::Snapshot;
 use crate::cache::Cache;
@@ -37,8 +38,10 @@ pub struct Gateway {
     pub(super) belongings: Belongings,
     /// What is kept of requests' bodies, so that they can be sent again.
     pub(super) kept: Arc<Account>,
-    /// Makes the connections of requests that are hedged.
+    /// Makes the connections that are not Pingora's own.
     pub(super) connector: Arc<Connector>,
+    /// Those of them that are at rest.
+    pub(super) idle: Arc<Pool>,
     /// Who fetches anew what is served stale.
     pub(super) refreshes: Refreshes,
 }
@@ -47,7 +50,8 @@ impl Gateway {
     /// A gateway whose own connections are made as those of Pingora are with `conf`.
     pub fn new(belongings: Belongings, conf: &ServerConf) -> Self {
         let connector = Arc::new(Connector::new(Some(ConnectorOptions::from_server_conf(conf))));
-        Self { belongings, kept: Arc::default(), connector, refreshes: Refreshes::default() }
+        let idle = Pool::new(conf.upstream_keepalive_pool_size);
+        Self { belongings, kept: Arc::default(), connector, idle, refreshes: Refreshes::default() }
     }
 
     /// The exchange of a request that has just begun to arrive.

@@ -15,6 +15,7 @@ mod client;
 mod coding;
 pub mod connection;
 mod date;
+mod direct;
 mod exchange;
 pub mod explain;
 mod forward;
@@ -163,7 +164,10 @@ impl ProxyHttp for Gateway {
         }
         // What fills the store must come by the way on which it is stored.
         let stores = session.cache.enabled() || session.cache.bypassing();
-        let answered = !stores && self.hedge(session, exchange).await?;
+        if stores {
+            return Ok(true);
+        }
+        let answered = self.hedge(session, exchange).await? || self.answer_directly(session, exchange).await?;
         Ok(!answered)
     }
 
@@ -203,9 +207,7 @@ impl ProxyHttp for Gateway {
         head: &mut RequestHeader,
         exchange: &mut Self::CTX,
     ) -> Result<()> {
-        exchange.note_asking();
-        cached::ask_without_conditions(session, head);
-        exchange.complete(session, head)
+        exchange.complete_request(session, head)
     }
 
     async fn request_body_filter(
@@ -215,10 +217,7 @@ impl ProxyHttp for Gateway {
         end_of_stream: bool,
         exchange: &mut Self::CTX,
     ) -> Result<()> {
-        exchange.take_body(body.as_ref().map_or(0, Bytes::len), end_of_stream)?;
-        exchange.decode_body(body, end_of_stream)?;
-        arrive::end_once(body, end_of_stream);
-        Ok(())
+        exchange.pass_body(body, end_of_stream)
     }
 
     async fn upstream_response_filter(
@@ -227,11 +226,7 @@ impl ProxyHttp for Gateway {
         head: &mut ResponseHeader,
         exchange: &mut Self::CTX,
     ) -> Result<()> {
-        inspect::response(head, session.as_downstream().is_upgrade_req())?;
-        exchange.answered(head);
-        exchange.pass_on(session, head, &self.kept)?;
-        exchange.learn_for_the_store(session, head, self.belongings.cache)?;
-        exchange.replace_answer(session, head)
+        self.meet_answer(session, head, exchange)
     }
 
     fn response_cache_filter(
@@ -270,13 +265,11 @@ impl ProxyHttp for Gateway {
         &self,
         _peer: &HttpPeer,
         session: &mut Session,
-        mut error: Box<Error>,
+        error: Box<Error>,
         exchange: &mut Self::CTX,
         reused: bool,
     ) -> Box<Error> {
-        error.set_retry(exchange.failed(session, &error, reused));
-        exchange.end_hold(session);
-        error
+        self.after_failure(session, error, exchange, reused)
     }
 
     async fn response_filter(
@@ -285,25 +278,7 @@ impl ProxyHttp for Gateway {
         head: &mut ResponseHeader,
         exchange: &mut Self::CTX,
     ) -> Result<()> {
-        self.close_if_leaving(session, exchange);
-        if head.status == StatusCode::SWITCHING_PROTOCOLS {
-            session.set_read_timeout(None);
-        }
-        forward::response(head, head.version);
-        if head.status.is_informational() {
-            return Ok(());
-        }
-        exchange.part(session.req_header(), head)?;
-        reply::expose(session, head, exchange)?;
-        exchange.tell_why(session, head)?;
-        exchange.remember_session(head)?;
-        if let Some(plan) = &exchange.plan {
-            plan.filters.on_response(head, session.req_header());
-        }
-        exchange.recode(session, head)?;
-        exchange.end_with_the_connection(session, head);
-        exchange.note_date(session, head);
-        Ok(())
+        self.complete_answer(session, head, exchange)
     }
 
     fn response_body_filter(
@@ -347,5 +322,59 @@ impl ProxyHttp for Gateway {
         exchange.count_outcome(session);
         exchange.count_recoding(session);
         self.end(session, exchange, error);
+    }
+}
+
+/// The steps of both ways to a backend and back: Pingora's and the direct one.
+impl Gateway {
+    fn meet_answer(&self, session: &mut Session, head: &mut ResponseHeader, exchange: &mut Exchange) -> Result<()> {
+        inspect::response(head, session.as_downstream().is_upgrade_req())?;
+        exchange.answered(head);
+        exchange.pass_on(session, head, &self.kept)?;
+        exchange.learn_for_the_store(session, head, self.belongings.cache)?;
+        exchange.replace_answer(session, head)
+    }
+
+    /// Says in the error whether there shall be another attempt.
+    fn after_failure(
+        &self,
+        session: &mut Session,
+        mut error: Box<Error>,
+        exchange: &mut Exchange,
+        reused: bool,
+    ) -> Box<Error> {
+        error.set_retry(exchange.failed(session, &error, reused));
+        exchange.end_hold(session);
+        error
+    }
+
+    fn complete_answer(&self, session: &mut Session, head: &mut ResponseHeader, exchange: &mut Exchange) -> Result<()> {
+        self.close_if_leaving(session, exchange);
+        if head.status == StatusCode::SWITCHING_PROTOCOLS {
+            session.set_read_timeout(None);
+        }
+        forward::response(head, head.version);
+        if head.status.is_informational() {
+            return Ok(());
+        }
+        exchange.part(session.req_header(), head)?;
+        reply::expose(session, head, exchange)?;
+        exchange.tell_why(session, head)?;
+        exchange.remember_session(head)?;
+        if let Some(plan) = &exchange.plan {
+            plan.filters.on_response(head, session.req_header());
+        }
+        exchange.recode(session, head)?;
+        exchange.end_with_the_connection(session, head);
+        exchange.note_date(session, head);
+        Ok(())
+    }
+}
+
+impl Exchange {
+    fn complete_request(&mut self, session: &Session, head: &mut RequestHeader) -> Result<()> {
+        self.note_asking();
+        cached::ask_without_conditions(session, head);
+        self.complete(session, head)
     }
 }

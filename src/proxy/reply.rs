@@ -129,7 +129,8 @@ pub(super) async fn answer(session: &mut Session, exchange: &mut Exchange, answe
     match answer {
         Answer::Refuse(refusal) => refuse(session, exchange, refusal).await,
         Answer::Reply { status, headers, body } => {
-            let mut head = ResponseHeader::build(status, Some(headers.len() + 3))?;
+            // Names as they are: to remember how each was written costs as much as the field.
+            let mut head = ResponseHeader::build_no_case(status, Some(headers.len() + 6))?;
             for (name, value) in headers {
                 head.append_header(name, value)?;
             }

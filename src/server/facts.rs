@@ -12,7 +12,8 @@ use super::watching::Recent;
 use crate::backend::{self, Reading};
 use crate::config::{self, Address, Balance, Config, RateKey};
 use crate::observe::status::{
-    self, Backend, Cache, Certificate, Configuration, LastError, Limit, Quota, Status, Time, Totals, ms, tenths,
+    self, Backend, Cache, CacheDisk, Certificate, Configuration, LastError, Limit, Quota, Status, Time, Totals, ms,
+    tenths,
 };
 use crate::proxy::Snapshot;
 use crate::upstream::{Leaver, Upstream};
@@ -136,6 +137,14 @@ impl Inner {
             objects: store.len(),
             bytes: store.bytes(),
             size: store.size(),
+            disk: self.cache.disk_numbers().zip(config.cache.disk.as_ref()).map(|(now, most)| CacheDisk {
+                bytes: now.size,
+                size: most.size,
+                hits: now.hits,
+                misses: now.misses,
+                stored: now.stored,
+                dropped: now.dropped,
+            }),
         })
     }
 }

@@ -221,53 +221,63 @@ impl FrontDoor {
     }
 
     /// Requests in flight.
+    #[doc(hidden)]
     pub fn in_flight(&self) -> usize {
         self.inner.in_flight.count()
     }
 
     /// Open connections of clients.
+    #[doc(hidden)]
     pub fn connections(&self) -> usize {
         self.inner.connections.open()
     }
 
     /// An upstream by name, as it is now.
+    #[doc(hidden)]
     pub fn upstream(&self, name: &str) -> Option<Arc<Upstream>> {
         self.inner.snapshot.load().upstreams.get(name).cloned()
     }
 
     /// Takes over another configuration, or changes nothing.
+    #[doc(hidden)]
     pub async fn reload(&self, config: Config) -> Result<Reloaded, StartError> {
         self.inner.reload(config).await
     }
 
     /// Counts a reload that found nothing to take over, because the file has problems.
+    #[doc(hidden)]
     pub fn note_bad_file(&self) {
         self.inner.reloads.failed();
     }
 
     /// The metrics as `GET /metrics` shows them. Reads files of the system, so it blocks for a moment; needs a tokio runtime.
+    #[doc(hidden)]
     pub fn metrics(&self) -> String {
         self.inner.scrape()
     }
 
     /// Reads certificates, lists and whatever else is followed again where it has changed; what cannot be read stays as it
     /// was.
+    #[doc(hidden)]
     pub fn reread_files(&self) {
         self.inner.reread_files();
     }
 
     /// Opens the files of the access log and of usage events anew: those that there were have been moved.
+    #[doc(hidden)]
     pub fn reopen_logs(&self) {
         self.inner.access_log.reopen();
         log::info!("the files of the access log were opened again");
     }
 
     /// How many lines of logs, and usage events, were dropped since the start.
+    #[doc(hidden)]
     pub fn log_losses(&self) -> Losses {
         self.inner.access_log.losses()
     }
 
     /// The files whose change is a reason to call [`FrontDoor::reread_files`].
+    #[doc(hidden)]
     pub fn followed_files(&self) -> Vec<std::path::PathBuf> {
         let certificates = self.inner.fronts.iter().filter_map(|front| front.tls()).flat_map(|tls| tls.files());
         certificates.chain(self.inner.lasting.sources.files.paths()).collect()

@@ -43,10 +43,17 @@ pub enum Outcome {
 }
 
 impl FrontDoor {
-    /// Waits until an operator asks for a reload at the admin address. Whoever has read the file, and has called
-    /// [`FrontDoor::reload`], answers. Where nobody waits, such a request is refused.
-    pub async fn reload_asked(&self) -> ReloadAsked {
+    /// From now on operators may ask for a reload, and [`Self::reload_asked`] will be waited for: who asks before that waits
+    /// too. Where nobody says so, such a request is refused.
+    #[doc(hidden)]
+    pub fn hear_reloads(&self) {
         self.inner.reads_file.store(true, Relaxed);
+    }
+
+    /// Waits until an operator asks for a reload at the admin address. Whoever has read the file, and has called
+    /// [`FrontDoor::reload`], answers. To be called after [`Self::hear_reloads`].
+    #[doc(hidden)]
+    pub async fn reload_asked(&self) -> ReloadAsked {
         match self.inner.reloads_asked.lock().await.recv().await {
             Some(asked) => asked,
             // The other end is ours, and lives as long as we do.
@@ -55,6 +62,7 @@ impl FrontDoor {
     }
 
     /// Says on the status page what came of a reload: why nothing was changed, or that all was.
+    #[doc(hidden)]
     pub fn note_reload(&self, problem: Option<String>) {
         self.inner.note_reload(problem);
     }

@@ -104,6 +104,9 @@ async fn serve(
             return Ok(());
         }
     };
+    if file.is_some() {
+        front_door.hear_reloads();
+    }
     tell_addresses(&front_door);
     opened(front_door.addresses());
     systemd::tell(&[Fact::Ready]);

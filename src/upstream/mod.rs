@@ -51,7 +51,7 @@ use self::stale::Stale;
 
 pub use self::leaving::Leaver;
 pub use self::lesson::Lesson;
-pub use self::peer::{Connect, Relayed};
+pub use self::peer::{Connect, Relayed, Way};
 pub use self::pick::{Missed, Pick, Want};
 pub use self::quota::Tallies;
 

@@ -1,11 +1,12 @@
 //! How is a backend spoken to? From a backend to the peer that Pingora connects to.
 
-use std::hash::Hasher;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use pingora::protocols::ALPN;
-use pingora::upstreams::peer::HttpPeer;
+use pingora::upstreams::peer::{HttpPeer, Peer};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::addresses::Addresses;
@@ -27,6 +28,8 @@ pub(super) struct PeerTemplate {
     timeout: Duration,
     idle: Option<Arc<Idle>>,
     send_proxy: Option<Version>,
+    /// What its connections have in common.
+    key: u64,
 }
 
 /// How one attempt shall connect.
@@ -40,6 +43,18 @@ pub struct Connect {
     pub upgrades: bool,
     /// For whom.
     pub relayed: Relayed,
+}
+
+/// Where one attempt connects.
+#[derive(Clone, Copy, Debug)]
+pub struct Way {
+    /// `None` for a unix socket.
+    address: Option<SocketAddr>,
+    how: Connect,
+    /// What connections that lead there are found again by; `None` where only a new one will do.
+    pub key: Option<u64>,
+    /// Whether Pingora sets no time to what is read.
+    pub timed_by_us: bool,
 }
 
 /// A connection of a client, as backends are told of it that want to know.
@@ -60,9 +75,11 @@ impl PeerTemplate {
         let peer = match backend.unix_path() {
             // A path that is no valid text or too long was refused with the configuration.
             Some(path) => HttpPeer::new_uds(path.to_str().unwrap_or(""), backend.tls, name).ok(),
-            None => Some(HttpPeer::new(std::net::SocketAddr::from(([0, 0, 0, 0], 0)), backend.tls, name)),
+            None => Some(HttpPeer::new(SocketAddr::from(([0, 0, 0, 0], 0)), backend.tls, name)),
         };
-        Self { peer: peer.map(|peer| configured(peer, upstream, tls, dialler)), timeout, idle, send_proxy: None }
+        let peer = peer.map(|peer| configured(peer, upstream, tls, dialler));
+        let key = peer.as_ref().map_or(0, Peer::reuse_hash);
+        Self { peer, timeout, idle, send_proxy: None, key }
     }
 
     /// The same, for a backend that is told whose connection each one is.
@@ -75,11 +92,37 @@ impl PeerTemplate {
         self.send_proxy
     }
 
-    /// A peer at the next address; `None` while there is no address.
-    pub(super) fn peer(&self, backend: &Backend, addresses: &Addresses, how: Connect) -> Option<Box<HttpPeer>> {
+    /// The way to the next address; `None` while there is none.
+    pub(super) fn way(&self, backend: &Backend, addresses: &Addresses, how: Connect) -> Option<Way> {
+        let options = &self.peer.as_ref()?.options;
+        let address = match backend.unix_path() {
+            Some(_) => None,
+            None => Some(addresses.next(&backend.addresses())?),
+        };
+        let timed_by_us = options.read_timeout.is_none() || (how.upgrades && options.alpn == ALPN::H2H1);
+        Some(Way { address, how, timed_by_us, key: self.key_of(address, how) })
+    }
+
+    /// What connections of HTTP/1 are found again by; `None` where only a new one will do.
+    fn key_of(&self, address: Option<SocketAddr>, how: Connect) -> Option<u64> {
+        // What was said of a connection is true of one client alone.
+        let of_client = self.send_proxy.map_or(0, |_| how.relayed.id);
+        let mut hasher = DefaultHasher::new();
+        (self.key, of_client, address).hash(&mut hasher);
+        (!how.fresh).then(|| hasher.finish())
+    }
+
+    /// How long connections may rest; `None` where we close them ourselves.
+    pub(super) fn rest(&self) -> Option<Duration> {
+        self.peer.as_ref().and_then(|peer| peer.options.idle_timeout)
+    }
+
+    /// The peer at the end of a way.
+    pub(super) fn peer(&self, way: &Way) -> Option<Box<HttpPeer>> {
+        let how = way.how;
         let mut peer = Box::new(self.peer.clone()?);
-        if backend.unix_path().is_none() {
-            peer._address = addresses.next(&backend.addresses())?.into();
+        if let Some(address) = way.address {
+            peer._address = address.into();
         }
         let header = self.send_proxy.map(|version| version.header(how.relayed.ends));
         if header.is_some() {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use pingora::upstreams::peer::HttpPeer;
 
-use super::peer::Connect;
+use super::peer::{Connect, Way};
 use super::queue::Hold;
 use super::quota::Ration;
 use super::{Member, Upstream, tiers};
@@ -146,9 +146,19 @@ impl Pick {
     }
 
     /// Where to connect, and how; `None` while its name is not resolved.
-    pub fn peer(&self, how: Connect) -> Option<Box<HttpPeer>> {
+    pub fn way(&self, how: Connect) -> Option<Way> {
         let member = self.member();
-        member.template.peer(&member.backend, &member.addresses, how)
+        member.template.way(&member.backend, &member.addresses, how)
+    }
+
+    /// The same in Pingora's form, which takes its time to be made.
+    pub fn peer(&self, way: &Way) -> Option<Box<HttpPeer>> {
+        self.member().template.peer(way)
+    }
+
+    /// How long its connections may rest; `None` where it is seen to that they end.
+    pub fn rest(&self) -> Option<Duration> {
+        self.member().template.rest()
     }
 
     /// There is a connection: from now on the request may reach the backend. Until then it counts in no quota.

@@ -2,7 +2,7 @@
 
     status_page.py URL STEP...
 
-Steps: login=TOKEN, rows=COUNT, themes, keyboard, filter, patched, drain. Whatever the console, the content security
+Steps: login=TOKEN, rows=COUNT, themes, keyboard, filter, patched, drain, disk=SIZE. Whatever the console, the content security
 policy or an exception complains of is a failure too. With PORTCULLIS_SHOTS=FOLDER each theme leaves a picture there.
 """
 import asyncio
@@ -214,6 +214,12 @@ async def drain(page, _):
     await page.until("nothing is done then", state, "HEALTHY")
 
 
+async def disk(page, most):
+    rows = "[...document.querySelectorAll('#cache li')].map((it) => it.innerText.replace(/\\s+/g, ' '))"
+    await page.until("the disk is on the card", f"{rows}.some((it) => it.startsWith('Disk ') && it.endsWith(' of {most}'))")
+    await page.until("what it has done is too", f"{rows}.includes('Written to disk 1') && {rows}.includes('Found on disk 0 of 1')")
+
+
 async def browse(url, steps):
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         flags = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--remote-debugging-port=0",
@@ -242,5 +248,5 @@ async def browse(url, steps):
             browser.wait()
 
 
-STEPS = {"login": login, "rows": rows, "themes": themes, "keyboard": keyboard, "filter": filter, "patched": patched, "drain": drain}
+STEPS = {"login": login, "rows": rows, "themes": themes, "keyboard": keyboard, "filter": filter, "patched": patched, "drain": drain, "disk": disk}
 asyncio.run(browse(sys.argv[1], sys.argv[2:]))

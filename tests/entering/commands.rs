@@ -303,6 +303,8 @@ fn with_free_ports(yaml: &str) -> String {
     };
     let text = yaml.lines().map(port).collect::<Vec<_>>().join("\n");
     let text = text.replace("0.0.0.0:", "127.0.0.1:").replace("/var/lib/acme", "certs");
+    let text = text.replace("/var/cache/portcullis", "certs").replace("eu.api.example.com", "localhost:1");
+    let text = text.replace("us.api.example.com", "localhost:2");
     // Addresses of the documents' networks must neither be reached nor waited for.
     let text = text.replace("10.9.", "127.9.").replace("10.0.", "127.8.");
     if text.contains("\nadmin:") { text } else { format!("{text}\nadmin: {{ address: 127.0.0.1:0 }}\n") }

@@ -1,6 +1,7 @@
 //! What is shipped for machines, containers and clusters: configurations that hold, commands that there are.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use crate::support::Portcullis;
 
@@ -52,4 +53,14 @@ fn units_images_and_scripts_call_commands_that_there_are() {
     assert!(read("systemd/portcullis.service").contains("ExecStart=/usr/bin/portcullis run -c "));
     assert!(read("docker/Dockerfile").contains("CMD [\"run\", \"-c\", "));
     assert!(read("debian/postinst").contains("portcullis upgrade -c "));
+}
+
+/// Where it is installed: `promtool` comes with Debian's package `prometheus`.
+#[test]
+fn alerts_speak_when_they_should_and_not_otherwise() {
+    let test =
+        Command::new("promtool").args(["test", "rules", "alerts_test.yml"]).current_dir(deploy("compose")).output();
+    let Ok(output) = test else { return };
+    let said = String::from_utf8_lossy(&[&*output.stdout, &*output.stderr].concat()).into_owned();
+    assert!(output.status.success(), "{said}");
 }

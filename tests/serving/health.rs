@@ -99,7 +99,9 @@ async fn a_backend_that_hangs_or_swallows_fails_by_timeout() {
 
     for number in 0..2 {
         until(&lb, number, State::Unreachable).await;
-        assert!(last_error(&lb, number).contains("timeout"), "{}", last_error(&lb, number));
+        // Whichever of its two clocks rings first.
+        let error = last_error(&lb, number);
+        assert!(error.contains("timeout") || error.contains("in time"), "{error}");
     }
 }
 

@@ -265,6 +265,75 @@ async fn a_spool_that_is_full_drops_and_counts_and_holds_up_nobody() {
     .await;
 }
 
+#[tokio::test]
+async fn events_wait_for_a_batch_after_the_first_one_too() {
+    let receiver = Backend::held("");
+    let lb = Lb::yaml(respond(&usage(&receiver, ", batch: 5").replace("50ms", "1h"))).start().await;
+    for number in 0..12 {
+        lb.get(&format!("/{number}")).await;
+    }
+    wait_until("all are in the spool", || spooled(lb.folder()).len() == 12).await;
+    receiver.release_all();
+    wait_until("two batches arrive", || ids(&receiver).len() >= 10).await;
+    for number in 12..15 {
+        lb.get(&format!("/{number}")).await;
+    }
+    wait_until("the rest arrives", || ids(&receiver).len() == 15).await;
+
+    let batches = receiver.received().into_iter().map(|it| it.body.content.split(|byte| *byte == b'\n').count() - 1);
+    assert_eq!(batches.collect::<Vec<_>>(), [5, 5, 5]);
+}
+
+#[tokio::test]
+async fn a_file_of_events_is_put_aside_by_size() {
+    let lb =
+        Lb::yaml(respond("access: none, usage: { file: usage.log, rotate: { size: 500B, keep: 100 } }")).start().await;
+    for number in 0..6 {
+        lb.get(&format!("/{number}")).await;
+    }
+    let whole = |folder: &Path| {
+        let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        let files = files.filter(|path| path.to_string_lossy().contains("usage.log"));
+        files.map(|path| std::fs::read_to_string(path).unwrap()).collect::<Vec<_>>()
+    };
+    lb.wait_until("all are written", |lb| whole(lb.folder()).concat().lines().count() == 6).await;
+    let files = whole(lb.folder());
+    assert!(files.len() >= 3 && files.iter().all(|text| text.len() <= 500), "{files:?}");
+}
+
+#[tokio::test]
+async fn a_collector_over_tls_is_believed_by_its_authority_and_by_no_other() {
+    let take = || Script::each([vec![Act::ReadBody, Act::Write(support::backend::response(204, &[], ""))]]);
+    let (events, lines) = (Backend::over_tls(take()), Backend::over_tls(take()));
+    let folder = tempfile::tempdir().unwrap();
+    let (events_ca, _) = events.certificate().save(folder.path(), "events");
+    let (lines_ca, _) = lines.certificate().save(folder.path(), "lines");
+    let with = |of_events: &Path, of_lines: &Path| {
+        let usage = usage(&events, &format!(", ca: '{}'", of_events.display()));
+        let loki = loki(&lines, &format!(", ca: '{}'", of_lines.display())).replacen("access: none, ", "", 1);
+        Lb::yaml(respond(&format!("{usage}, {loki}")))
+    };
+
+    let good = with(&events_ca, &lines_ca).start().await;
+    good.get("/good").await;
+    wait_until("both arrive", || ids(&events).len() == 1 && pushed(&lines).len() == 1).await;
+    assert!(good.shutdown().await);
+
+    let before = (events.connections(), lines.connections());
+    let wrong = with(&lines_ca, &events_ca).start().await;
+    wrong.get("/wrong").await;
+    wait_until("it is in the spool", || spooled(wrong.folder()).len() == 1).await;
+    let tried = || events.connections() > before.0 && lines.connections() > before.1;
+    wait_until("both are tried", tried).await;
+    assert_eq!((ids(&events).len(), pushed(&lines).len()), (1, 1), "who is not believed is told nothing");
+    // What is kept for them arrives once the right authorities are in the files.
+    let [for_events, for_lines] = [&events_ca, &lines_ca].map(|path| std::fs::read(path).unwrap());
+    std::fs::write(&lines_ca, for_events).unwrap();
+    std::fs::write(&events_ca, for_lines).unwrap();
+    wait_until("both arrive", || ids(&events).len() == 2 && pushed(&lines).len() == 2).await;
+    assert_eq!(wrong.front().log_losses().usage + wrong.front().log_losses().loki, 0);
+}
+
 fn loki(receiver: &Backend, more: &str) -> String {
     format!("access: none, loki: {{ url: '{}', labels: {{ job: test }}, interval: 50ms{more} }}", receiver.url())
 }

@@ -341,3 +341,17 @@ async fn promtool_finds_nothing_wrong_with_a_busy_page() {
     let words = [said.stdout, said.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
     assert!(said.status.success() && words.trim().is_empty(), "{words}");
 }
+
+#[tokio::test]
+async fn an_upstream_that_nobody_serves_says_so_also_where_it_has_no_backends() {
+    let (backend, empty) = (Backend::answering(200, "hello"), "discover: { register: { ttl: 60s } }");
+    let yaml = format!(
+        "upstreams:\n  app: {{ health_check: none, backends: ['{0}', {{ url: 'http://127.0.0.1:1', weight: 0 }}] }}\n  \
+         web: {{ {empty} }}\nroutes: [{{ upstream: app }}, {{ match: {{ path: /w }}, upstream: web }}]\n",
+        backend.url()
+    );
+    let lb = Lb::yaml(yaml).start().await;
+    let page = metrics(&lb).await;
+    let ready = |upstream: &str| page.sum("portcullis_upstream_backends_ready", &[("upstream", upstream)]);
+    assert_eq!((ready("app"), ready("web")), (1.0, 0.0));
+}

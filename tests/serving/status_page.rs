@@ -36,6 +36,17 @@ async fn a_few_backends_are_shown_live_and_drained_by_keyboard() {
 }
 
 #[tokio::test]
+async fn the_card_of_the_cache_shows_the_disk() {
+    let cacheable = support::backend::response(200, &[("Cache-Control", "max-age=60")], "hello");
+    let backend = Backend::scripted(support::Script::each([vec![support::Act::Write(cacheable)]]));
+    let disk = tempfile::tempdir().unwrap();
+    let cache = format!("cache: {{ disk: {{ path: '{}', size: 64MiB }} }}", disk.path().join("tier").display());
+    let lb = Lb::with_backends([&backend]).yaml_section(&cache).yaml_route("cache: {}").start().await;
+    lb.get("/").await;
+    browse(&lb, &["rows=1", "disk=64 MiB"]).await;
+}
+
+#[tokio::test]
 async fn five_hundred_backends_are_patched_and_filtered() {
     let lb = many(500).await;
     browse(&lb, &["rows=500", "themes", "patched", "filter", "drain"]).await;

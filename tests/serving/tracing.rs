@@ -206,3 +206,14 @@ async fn a_token_is_shown_to_the_collector_alone() {
     assert_eq!(collector.received()[0].head.field("authorization"), Some("Bearer 0123456789abcdef"));
     assert_eq!(backend.only_request().head.field("authorization"), None);
 }
+
+#[tokio::test]
+async fn a_collector_over_tls_is_believed_by_its_authority() {
+    let takes = Script::each([vec![Act::ReadBody, Act::Write(response(200, &[], "{}"))]]);
+    let (backend, collector) = (Backend::answering(200, "hello"), Backend::over_tls(takes));
+    let folder = tempfile::tempdir().unwrap();
+    let (ca, _) = collector.certificate().save(folder.path(), "collector");
+    let lb = traced(&[&backend], &collector, &format!("sample: 100%, ca: '{}'", ca.display())).start().await;
+    lb.get("/").await;
+    assert_eq!(spans(&collector, 2).await.len(), 2);
+}

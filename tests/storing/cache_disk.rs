@@ -6,7 +6,11 @@
 use crate::support;
 
 use std::fs;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Barrier};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use portcullis::server::StartError;
@@ -285,5 +289,77 @@ async fn a_program_that_is_killed_while_it_stores_serves_no_wrong_body_and_nothi
         }
         assert!(hits > 0, "something was on disk");
         assert!(!is_hit(&site.get("/changed", "").await));
+    }
+}
+
+/// An upgrade of a program that has stored `/a` and `/b`, with something done before the disk is the new one's.
+async fn upgraded(site: &Site, meanwhile: &str) -> Portcullis {
+    let server = format!("server: {{ upgrade_socket: '{}' }}", site.folder.path().join("upgrade.sock").display());
+    let program = Arc::new(Portcullis::run(&site.front_door().yaml_section(&server).text()));
+    let admin: SocketAddr = program.line_with("/readyz on ").await.rsplit(' ').next().unwrap().parse().unwrap();
+    let ask = async |request: String| Client::tcp(admin).await.exchange(request).await;
+    let purge =
+        |url: &str| format!("POST /cache/purge?url={url} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n");
+    for path in ["/a", "/b", "/c"] {
+        assert!(!is_hit(&site.get(path, "").await));
+    }
+    assert_eq!(ask(purge("http://a/c")).await.status, 200, "the old one can still write it down");
+    // Whoever waits for a lock has it before those who look now and then, as the new process does.
+    let (lock, had) = (site.disk().join("lock"), Arc::new(Barrier::new(2)));
+    let (release, freed) = std::sync::mpsc::channel::<()>();
+    let others = had.clone();
+    let holder = thread::spawn(move || {
+        let file = fs::File::open(lock).unwrap();
+        rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive).unwrap();
+        others.wait();
+        freed.recv().unwrap();
+    });
+    let upgrading = program.clone();
+    let upgrade = move || upgrading.command(&["upgrade", "-c", "portcullis.yaml"]);
+    let done = tokio::task::spawn_blocking(upgrade).await.unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    program.line_with("drained").await;
+    tokio::task::spawn_blocking(move || had.wait()).await.unwrap();
+    if !meanwhile.is_empty() {
+        assert_eq!(ask(purge(meanwhile)).await.status, 200);
+    }
+    release.send(()).unwrap();
+    holder.join().unwrap();
+    let opened = async || {
+        let page = ask("GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n".to_owned()).await;
+        page.text().contains("\nportcullis_cache_disk_bytes ").then_some(())
+    };
+    until("the new process should have the disk", opened).await;
+    Arc::into_inner(program).unwrap()
+}
+
+/// Asks again and again until there is something; nothing here tells when it is.
+async fn until(what: &str, mut asked: impl AsyncFnMut() -> Option<()>) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while asked().await.is_none() {
+        assert!(Instant::now() < deadline, "{what}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upgrade_takes_the_disk_over_with_what_was_purged_before() {
+    let site = Site::new(["old a", "old b", "old c", "new c"].map(fresh));
+    let _program = upgraded(&site, "").await;
+    for (path, text) in [("/a", "old a"), ("/b", "old b")] {
+        let got = site.get(path, "").await;
+        assert!(is_hit(&got) && got.text() == text, "{path}: {got:?}");
+    }
+    let purged = site.get("/c", "").await;
+    assert!(!is_hit(&purged) && purged.text() == "new c", "{purged:?}");
+    assert_eq!(site.backend.requests(), 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_purge_during_an_upgrade_leaves_nothing_of_what_it_may_mean() {
+    let site = Site::new(["old a", "old b", "old c", "new a", "new b"].map(fresh));
+    let _program = upgraded(&site, "http://a/a").await;
+    for (path, text) in [("/a", "new a"), ("/b", "new b")] {
+        let got = site.get(path, "").await;
+        assert!(!is_hit(&got) && got.text() == text, "{path}: {got:?}");
     }
 }

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on shall panic where it stands")]
 #![allow(dead_code, unreachable_pub, unused_imports, reason = "each test file uses its own share of this module")]
 
+pub mod any_server;
 pub mod attack;
 pub mod backend;
 pub mod bytes_on_the_wire;

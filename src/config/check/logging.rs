@@ -30,11 +30,7 @@ impl Check<'_> {
                 let help = "give `log.access` a path, or leave `rotate` out";
                 self.problems.error(&rotate.at, "there is no file that could be put aside", help);
             }
-            if rotate.keep.get() > MOST_KEPT {
-                let what = format!("each of {} files would be renamed each time", rotate.keep.get());
-                self.problems.error(&rotate.keep.at, what, format!("keep {MOST_KEPT} at most, and larger ones"));
-            }
-            Rotate { size: rotate.size.0, keep: rotate.keep.get() }
+            self.rotate(&rotate)
         });
         Log {
             level: *log.level,
@@ -45,6 +41,14 @@ impl Check<'_> {
             dashboard: *log.dashboard,
             access,
         }
+    }
+
+    fn rotate(&mut self, rotate: &file::Rotate) -> Rotate {
+        if rotate.keep.get() > MOST_KEPT {
+            let what = format!("each of {} files would be renamed each time", rotate.keep.get());
+            self.problems.error(&rotate.keep.at, what, format!("keep {MOST_KEPT} at most, and larger ones"));
+        }
+        Rotate { size: rotate.size.0, keep: rotate.keep.get() }
     }
 
     fn usage(&mut self, usage: &Marked<file::Usage>) -> Option<Usage> {
@@ -62,7 +66,8 @@ impl Check<'_> {
             }
             (Some(path), None) => {
                 self.only_with_http(usage);
-                Some(Usage::File(self.files.joined(&path)))
+                let rotate = given(&usage.rotate).map(|rotate| self.rotate(&rotate));
+                Some(Usage::File(self.files.joined(&path), rotate))
             }
             (None, Some(url)) => self.usage_http(usage, &url).map(Usage::Http),
         }
@@ -74,6 +79,7 @@ impl Check<'_> {
             (usage.spool.written, &usage.spool.at),
             (usage.spool_size.written, &usage.spool_size.at),
             (usage.token.written, &usage.token.at),
+            (usage.ca.written, &usage.ca.at),
             (usage.batch.written, &usage.batch.at),
             (usage.interval.written, &usage.interval.at),
         ];
@@ -83,7 +89,12 @@ impl Check<'_> {
     }
 
     fn usage_http(&mut self, usage: &Marked<file::Usage>, url: &Marked<HttpUrl>) -> Option<UsageHttp> {
+        if usage.rotate.written {
+            let help = "it belongs to `file`: leave it out";
+            self.problems.error(&usage.rotate.at, "there is no file that could be put aside", help);
+        }
         let token = self.login_secret(usage.token.value.as_ref(), &usage.token.at);
+        let ca = self.believed(&usage.ca, url);
         self.tell_of_open_ways(&url.value, &url.at, token.is_some());
         self.batch(*usage.batch, &usage.batch.at);
         let Some(spool) = given(&usage.spool) else {
@@ -96,6 +107,7 @@ impl Check<'_> {
             spool: self.files.kept_in(&spool, self.problems),
             spool_size: usage.spool_size.0,
             token,
+            ca,
             batch: usage.batch.get() as usize,
             interval: usage.interval.0,
         })
@@ -135,6 +147,7 @@ impl Check<'_> {
             labels: self.labels(&loki.labels),
             tenant,
             login,
+            ca: self.believed(&loki.ca, &loki.url),
             batch: loki.batch.get() as usize,
             interval: loki.interval.0,
         })
@@ -163,6 +176,19 @@ impl Check<'_> {
             let what = format!("a request of more than {LARGEST_BATCH} lines is one that nobody takes");
             self.problems.error(at, what, "1000 suits most");
         }
+    }
+
+    /// The authorities for this URL.
+    pub(super) fn believed(
+        &mut self,
+        ca: &Marked<Option<file::FilePath>>,
+        url: &HttpUrl,
+    ) -> Option<std::path::PathBuf> {
+        let ca = given(ca)?;
+        if !url.tls {
+            self.problems.error(&ca.at, "over http nothing is verified", "use https, or leave `ca` out");
+        }
+        Some(self.files.authorities(&ca, self.problems))
     }
 
     fn tell_of_open_ways(&mut self, url: &HttpUrl, at: &Spot, shows_a_secret: bool) {

@@ -26,6 +26,7 @@ impl Check<'_> {
             from: *section.from,
             service: section.service.value.clone(),
             token,
+            ca: self.believed(&section.ca, &section.otlp),
         })
     }
 }

@@ -33,7 +33,7 @@ section! {
 }
 
 section! {
-    /// When the file of the access log is put aside: `access.log` becomes `access.log.1`.
+    /// When a file is put aside: `access.log` becomes `access.log.1`.
     Rotate {
         /// With so many bytes.
         size: Size = "100MiB",
@@ -48,6 +48,8 @@ section! {
     Usage {
         /// To the end of a file, one JSON object a line.
         file: Option<FilePath> = "null",
+        /// With `file`: when it is put aside.
+        rotate: Option<Rotate> = "null",
         /// To a URL, many in a POST, until they are taken.
         http: Option<HttpUrl> = "null",
         /// With `http`: the folder in which they wait.
@@ -56,6 +58,8 @@ section! {
         spool_size: Size = "256MiB",
         /// With `http`: shown as `Authorization: Bearer`; a text, or `file:` and a path.
         token: Option<SecretText> = "null",
+        /// With `http`: a PEM file of the authorities that are believed, instead of the system's.
+        ca: Option<FilePath> = "null",
         /// With `http`: the most events of a POST.
         batch: NonZeroU32 = "1000",
         /// With `http`: how long an event waits for others.
@@ -77,6 +81,8 @@ section! {
         token: Option<SecretText> = "null",
         /// Instead of `token`: a name and a password.
         basic: Option<Basic> = "null",
+        /// A PEM file of the authorities that are believed, instead of the system's.
+        ca: Option<FilePath> = "null",
         /// The most lines of a push.
         batch: NonZeroU32 = "1000",
         /// How long a line waits for others.

@@ -44,7 +44,7 @@ pub(crate) use jwt::{Jwt, KeysAt};
 pub(crate) use keys::{Key, KeyStore};
 pub(crate) use leaves::{ByteRate, FilePath, PathOr, SecretText, Share, Size, Threads, Timeout};
 pub(crate) use live::Breaker;
-pub(crate) use logging::{Log, Loki, Usage};
+pub(crate) use logging::{Log, Loki, Rotate, Usage};
 pub(crate) use networks::Addresses;
 pub(crate) use rate_limit::{RateLimit, RateLimiting};
 pub(crate) use retry::{Cause as RetryCause, Retry, RetryBudget};

@@ -3,7 +3,7 @@
 use serde_json::{Value as Json, json};
 
 use super::decode::Decode;
-use super::leaves::{SecretText, with_unit};
+use super::leaves::{FilePath, SecretText, with_unit};
 use super::section::section;
 use crate::config::problem::{Problems, Spot};
 use crate::config::tree::Node;
@@ -22,6 +22,8 @@ section! {
         service: String = "portcullis",
         /// Sent as `Authorization: Bearer`: a text of 16 bytes or more, or `file:` and a path.
         token: Option<SecretText> = "null",
+        /// A PEM file of the authorities that are believed, instead of the system's.
+        ca: Option<FilePath> = "null",
     }
     later {}
 }

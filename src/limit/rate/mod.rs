@@ -211,6 +211,9 @@ impl Limits {
     fn ask(&self, who: &Who<'_>, which: Which, now: Instant, mode: Mode) -> Vec<Standing> {
         let asked = |limit: &&Arc<Limit>| which == Which::All || !limit.key.needs_identity();
         let asked: Vec<_> = self.limits.iter().filter(asked).collect();
+        if asked.is_empty() {
+            return Vec::new();
+        }
         let mut asks: Vec<_> = asked.iter().map(|limit| limit.ask(who, &self.table)).collect();
         let now = now.saturating_duration_since(self.table.born);
         self.table.numbers.admit(&mut asks, now, mode);
@@ -244,16 +247,15 @@ impl Limit {
         }
     }
 
-    fn ask<'a>(&'a self, who: &Who<'_>, table: &Table) -> Ask<'a> {
+    fn ask<'a>(&'a self, who: &Who<'_>, table: &'a Table) -> Ask<'a> {
         let subject = Subject::of(&self.key, who);
         let key = together(table.hash((0_u8, self.id, &subject)), table.hash((1_u8, self.id, &subject)));
-        let part = subject.network().map_or(key as u64, |network| table.hash(network)) % PARTS;
         Ask {
             rate: &self.rate,
             limit: self.id,
             key,
-            // Spread over the shards; what it is made of is secret already.
-            shared: together(self.id ^ (part + 1), self.id.wrapping_mul(2 * part + 3)),
+            network: subject.network(),
+            seed: &table.seed,
             shares: false,
             cost: self.costs.iter().find(|(method, _)| method == who.method).map_or(self.cost, |(_, cost)| *cost),
             binds: !self.dry_run,
@@ -262,6 +264,13 @@ impl Limit {
             wait: None,
         }
     }
+}
+
+/// The key that takes the place of one for which there is no room: that of its part of the world.
+fn shared_key(ask: &Ask<'_>) -> Key {
+    let part = ask.network.map_or(ask.key as u64, |network| ask.seed.hash_one(network)) % PARTS;
+    // Spread over the shards; what it is made of is secret already.
+    together(ask.limit ^ (part + 1), ask.limit.wrapping_mul(2 * part + 3))
 }
 
 fn together(upper: u64, lower: u64) -> Key {

@@ -3,18 +3,19 @@
 //! A request that several limits count is checked by all before any is charged: the shards of its keys are locked
 //! together, always in the same order, so that nobody comes between. Only a key that has all it may have again is
 //! forgotten, and never one that is being counted: whoever has a million addresses resets nobody, and himself neither.
-//! Where there is no room for a new key it shares a number with others of its part of the world (see [`Ask::shared`]).
+//! Where there is no room for a new key it shares a number with others of its part of the world (see [`shared_key`]).
 //! And a limit gets no more room than a few times of what is left, so that a flood of keys of one (anybody can make
 //! them up in a header field) leaves some for the others.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::{BuildHasherDefault, Hasher, RandomState};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::gcra::{Due, Left, Rate};
+use super::shared_key;
 
 /// What stands for a key: a keyed hash, so that nobody can make two that are the same.
 pub(super) type Key = u128;
@@ -39,8 +40,10 @@ pub(super) struct Ask<'a> {
     /// Which limit it is.
     pub(super) limit: u64,
     pub(super) key: Key,
-    /// The key that takes its place where there is no room.
-    pub(super) shared: Key,
+    /// The wide network that it is in, if that is known.
+    pub(super) network: Option<[u8; 4]>,
+    /// What keys are hashed with.
+    pub(super) seed: &'a RandomState,
     pub(super) shares: bool,
     pub(super) cost: u32,
     /// Whether its word counts; in a dry run it does not.
@@ -125,7 +128,7 @@ impl Numbers {
                 let shard = held.shard(ask.key);
                 shard.latest = shard.latest.max(now);
                 if !ask.shares && !shard.has_room(ask, room) {
-                    (ask.key, ask.shares, crowded) = (ask.shared, true, true);
+                    (ask.key, ask.shares, crowded) = (shared_key(ask), true, true);
                     break;
                 }
             }
@@ -141,7 +144,7 @@ impl Numbers {
             *place = self.shard_of(ask.key);
         }
         // In one order for all, or two requests could wait for each other.
-        wanted.sort_unstable();
+        wanted[..asks.len().min(AT_ONCE)].sort_unstable();
         let mut held = Held { shards: [const { None }; AT_ONCE], of: self.shards.len() };
         let mut last = usize::MAX;
         for (place, &number) in held.shards.iter_mut().zip(&wanted) {
@@ -160,7 +163,7 @@ impl Numbers {
 
 /// By the upper half: the lower one is what the map of a shard goes by.
 fn shard_of(key: Key, shards: usize) -> usize {
-    ((key >> 64) % shards as u128) as usize
+    ((key >> 64) as u64 % shards as u64) as usize
 }
 
 fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {

@@ -176,6 +176,17 @@ impl Entry {
         self.time.checked_add(self.total).unwrap_or(self.time)
     }
 
+    /// About how many bytes of memory it holds; what others share with it is not counted.
+    pub fn weight(&self) -> usize {
+        let texts = self.id.len() + self.method.len() + self.host.len() + self.path.len();
+        let quoted = self.quoted.as_ref().map_or(0, |quoted| {
+            let fields = [&quoted.referer, &quoted.user_agent];
+            quoted.target.len() + fields.into_iter().flatten().map(Vec::len).sum::<usize>()
+        });
+        let trace = self.trace.as_ref().map_or(0, |trace| weight_of(trace));
+        size_of::<Self>() + texts + self.attempts.len() * size_of::<Attempt>() + quoted + trace
+    }
+
     /// The path of a request target, without the query.
     pub fn path_of(target: &str) -> String {
         let path = target.split(['?', '#']).next().unwrap_or_default();
@@ -224,6 +235,17 @@ pub(super) fn cut(text: &str) -> &str {
     }
     let border = (0..=LONGEST).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
     &text[..border]
+}
+
+/// Names and values with what stands around them.
+fn weight_of(json: &Json) -> usize {
+    size_of::<Json>()
+        + match json {
+            Json::String(text) => text.len(),
+            Json::Array(items) => items.iter().map(weight_of).sum(),
+            Json::Object(items) => items.iter().map(|(name, value)| name.len() + weight_of(value) + 32).sum(),
+            Json::Null | Json::Bool(_) | Json::Number(_) => 0,
+        }
 }
 
 fn text<S: Serializer>(text: &str, serializer: S) -> Result<S::Ok, S::Error> {

@@ -23,7 +23,7 @@ use crate::config::{self, LogForm, Rotate};
 pub use self::entry::{Account, Attempt, Entry, Quoted, Recoded};
 
 /// Lines that may wait. A writer that stalls for a tenth of a second at 50,000 requests a second needs 5,000; an entry
-/// is about a kilobyte with its strings, so a sink that is stuck costs 8 MiB and no more.
+/// is about a kilobyte with its strings, so a sink that is stuck costs 8 MiB, and 16 where clients send long ones.
 pub(super) const QUEUE: usize = 8192;
 
 /// Where access log lines go in. Clones share one queue; the last one to be dropped waits for the queue to drain.
@@ -143,19 +143,18 @@ impl AccessLog {
         let Some(log) = &self.0 else { return };
         log.quotes.store(change.form.quotes_the_head(), Relaxed);
         let writes = change.writes;
-        if log.lines.tell(Command::Change(Box::new(change))) {
-            log.writes.store(writes, Relaxed);
-        } else {
-            log::error!(target: "portcullis::access_log", "it is stuck, and goes on as it was");
+        if !log.lines.tell(Command::Change(Box::new(change))) {
+            log::error!(target: "portcullis::access_log", "it is stuck, and changes as soon as it is not");
         }
+        log.writes.store(writes, Relaxed);
     }
 
     /// Opens files anew, at the paths that they had: whoever has moved them wants to be rid of them.
     pub fn reopen(&self) {
         let Some(log) = &self.0 else { return };
         let told = log.lines.tell(Command::Reopen);
-        if !told || !log.usage.as_ref().is_none_or(Usage::reopen) {
-            log::error!(target: "portcullis::access_log", "it is stuck, and its files were not opened again");
+        if !log.usage.as_ref().is_none_or(Usage::reopen) || !told {
+            log::error!(target: "portcullis::access_log", "it is stuck, and opens its files again as soon as it is not");
         }
     }
 

@@ -128,6 +128,46 @@ fn a_full_queue_drops_and_counts_and_never_waits() {
 }
 
 #[test]
+fn what_waits_is_bounded_in_bytes_too() {
+    let sink = Sink::default();
+    let log = AccessLog::to(sink.clone(), 8192).unwrap();
+    let stuck = sink.0.lock().unwrap();
+    // 64 KiB each, as much as a head may be.
+    let long = || Entry { host: "x".repeat(64 << 10), ..Entry::default() };
+    (0..1000).for_each(|_| log.record(long()));
+    let dropped = log.losses().access;
+    let kept = 1000 - dropped;
+    assert!((200..=300).contains(&kept), "{kept} of 64 KiB are 16 MiB, and some more are written already");
+    drop(stuck);
+    assert!(log.flush());
+    log.record(long());
+    assert!(log.flush());
+    assert_eq!((sink.lines().len() as u64, log.losses().access), (kept + 1, dropped), "there is room again");
+}
+
+#[test]
+fn a_change_that_meets_a_stuck_writer_is_made_once_it_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("two.log");
+    let sink = Sink::default();
+    let log = AccessLog::to(sink.clone(), 4).unwrap();
+    let stuck = sink.0.lock().unwrap();
+    (0..200).for_each(|_| log.record(entry(&"x".repeat(2000))));
+    let old = logs(config::AccessLog::Stdout, LogForm::Json);
+    let new = logs(config::AccessLog::File(path.clone()), LogForm::Combined);
+    log.change(AccessLog::prepare(&old, &new).unwrap());
+    drop(stuck);
+    let until = std::time::Instant::now() + Duration::from_secs(10);
+    let text = || std::fs::read_to_string(&path).unwrap();
+    while text().is_empty() && std::time::Instant::now() < until {
+        log.record(Entry { method: "GET".into(), ..entry("/after") });
+        log.flush();
+    }
+    assert!(text().lines().all(|line| line.contains("\"GET /after HTTP/1.1\"")), "what waited went where it was to go");
+    assert!(!text().is_empty());
+}
+
+#[test]
 fn the_last_clone_waits_for_the_last_line() {
     let sink = Sink::default();
     let log = AccessLog::to(sink.clone(), 10).unwrap();

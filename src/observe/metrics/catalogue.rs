@@ -125,6 +125,8 @@ catalogue! {
             "When the backend was last known to be well; missing if it never was.";
         BACKEND_CONNECTIONS = Counter "portcullis_backend_connections_total" ["upstream" "backend" "kind"]
             "Connections that attempts went out on: `new` ones, or `reused` ones from the pool.";
+        UPSTREAM_READY = Gauge "portcullis_upstream_backends_ready" ["upstream"]
+            "Backends that are HEALTHY or PENDING and have a weight; 0 also where discovery has found nobody.";
     }
     "Queue" {
         QUEUE_LENGTH = Gauge "portcullis_queue_requests" ["upstream"]

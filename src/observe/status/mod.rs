@@ -201,6 +201,25 @@ pub struct Cache {
     pub bytes: u64,
     /// The most that it may take.
     pub size: u64,
+    /// The second tier, where there is one.
+    pub disk: Option<CacheDisk>,
+}
+
+/// The cache's tier on disk.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct CacheDisk {
+    /// The bytes that are taken.
+    pub bytes: u64,
+    /// The most that may be.
+    pub size: u64,
+    /// What memory did not have and the disk had, since the start.
+    pub hits: u64,
+    /// What neither had.
+    pub misses: u64,
+    /// Answers that were written there.
+    pub stored: u64,
+    /// Answers that were not, because it was behind.
+    pub dropped: u64,
 }
 
 /// A rate limit of a route.

@@ -71,7 +71,7 @@ impl Exporter {
             bearer.set_sensitive(true);
             fields.push((AUTHORIZATION, bearer));
         }
-        let post = Post::new(settings.otlp.clone(), fields);
+        let post = Post::new(settings.otlp.clone(), fields).believing(settings.ca.clone());
         Self { service: settings.service.clone(), post, counts, failed: Seldom::default(), hurries: false }
     }
 

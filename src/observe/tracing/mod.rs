@@ -204,7 +204,7 @@ mod tests {
 
     fn tracer(sample: f64, from: TraceFrom) -> Arc<Tracer> {
         let otlp = HttpUrl { tls: false, host: "127.0.0.1".into(), port: 1, path: "/".into() };
-        let settings = Tracing { otlp, sample, from, service: "test".into(), token: None };
+        let settings = Tracing { otlp, sample, from, service: "test".into(), token: None, ca: None };
         Tracer::open(&settings, &Arc::default())
     }
 

@@ -38,7 +38,7 @@ impl Usage {
     /// Opens the file, or the spool. What is to be sent needs a tokio runtime.
     pub(super) fn open(config: &config::Usage) -> io::Result<Self> {
         let (place, shipper) = match config {
-            config::Usage::File(path) => (Kept::File(lines(path.clone())?), None),
+            config::Usage::File(path, rotate) => (Kept::File(lines(path.clone(), *rotate)?), None),
             config::Usage::Http(http) => {
                 let shelf = Arc::new(Shelf::open(&http.spool, http.spool_size)?);
                 let shipper = Shipper::new(http, shelf.clone());
@@ -70,8 +70,8 @@ impl Usage {
     }
 }
 
-fn lines(path: std::path::PathBuf) -> io::Result<Lines> {
-    Ok(Lines::to(Place::File(LogFile::open(path, None)?), "the file of usage events"))
+fn lines(path: std::path::PathBuf, rotate: Option<config::Rotate>) -> io::Result<Lines> {
+    Ok(Lines::to(Place::File(LogFile::open(path, rotate)?), "the file of usage events"))
 }
 
 /// Where events are kept.

@@ -42,7 +42,7 @@ impl Shipper {
         let mut fields = vec![(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"))];
         fields.extend(config.token.as_ref().and_then(|token| Some((AUTHORIZATION, bearer(token.bytes())?))));
         Self {
-            post: Post::new(config.url.clone(), fields),
+            post: Post::new(config.url.clone(), fields).believing(config.ca.clone()),
             shelf,
             most: config.batch,
             batch: config.batch,
@@ -54,39 +54,43 @@ impl Shipper {
 
     /// For ever: first what was left, then what comes.
     pub(super) async fn run(mut self) {
+        let mut least = self.batch as u64;
         loop {
-            if let Err(error) = self.send_all().await {
-                let what = format_args!("the spool of usage events cannot be read: {error}");
-                self.tell(what);
+            if let Err(error) = self.send_all(least).await {
+                self.tell(format_args!("the spool of usage events cannot be read or written: {error}"));
+                sleep(longer_each_time(1)).await;
             }
-            self.wait_for_more().await;
+            least = self.wait_for_more().await;
         }
     }
 
-    /// Waits until a batch is full, or its first event has waited for long enough.
-    async fn wait_for_more(&self) {
+    /// Waits until a batch is full, or its first event has waited for long enough; gives how many are a batch then.
+    async fn wait_for_more(&self) -> u64 {
         let (mut due, around) = (None, Instant::now() + LOOK_AROUND);
         loop {
             let waiting = self.shelf.written.load(Relaxed).saturating_sub(self.arrived);
             if waiting >= self.batch as u64 {
-                return;
+                return self.batch as u64;
             }
             if waiting > 0 {
                 due.get_or_insert_with(|| Instant::now() + self.interval);
             }
             tokio::select! {
                 () = self.shelf.news.notified() => {}
-                () = sleep_until(due.unwrap_or(around)) => return,
+                () = sleep_until(due.unwrap_or(around)) => return 1,
             }
         }
     }
 
-    async fn send_all(&mut self) -> std::io::Result<()> {
+    /// What others have left, and of our own what was there when this began, unless fewer than `least` are left of it: those
+    /// wait for more.
+    async fn send_all(&mut self, least: u64) -> std::io::Result<()> {
         let shelf = self.shelf.clone();
         let written = shelf.written.load(Relaxed);
         let owners = beside(move || shelf.owners()).await??;
         for mut owner in owners {
-            loop {
+            let is_own = owner.boot() == self.shelf.boot();
+            while !is_own || written.saturating_sub(self.arrived) >= least {
                 let (shelf, most) = (self.shelf.clone(), self.most);
                 let (back, batch) = beside(move || {
                     let batch = owner.next(&shelf, most);
@@ -94,13 +98,15 @@ impl Shipper {
                 })
                 .await?;
                 owner = back;
-                let Some(batch) = batch? else { break };
+                let Some(batch) = batch? else {
+                    // What could not be read is not waited for.
+                    self.arrived = if is_own { self.arrived.max(written) } else { self.arrived };
+                    break;
+                };
                 owner = self.send(owner, batch).await?;
             }
         }
         self.tell_corrupt();
-        // What was sent beyond that is waited for once more, which costs a look.
-        self.arrived = written;
         Ok(())
     }
 
@@ -111,7 +117,11 @@ impl Shipper {
             let pause = match self.post.send(lines.clone()).await {
                 Ok(reply) if reply.status.is_success() => {
                     self.most = self.batch.min(self.most.saturating_mul(2));
-                    return beside(move || owner.has_sent(batch.then).map(|()| owner)).await?;
+                    if owner.boot() == self.shelf.boot() {
+                        self.arrived += batch.events as u64;
+                    }
+                    let shelf = self.shelf.clone();
+                    return beside(move || owner.has_sent(&shelf, batch.then).map(|()| owner)).await?;
                 }
                 Ok(reply) if reply.status == StatusCode::PAYLOAD_TOO_LARGE && batch.events > 1 => {
                     self.most = batch.events / 2;

@@ -1,15 +1,17 @@
 //! Where do events wait until they have arrived? In files of a folder, which a crash leaves as they are.
 //!
 //! Each process has files of its own, `BOOT-NUMBER.ndjson`, and a lock that says that it lives. What a dead one has left
-//! is sent by whoever finds it. `BOOT.sent` says how far they have been sent; it is replaced in one rename, after the
-//! receiver has taken them, so that after a crash some may be sent twice and none is forgotten.
+//! is sent by whoever finds it. `BOOT.sent` says how far they have been sent; it is written after the receiver has taken
+//! them, so that after a crash some may be sent twice and none is forgotten. It is as long from the start as it ever gets,
+//! and is written over: on a disk that is full nothing new can be made, and what has arrived would be sent again and again.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
@@ -44,6 +46,8 @@ pub(super) struct Shelf {
     current: AtomicU64,
     /// Lines that cannot be read.
     corrupt: AtomicU64,
+    /// What is known to have arrived, though it could not be written down.
+    arrived: Mutex<BTreeMap<u64, Sent>>,
 }
 
 impl Shelf {
@@ -61,6 +65,7 @@ impl Shelf {
             Some(entry.metadata().ok()?.len())
         });
         let bytes = AtomicU64::new(lengths.sum());
+        Sent::default().write_to(&folder.join(sent_name(boot)))?;
         Ok(Self {
             folder: folder.to_owned(),
             boot,
@@ -71,7 +76,13 @@ impl Shelf {
             news: Notify::new(),
             current: AtomicU64::new(0),
             corrupt: AtomicU64::new(0),
+            arrived: Mutex::default(),
         })
+    }
+
+    /// What the files of this process are called by.
+    pub(super) fn boot(&self) -> u64 {
+        self.boot
     }
 
     /// Lines that cannot be read, and are left out.
@@ -92,16 +103,20 @@ impl Shelf {
         for (boot, numbers) in numbers {
             // One that lives sends what is its own.
             if let Some(lock) = lock_of(&self.folder, boot)? {
-                owners.push(Owner::new(&self.folder, boot, numbers, Some(lock)));
+                owners.push(Owner::new(self, boot, numbers, Some(lock)));
             }
         }
-        owners.extend(own.map(|numbers| Owner::new(&self.folder, self.boot, numbers, None)));
+        owners.extend(own.map(|numbers| Owner::new(self, self.boot, numbers, None)));
         Ok(owners)
     }
 
     /// Whether this file is still written.
     fn is_written(&self, boot: u64, number: u64) -> bool {
         boot == self.boot && number >= self.current.load(Relaxed)
+    }
+
+    fn arrived(&self) -> MutexGuard<'_, BTreeMap<u64, Sent>> {
+        self.arrived.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn largest(&self) -> u64 {
@@ -117,14 +132,16 @@ pub(super) struct Spool {
     length: u64,
     /// Events that are not flushed yet.
     waiting: u64,
+    /// What came after this moment may not be on the disk itself.
     synced: Instant,
+    is_synced: bool,
 }
 
 impl Spool {
     pub(super) fn begin(shelf: Arc<Shelf>) -> io::Result<Self> {
         let file = open_segment(&shelf, 0)?;
         let lines = Lines::to(Place::File(file), "the spool of usage events");
-        Ok(Self { shelf, lines, length: 0, waiting: 0, synced: Instant::now() })
+        Ok(Self { shelf, lines, length: 0, waiting: 0, synced: Instant::now(), is_synced: true })
     }
 
     pub(super) fn boot(&self) -> u64 {
@@ -146,6 +163,12 @@ impl Spool {
             self.length += length;
             self.waiting += 1;
             self.shelf.bytes.fetch_add(length, Relaxed);
+            if std::mem::take(&mut self.is_synced) {
+                self.synced = Instant::now();
+            } else if self.synced.elapsed() >= SYNC_EVERY {
+                // The queue has not been empty for so long.
+                self.flush();
+            }
         }
         torn + dropped
     }
@@ -156,11 +179,15 @@ impl Spool {
             self.shelf.written.fetch_add(std::mem::take(&mut self.waiting), Relaxed);
             self.shelf.news.notify_one();
         }
-        if self.synced.elapsed() > SYNC_EVERY {
-            self.lines.sync();
-            self.synced = Instant::now();
+        if self.is_synced {
+            return again;
         }
-        again
+        let Some(left) = SYNC_EVERY.checked_sub(self.synced.elapsed()).filter(|left| !left.is_zero()) else {
+            self.lines.sync();
+            (self.synced, self.is_synced) = (Instant::now(), again.is_none());
+            return again;
+        };
+        Some(again.map_or(left, |again| again.min(left)))
     }
 
     /// What was written so far is complete. Where there can be no other file, this one grows.
@@ -186,6 +213,25 @@ pub(super) struct Sent {
     offset: u64,
 }
 
+impl Sent {
+    /// As it is written: always as long, and with a sum that tells whether it was written whole.
+    fn text(self) -> String {
+        let said = format!("{:020} {:020}", self.number, self.offset);
+        format!("{said} {:016x}\n", xxhash_rust::xxh3::xxh3_64(said.as_bytes()))
+    }
+
+    fn read(text: &str) -> Option<Self> {
+        let mut numbers = text.split_whitespace().map(str::parse::<u64>);
+        let sent = Self { number: numbers.next()?.ok()?, offset: numbers.next()?.ok()? };
+        (sent.text() == text).then_some(sent)
+    }
+
+    fn write_to(self, path: &Path) -> io::Result<()> {
+        let file = OpenOptions::new().create(true).truncate(false).write(true).open(path)?;
+        file.write_all_at(self.text().as_bytes(), 0)
+    }
+}
+
 /// What one process has left.
 pub(super) struct Owner {
     folder: PathBuf,
@@ -206,15 +252,18 @@ pub(super) struct Batch {
 }
 
 impl Owner {
-    fn new(folder: &Path, boot: u64, mut numbers: Vec<u64>, lock: Option<File>) -> Self {
+    fn new(shelf: &Shelf, boot: u64, mut numbers: Vec<u64>, lock: Option<File>) -> Self {
         numbers.sort_unstable();
-        let said = fs::read_to_string(folder.join(sent_name(boot))).unwrap_or_default();
+        let known = shelf.arrived().get(&boot).copied();
         // What says nothing, as after a crash of the disk, makes events arrive twice rather than never.
-        let sent = said
-            .trim()
-            .split_once(' ')
-            .and_then(|(number, offset)| Some(Sent { number: number.parse().ok()?, offset: offset.parse().ok()? }));
-        Self { folder: folder.to_owned(), boot, numbers, sent: sent.unwrap_or_default(), lock }
+        let said = || Sent::read(&fs::read_to_string(shelf.folder.join(sent_name(boot))).ok()?);
+        let sent = known.or_else(said).unwrap_or_default();
+        Self { folder: shelf.folder.clone(), boot, numbers, sent, lock }
+    }
+
+    /// Whose they are.
+    pub(super) fn boot(&self) -> u64 {
+        self.boot
     }
 
     /// The next events, at most so many; `None` where there are none at the moment.
@@ -234,6 +283,7 @@ impl Owner {
             self.remove(shelf, number);
         }
         if self.lock.take().is_some() {
+            shelf.arrived().remove(&self.boot);
             for name in [sent_name(self.boot), lock_name(self.boot)] {
                 let _ = fs::remove_file(self.folder.join(name));
             }
@@ -272,12 +322,10 @@ impl Owner {
     }
 
     /// So much has arrived.
-    pub(super) fn has_sent(&mut self, then: Sent) -> io::Result<()> {
+    pub(super) fn has_sent(&mut self, shelf: &Shelf, then: Sent) -> io::Result<()> {
         self.sent = then;
-        let path = self.folder.join(sent_name(self.boot));
-        let new = path.with_extension("sent.new");
-        fs::write(&new, format!("{} {}\n", then.number, then.offset))?;
-        fs::rename(new, path)
+        shelf.arrived().insert(self.boot, then);
+        then.write_to(&self.folder.join(sent_name(self.boot)))
     }
 
     fn remove(&mut self, shelf: &Shelf, number: u64) {
@@ -349,7 +397,7 @@ mod tests {
                 if !arrives {
                     break;
                 }
-                owner.has_sent(batch.then).unwrap();
+                owner.has_sent(shelf, batch.then).unwrap();
             }
         }
         String::from_utf8(sent).unwrap()
@@ -423,10 +471,50 @@ mod tests {
 
     #[test]
     fn what_says_how_far_it_was_sent_may_be_lost() {
+        // The last is how one looks of which half was written.
+        for (said, twice) in
+            [("gar\0bage", 3), ("", 3), (&*Sent { number: 0, offset: 27 }.text().replace("27 ", "99 "), 3)]
+        {
+            let folder = tempfile::tempdir().unwrap();
+            let dead = with_events(folder.path(), 1 << 20, 0..3);
+            all(&dead.shelf, true);
+            fs::write(folder.path().join(sent_name(dead.boot())), said).unwrap();
+            drop(dead);
+            let next = with_events(folder.path(), 1 << 20, 0..0);
+            assert_eq!(all(&next.shelf, true).lines().count(), twice, "{said}");
+        }
+    }
+
+    #[test]
+    fn what_has_arrived_is_not_sent_again_where_that_cannot_be_written_down() {
         let folder = tempfile::tempdir().unwrap();
         let spool = with_events(folder.path(), 1 << 20, 0..3);
-        all(&spool.shelf, true);
-        fs::write(folder.path().join(sent_name(spool.boot())), "gar\0bage").unwrap();
-        assert_eq!(all(&spool.shelf, true).lines().count(), 3);
+        let said = folder.path().join(sent_name(spool.boot()));
+        let before = fs::metadata(&said).unwrap().len();
+        assert_eq!(before as usize, Sent { number: u64::MAX, offset: u64::MAX }.text().len(), "it never grows");
+        // Nothing can be written to a folder.
+        fs::remove_file(&said).unwrap();
+        fs::create_dir(&said).unwrap();
+        let mut owner = spool.shelf.owners().unwrap().pop().unwrap();
+        let batch = owner.next(&spool.shelf, 2).unwrap().unwrap();
+        assert!(owner.has_sent(&spool.shelf, batch.then).is_err());
+        let rest = spool.shelf.owners().unwrap().pop().unwrap().next(&spool.shelf, MOST).unwrap().unwrap();
+        assert_eq!(rest.lines, event(2));
+    }
+
+    #[test]
+    fn what_was_written_is_on_the_disk_within_a_second() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut spool = Spool::begin(Arc::new(Shelf::open(folder.path(), 1 << 20).unwrap())).unwrap();
+        assert_eq!(spool.flush(), None, "there is nothing to wait for");
+        spool.put(&event(0));
+        assert!(spool.flush().is_some_and(|wait| wait <= SYNC_EVERY), "somebody comes back for it");
+        spool.synced = spool.synced.checked_sub(SYNC_EVERY).unwrap();
+        assert_eq!((spool.flush(), spool.is_synced), (None, true));
+        // Also where the queue never runs empty.
+        spool.put(&event(1));
+        spool.synced = spool.synced.checked_sub(SYNC_EVERY).unwrap();
+        spool.put(&event(2));
+        assert!(spool.is_synced && spool.shelf.written.load(Relaxed) == 3);
     }
 }

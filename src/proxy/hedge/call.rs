@@ -14,9 +14,9 @@ use pingora::upstreams::peer::{HttpPeer, Peer};
 use pingora::{Error, ErrorType, Result};
 use tokio::time::timeout;
 
-use super::head;
 use crate::backend::Backend;
 use crate::proxy::cause;
+use crate::proxy::direct::head;
 use crate::proxy::patience::Patience;
 use crate::proxy::reply::never_has_a_body;
 use crate::proxy::watch::Late;

@@ -2,10 +2,9 @@
 //! backend, and the first good one is passed on.
 //!
 //! Pingora asks one backend at a time, so the first round of such a request runs here: the same steps in the same order,
-//! on connections of our own. What fails goes the usual way: if there is to be another attempt, it is Pingora's.
+//! on connections of our own. What fails goes the usual way: another attempt is made as for requests that do not hedge.
 
 mod call;
-mod head;
 mod race;
 mod relay;
 
@@ -19,6 +18,7 @@ use pingora::{Error, Result};
 use self::call::{End, Heard};
 use self::race::Said;
 use super::Gateway;
+use super::direct::head;
 use super::exchange::Exchange;
 use crate::backend;
 
@@ -64,7 +64,7 @@ impl Gateway {
     }
 }
 
-/// Leaves what shall be tried again to Pingora.
+/// Leaves what shall be tried again to the way of all others.
 fn again(error: Box<Error>) -> Result<bool> {
     if error.retry() { Ok(false) } else { Err(error) }
 }

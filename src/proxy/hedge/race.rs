@@ -15,9 +15,9 @@ use pingora::{Error, ErrorType, Result};
 use tokio::time::sleep;
 
 use super::call::{Call, Heard};
-use super::head;
 use crate::answer;
 use crate::backend::Seat;
+use crate::proxy::direct::head;
 use crate::proxy::exchange::{Attempt, Exchange};
 use crate::proxy::queue::client_gone;
 use crate::proxy::{Gateway, cause, inspect};

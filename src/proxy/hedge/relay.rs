@@ -1,7 +1,6 @@
 //! How does an answer get to the client? Part by part, as fast as the client takes it.
 
-use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{HeaderValue, Method, Version};
+use http::Version;
 use pingora::Result;
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::HttpTask;
@@ -9,9 +8,9 @@ use pingora::proxy::{ProxyHttp, Session};
 
 use super::call::{End, Wire};
 use crate::proxy::Gateway;
+use crate::proxy::direct::frame;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::queue::client_gone;
-use crate::proxy::reply::never_has_a_body;
 
 impl Gateway {
     /// Passes an answer on, and says whether it has been read to its end.
@@ -41,15 +40,4 @@ impl Gateway {
         session.as_downstream_mut().finish_body().await.map_err(|error| error.into_down())?;
         Ok(end)
     }
-}
-
-/// Without a length the client finds the end by chunks, on HTTP/1.1: also where HTTP/2 has ended with the head.
-fn frame(head: &mut ResponseHeader, method: &Method) -> Result<()> {
-    head.set_version(if head.version == Version::HTTP_2 { Version::HTTP_2 } else { Version::HTTP_11 });
-    let bodiless = *method == Method::HEAD || never_has_a_body(head.status);
-    let framed = head.headers.contains_key(CONTENT_LENGTH) || head.headers.contains_key(TRANSFER_ENCODING);
-    if bodiless || framed {
-        return Ok(());
-    }
-    head.insert_header(TRANSFER_ENCODING, HeaderValue::from_static("chunked"))
 }

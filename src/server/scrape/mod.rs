@@ -23,7 +23,7 @@ impl Inner {
         upstreams::attempts(&mut page, &seats);
         requests::retries(&mut page, &snapshot);
         upstreams::backends(&mut page, &seats);
-        upstreams::queues(&mut page, &snapshot);
+        upstreams::whole(&mut page, &snapshot);
         requests::access(&mut page, &snapshot, &self.lasting);
         requests::cached(&mut page, &snapshot);
         stores::cache(&mut page, self.cache);

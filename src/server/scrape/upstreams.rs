@@ -121,9 +121,20 @@ fn pairs(page: &mut Page, family: &'static Family, seats: &[Seat], of: fn(&Count
     });
 }
 
-pub(super) fn queues(page: &mut Page, snapshot: &Snapshot) {
+fn is_ready(member: &crate::upstream::Member) -> bool {
+    member.weight > 0 && matches!(member.backend.state(), State::Healthy | State::Pending)
+}
+
+/// What is counted of upstreams as a whole: how many of each are ready, and who waits for one.
+pub(super) fn whole(page: &mut Page, snapshot: &Snapshot) {
     let mut upstreams: Vec<_> = snapshot.upstreams.values().collect();
     upstreams.sort_by(|a, b| a.name().cmp(b.name()));
+    page.family(&c::UPSTREAM_READY, |series| {
+        for upstream in &upstreams {
+            let ready = upstream.members().iter().filter(|member| is_ready(member)).count();
+            series.put([upstream.name()], ready);
+        }
+    });
     page.family(&c::QUEUE_LENGTH, |series| {
         upstreams.iter().for_each(|upstream| series.put_some([upstream.name()], upstream.waiting()));
     });

@@ -1,6 +1,6 @@
 //! Who belongs to an upstream, and where are they? Asked in the background, never on a request's way.
 //!
-//! A [`Discovery`] is one place that knows who belongs; [`follow`] asks it for ever and keeps what it has said last, so
+//! A [`Discovery`] is one place that knows who belongs; `follow` asks it for ever and keeps what it has said last, so
 //! that a place that fails or falls silent takes nobody away. Names become addresses in `dns`.
 
 pub mod ask;

@@ -250,6 +250,10 @@
       list("cache", [
         ["Answered from it", count(it.hits)], ["Answered by backends", count(it.misses)], ["Stored", `${count(it.objects)} object${it.objects === 1 ? "" : "s"}`],
         ["Memory", `${size(it.bytes)} of ${size(it.size)}`],
+        ...(it.disk ? [
+          ["Disk", `${size(it.disk.bytes)} of ${size(it.disk.size)}`], ["Found on disk", `${count(it.disk.hits)} of ${count(it.disk.hits + it.disk.misses)}`],
+          ["Written to disk", count(it.disk.stored), it.disk.dropped ? "low" : "", it.disk.dropped ? `${count(it.disk.dropped)} were not: it was behind` : ""],
+        ] : []),
       ], "");
     }
     $("limits-card").hidden = status.limits.length === 0;

@@ -1,17 +1,19 @@
-//! What does a backend get that is asked on our own path? The same head as on Pingora's.
+//! What does a backend get that is asked on a connection of our own? The same head as on Pingora's.
 //!
 //! Only requests come here whose `Connection` names no fields, so what goes away is a fixed list.
 
 use http::header::{
-    CONNECTION, EXPECT, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, CONTENT_LENGTH, EXPECT, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING,
+    UPGRADE,
 };
 use http::uri::{Authority, Scheme, Uri};
 use http::{HeaderName, HeaderValue, Version};
 use pingora::http::RequestHeader;
 use pingora::{Error, ErrorType, OrErr, Result};
 
-/// Of this hop alone (RFC 9110, section 7.6.1), as Pingora has it; and an expectation, where there is no body.
-const STRIPPED: [HeaderName; 12] = [
+/// Of this hop alone (RFC 9110, section 7.6.1), as Pingora has it; and an expectation, which nobody has here who sends a
+/// body.
+const STRIPPED: [HeaderName; 11] = [
     CONNECTION,
     EXPECT,
     PROXY_AUTHENTICATE,
@@ -20,24 +22,24 @@ const STRIPPED: [HeaderName; 12] = [
     TRAILER,
     TRANSFER_ENCODING,
     UPGRADE,
-    HeaderName::from_static("content-length"),
     HeaderName::from_static("http2-settings"),
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
 ];
 
 /// Whether `Connection` names nothing but what becomes of the connection.
-pub(super) fn names_no_fields(head: &RequestHeader) -> bool {
+pub(in crate::proxy) fn names_no_fields(head: &RequestHeader) -> bool {
     let mut options = head.headers.get_all(CONNECTION).iter().flat_map(|value| value.as_bytes().split(|b| *b == b','));
     options
         .all(|option| [&b""[..], b"close", b"keep-alive"].iter().any(|it| option.trim_ascii().eq_ignore_ascii_case(it)))
 }
 
 /// The head before the rooms have added their fields, for HTTP/1.1.
-pub(super) fn of_request(head: &RequestHeader) -> Result<RequestHeader> {
+pub(in crate::proxy) fn of_request(head: &RequestHeader) -> Result<RequestHeader> {
     let mut head = head.clone();
     head.set_version(Version::HTTP_11);
-    for name in &STRIPPED {
+    let found: Vec<HeaderName> = head.headers.keys().filter(|name| STRIPPED.contains(name)).cloned().collect();
+    for name in &found {
         head.remove_header(name);
     }
     if let Some(authority) = head.uri.authority().filter(|_| !head.headers.contains_key(HOST)) {
@@ -47,8 +49,16 @@ pub(super) fn of_request(head: &RequestHeader) -> Result<RequestHeader> {
     Ok(head)
 }
 
+/// A body whose length is not said any more, as when it is decoded, comes in chunks (RFC 9112, section 6.1).
+pub(in crate::proxy) fn frame(head: &mut RequestHeader) -> Result<()> {
+    if head.headers.contains_key(CONTENT_LENGTH) || head.headers.contains_key(TRANSFER_ENCODING) {
+        return Ok(());
+    }
+    head.insert_header(TRANSFER_ENCODING, HeaderValue::from_static("chunked"))
+}
+
 /// RFC 9113, section 8.3.1: on HTTP/2 the host is part of the target.
-pub(super) fn for_http2(mut head: RequestHeader, tls: bool) -> Result<RequestHeader> {
+pub(in crate::proxy) fn for_http2(mut head: RequestHeader, tls: bool) -> Result<RequestHeader> {
     const WHAT: &str = "no target of HTTP/2";
     let host = head.remove_header(&HOST);
     let host = host.ok_or_else(|| Error::explain(ErrorType::InvalidHTTPHeader, WHAT))?;

@@ -1,0 +1,116 @@
+//! What is the shortest way? An exchange in which neither the cache nor an upgrade has a part goes from socket to socket in
+//! one piece.
+//!
+//! Pingora joins two halves by channels, and either may be anything. Here both are connections, and the backend one of
+//! HTTP/1; so the same steps in the same order need no channels, no second future and no batches.
+
+pub(super) mod head;
+pub(super) mod pool;
+mod relay;
+mod upload;
+mod wire;
+
+use http::header::EXPECT;
+use pingora::Result;
+use pingora::http::RequestHeader;
+use pingora::proxy::{ProxyHttp, Session};
+
+pub(super) use self::relay::frame;
+use self::relay::is_of_a_client;
+use self::upload::Upload;
+use self::wire::Wire;
+use super::Gateway;
+use super::exchange::Exchange;
+use super::queue::NoPick;
+use crate::answer::Refusal;
+use crate::config::Protocol;
+use crate::filter::announced_length;
+use crate::upstream::Way;
+
+/// One exchange on this way.
+struct Trip<'a> {
+    gateway: &'a Gateway,
+    session: &'a mut Session,
+    exchange: &'a mut Box<Exchange>,
+    wire: Wire,
+    upload: Upload,
+}
+
+impl Gateway {
+    /// Answers a request that can take this way, with as many attempts as it is given; says whether it can.
+    pub(super) async fn answer_directly(&self, session: &mut Session, exchange: &mut Box<Exchange>) -> Result<bool> {
+        if !exchange.goes_directly(session) {
+            return Ok(false);
+        }
+        loop {
+            exchange.back_off().await;
+            let Err(error) = self.attempt(session, exchange).await else { return Ok(true) };
+            if !error.retry() {
+                return Err(error);
+            }
+        }
+    }
+
+    /// Makes one attempt. An error says whether there shall be another.
+    async fn attempt(&self, session: &mut Session, exchange: &mut Box<Exchange>) -> Result<()> {
+        let way = exchange.next_way(session).await.map_err(|why| exchange.without_a_peer(why))?;
+        let wire = match way.key.and_then(|key| self.idle.take(key)) {
+            Some(stream) => Wire::reused(stream),
+            // Boxed: all others would carry the room for a handshake.
+            None => Box::pin(self.connect(session, exchange, &way)).await?,
+        };
+        exchange.connected(wire.reused, Some(wire.session.digest()));
+        let rest = exchange.attempt.as_ref().and_then(|attempt| attempt.pick.rest());
+        let upload = Upload::of(session);
+        let mut trip = Trip { gateway: self, session, exchange, wire, upload };
+        if let Err(error) = trip.go().await {
+            return Err(self.after_failure(trip.session, error, trip.exchange, trip.wire.reused));
+        }
+        if let Some(key) = way.key.filter(|_| trip.upload.broke_off.is_none()) {
+            trip.wire.release(&self.idle, key, rest).await;
+        }
+        Ok(())
+    }
+
+    async fn connect(&self, session: &mut Session, exchange: &mut Box<Exchange>, way: &Way) -> Result<Wire> {
+        let peer = exchange.peer(way).ok_or_else(|| exchange.without_a_peer(NoPick::Refused(Refusal::NoBackend)))?;
+        let connected = Wire::new(&self.connector, &peer).await;
+        connected.map_err(|error| self.fail_to_connect(session, &peer, exchange, error.into_up()))
+    }
+}
+
+impl Trip<'_> {
+    async fn go(&mut self) -> Result<()> {
+        let mut head = head::of_request(self.session.req_header())?;
+        self.exchange.complete_request(self.session, &mut head)?;
+        if self.upload.is_open {
+            head::frame(&mut head)?;
+        } else {
+            self.exchange.pass_body(&mut None, true)?;
+        }
+        self.wire.session.write_request_header(Box::new(head)).await.map_err(|error| error.into_up())?;
+        match self.upload.is_open {
+            true => self.send_again().await?,
+            // A filter may have announced one: what it owes must not be taken from who comes next.
+            false => self.upload.broke_off = self.wire.session.finish_body().await.err(),
+        }
+        self.relay().await?;
+        self.send_the_rest().await
+    }
+}
+
+impl Exchange {
+    fn goes_directly(&self, session: &mut Session) -> bool {
+        let upstream = self.plan.as_ref().and_then(|plan| plan.upstream.as_ref());
+        if self.in_background || upstream.is_none_or(|upstream| upstream.config.protocol != Protocol::Http1) {
+            return false;
+        }
+        if !is_of_a_client(session) || session.is_upgrade_req() || !head::names_no_fields(session.req_header()) {
+            return false;
+        }
+        // A stream may have no end, and whoever expects a word first is in no hurry.
+        let is_measured =
+            |head: &RequestHeader| announced_length(&head.headers).is_some() && !head.headers.contains_key(EXPECT);
+        session.is_body_done() || is_measured(session.req_header())
+    }
+}

@@ -1,0 +1,215 @@
+//! Which connections to backends are at rest? A pool that costs a request two short locks.
+//!
+//! Pingora's has a task for each connection at rest, which is started when the connection comes and woken when it goes:
+//! that costs more than most of what else a small request asks of us. Here a connection is looked at when it is taken,
+//! and all of them once a second.
+
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use pingora::protocols::Stream;
+use tokio::io::{AsyncRead, ReadBuf};
+
+use super::wire::at_once;
+
+/// How often what is closed, or has rested long enough, is let go.
+const SWEEP: Duration = Duration::from_secs(1);
+
+/// A connection at rest.
+struct Idle {
+    stream: Stream,
+    /// When it is closed if nobody takes it; `None` where somebody else sees to that.
+    until: Option<Instant>,
+}
+
+/// Connections at rest, by what they lead to; of each key the one that came last is taken first.
+#[derive(Default)]
+struct Shelf {
+    by_key: HashMap<u64, Vec<Idle>>,
+    count: usize,
+}
+
+/// The pool of one gateway.
+pub(in crate::proxy) struct Pool {
+    shelf: Mutex<Shelf>,
+    most: usize,
+}
+
+impl Pool {
+    /// A pool for at most so many connections. To be called where tokio runs.
+    pub(in crate::proxy) fn new(most: usize) -> Arc<Self> {
+        let pool = Arc::new(Self { shelf: Mutex::default(), most });
+        tokio::spawn(sweep(Arc::downgrade(&pool)));
+        pool
+    }
+
+    /// A connection that is still good, as far as can be told.
+    pub(super) fn take(&self, key: u64) -> Option<Stream> {
+        loop {
+            let Idle { mut stream, until } = self.pop(key)?;
+            if until.is_none_or(|until| Instant::now() < until) && is_silent(&mut stream) {
+                return Some(stream);
+            }
+        }
+    }
+
+    fn pop(&self, key: u64) -> Option<Idle> {
+        let mut shelf = self.shelf();
+        let idle = shelf.by_key.get_mut(&key)?.pop()?;
+        shelf.count -= 1;
+        Some(idle)
+    }
+
+    /// Puts a connection to rest, for so long at most. Where the pool is full the one of this key that has rested longest
+    /// goes, or else one of another key.
+    pub(super) fn put(&self, key: u64, mut stream: Stream, rest: Option<Duration>) {
+        if rest.is_some_and(|rest| rest.is_zero()) || !is_silent(&mut stream) {
+            return;
+        }
+        let idle = Idle { stream, until: rest.and_then(|rest| Instant::now().checked_add(rest)) };
+        let mut shelf = self.shelf();
+        // Dropped when the lock is free again: to close a socket takes its time.
+        let _gone = if shelf.count < self.most {
+            shelf.count += 1;
+            None
+        } else {
+            let is_there = |list: &Vec<Idle>| !list.is_empty();
+            let from = match shelf.by_key.get(&key).is_some_and(is_there) {
+                true => Some(key),
+                false => shelf.by_key.iter().find(|(_, list)| is_there(list)).map(|(key, _)| *key),
+            };
+            from.and_then(|from| shelf.by_key.get_mut(&from)).map(|list| list.remove(0))
+        };
+        shelf.by_key.entry(key).or_default().push(idle);
+        drop(shelf);
+    }
+
+    /// Lets go what is closed or has rested long enough.
+    fn sweep(&self, now: Instant) {
+        let keys: Vec<u64> = self.shelf().by_key.keys().copied().collect();
+        for key in keys {
+            let mut gone = Vec::new();
+            let mut shelf = self.shelf();
+            if let Some(of_key) = shelf.by_key.get_mut(&key) {
+                let may_stay =
+                    |idle: &mut Idle| idle.until.is_none_or(|until| now < until) && is_silent(&mut idle.stream);
+                gone.extend(of_key.extract_if(.., |idle| !may_stay(idle)));
+                if of_key.is_empty() {
+                    shelf.by_key.remove(&key);
+                }
+            }
+            shelf.count -= gone.len();
+            drop(shelf);
+        }
+    }
+
+    fn shelf(&self) -> MutexGuard<'_, Shelf> {
+        self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn sweep(pool: Weak<Pool>) {
+    loop {
+        tokio::time::sleep(SWEEP).await;
+        match pool.upgrade() {
+            Some(pool) => pool.sweep(Instant::now()),
+            None => return,
+        }
+    }
+}
+
+/// Whether there is nothing to be read, not even an end: a backend that speaks unasked is not to be asked.
+fn is_silent(stream: &mut Stream) -> bool {
+    let mut byte = [0];
+    let mut buffer = ReadBuf::new(&mut byte);
+    at_once(poll_fn(|cx| Pin::new(&mut *stream).poll_read(cx, &mut buffer))).is_none()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pingora::protocols::l4::stream::Stream as L4;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::UnixStream;
+
+    const REST: Option<Duration> = Some(Duration::from_secs(60));
+
+    fn connection() -> (Stream, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        (Box::new(L4::from(ours)), theirs)
+    }
+
+    #[tokio::test]
+    async fn what_came_last_is_taken_first_and_only_by_who_has_its_key() {
+        let pool = Pool::new(8);
+        let ((first, mut one), (second, mut two)) = (connection(), connection());
+        pool.put(1, first, REST);
+        pool.put(1, second, REST);
+        assert!(pool.take(2).is_none());
+        for (theirs, byte) in [(&mut two, 2), (&mut one, 1)] {
+            pool.take(1).unwrap().write_all(&[byte]).await.unwrap();
+            assert_eq!(theirs.read_u8().await.unwrap(), byte);
+        }
+        assert!(pool.take(1).is_none());
+    }
+
+    #[tokio::test]
+    async fn one_that_has_something_to_say_is_let_go() {
+        let pool = Pool::new(8);
+        let ((closed, gone), (speaks, mut theirs)) = (connection(), connection());
+        pool.put(1, closed, REST);
+        pool.put(1, speaks, REST);
+        drop(gone);
+        theirs.write_all(b"!").await.unwrap();
+        // Until the system has told tokio.
+        while let Some(stream) = pool.take(1) {
+            pool.put(1, stream, REST);
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(theirs.read(&mut [0]).await.unwrap(), 0, "it should be closed");
+    }
+
+    #[tokio::test]
+    async fn none_rests_longer_than_it_may() {
+        let pool = Pool::new(8);
+        let ((never, _a), (short, _b), (forever, _c)) = (connection(), connection(), connection());
+        pool.put(1, never, Some(Duration::ZERO));
+        assert_eq!(pool.shelf().count, 0);
+        pool.put(1, short, REST);
+        pool.put(2, forever, None);
+        pool.sweep(Instant::now() + Duration::from_secs(61));
+        assert_eq!(pool.shelf().count, 1);
+        assert_eq!(pool.shelf().by_key.len(), 1);
+        assert!(pool.take(1).is_none() && pool.take(2).is_some());
+    }
+
+    #[tokio::test]
+    async fn a_full_pool_gives_up_what_has_rested_longest() {
+        let pool = Pool::new(2);
+        let ((first, mut one), (second, mut two), (third, _three), (other, _four)) =
+            (connection(), connection(), connection(), connection());
+        for stream in [first, second, third] {
+            pool.put(1, stream, REST);
+        }
+        assert_eq!(one.read(&mut [0]).await.unwrap(), 0);
+        pool.put(2, other, REST);
+        assert_eq!(pool.shelf().count, 2);
+        assert_eq!(two.read(&mut [0]).await.unwrap(), 0, "a new key should find room");
+        assert!(pool.take(2).is_some() && pool.take(1).is_some() && pool.take(1).is_none());
+    }
+
+    #[tokio::test]
+    async fn a_sweep_closes_what_its_backend_has_closed() {
+        let pool = Pool::new(8);
+        let (closed, gone) = connection();
+        pool.put(1, closed, REST);
+        drop(gone);
+        while pool.shelf().count > 0 {
+            tokio::task::yield_now().await;
+            pool.sweep(Instant::now());
+        }
+    }
+}

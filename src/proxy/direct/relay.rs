@@ -1,0 +1,191 @@
+//! How does an answer get to the client? Part by part, as fast as the client takes it.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::{HeaderValue, Method, Version};
+use pingora::Result;
+use pingora::http::ResponseHeader;
+use pingora::protocols::http::{HttpTask, ServerSession};
+use pingora::proxy::{ProxyHttp, Session};
+
+use super::Trip;
+use super::upload::from_client;
+use super::wire::at_once;
+use crate::proxy::reply::never_has_a_body;
+
+/// Parts of an answer that go through a module together.
+const AT_ONCE: usize = 4;
+
+/// What comes next, and from where.
+enum Event<T> {
+    Backend(T),
+    Client(Option<Bytes>),
+}
+
+impl Trip<'_> {
+    /// Passes the answer on.
+    pub(super) async fn relay(&mut self) -> Result<()> {
+        let (head, is_all) = loop {
+            let head = self.next_head().await?;
+            let is_all = self.wire.session.is_body_done();
+            if !head.status.is_informational() {
+                break (head, is_all);
+            }
+            self.session.write_response_header(head, false).await.map_err(|error| error.into_down())?;
+        };
+        if self.exchange.is_recoded || !is_of_a_client(self.session) {
+            // Boxed, since few come here.
+            Box::pin(self.relay_by_tasks(HttpTask::Header(head, is_all))).await?;
+        } else {
+            self.relay_plainly(head, is_all).await?;
+        }
+        self.session.as_downstream_mut().finish_body().await.map_err(|error| error.into_down())?;
+        Ok(())
+    }
+
+    /// The head of the next answer, ready for the client. Meanwhile the backend gets what there is of the body.
+    async fn next_head(&mut self) -> Result<Box<ResponseHeader>> {
+        let mut head = loop {
+            let event = tokio::select! {
+                biased;
+                head = self.wire.session.read_resp_header_parts() => Event::Backend(head),
+                piece = from_client(self.session, self.upload.is_open) => Event::Client(piece?),
+            };
+            match event {
+                Event::Backend(Ok(head)) => break head,
+                // What is wrong with the connection has mostly been seen first where we wrote.
+                Event::Backend(Err(error)) => return Err(self.upload.broke_off.take().unwrap_or(error).into_up()),
+                Event::Client(piece) => self.send(piece).await?,
+            }
+        };
+        self.gateway.meet_answer(self.session, &mut head, self.exchange)?;
+        frame(&mut head, &self.session.req_header().method)?;
+        self.gateway.complete_answer(self.session, &mut head, self.exchange)?;
+        // Only now: the rooms say which version came. Towards HTTP/1.1 Pingora writes no other; HTTP/2 has none in its head.
+        head.set_version(Version::HTTP_11);
+        Ok(head)
+    }
+
+    /// From one connection to the other, with nothing in between.
+    async fn relay_plainly(&mut self, head: Box<ResponseHeader>, is_all: bool) -> Result<()> {
+        if is_all {
+            self.exchange.response_ended()?;
+        }
+        match &mut *self.session.downstream_session {
+            // On HTTP/2 what is last says so.
+            ServerSession::H2(http2) => http2.write_response_header(head, is_all),
+            other @ (ServerSession::H1(_) | ServerSession::Subrequest(_) | ServerSession::Custom(_)) => {
+                other.write_response_header(head).await
+            }
+        }
+        .map_err(|error| error.into_down())?;
+        let mut is_over = is_all;
+        while !is_over {
+            let event = tokio::select! {
+                biased;
+                piece = self.wire.session.read_body_ref() => Event::Backend(piece),
+                piece = from_client(self.session, self.upload.is_open) => Event::Client(piece?),
+            };
+            let piece = match event {
+                Event::Client(piece) => {
+                    self.send(piece).await?;
+                    continue;
+                }
+                Event::Backend(piece) => piece.map_err(|error| error.into_up())?.unwrap_or_default(),
+            };
+            // Until the client has taken this one, the backend is not asked for more.
+            self.exchange.watch.pause();
+            if let ServerSession::H1(http1) = &mut *self.session.downstream_session {
+                if !piece.is_empty() {
+                    http1.write_body(piece).await.map_err(|error| error.into_down())?;
+                }
+                is_over = self.wire.session.is_body_done();
+                if is_over {
+                    self.exchange.response_ended()?;
+                }
+            } else {
+                let piece = Bytes::copy_from_slice(piece);
+                is_over = self.pass_frame(piece).await?;
+            }
+            if !is_over {
+                self.exchange.response_moved(Instant::now());
+            }
+        }
+        Ok(())
+    }
+
+    /// The same for HTTP/2: whether it is the last has to be known before it is written.
+    async fn pass_frame(&mut self, piece: Bytes) -> Result<bool> {
+        let is_last = self.wire.session.is_body_done();
+        if is_last {
+            self.exchange.response_ended()?;
+        }
+        self.exchange.give_time_to_read(self.session, piece.len());
+        let client = self.session.as_downstream_mut();
+        client.write_response_body(piece, is_last).await.map_err(|error| error.into_down())?;
+        Ok(is_last)
+    }
+
+    /// By way of what stands between us and the client: a module that recodes, or a session that holds back. What has come
+    /// already goes together, since a module lets out what it has where the backend pauses.
+    async fn relay_by_tasks(&mut self, head: HttpTask) -> Result<()> {
+        let mut next = Some(head);
+        loop {
+            let task = match next.take() {
+                Some(task) => task,
+                None => match self.next_task().await? {
+                    Some(task) => task,
+                    None => continue,
+                },
+            };
+            let mut tasks = vec![task];
+            while tasks.len() < AT_ONCE && tasks.last().is_some_and(|task| !task.is_end()) {
+                let Some(task) = at_once(self.wire.session.read_response_task()) else { break };
+                // What has come before it is passed on first.
+                tasks.push(task.unwrap_or_else(|error| HttpTask::Failed(error.into_up())));
+            }
+            let mut is_over = false;
+            for task in &mut tasks {
+                is_over |= task.is_end();
+                if let HttpTask::Body(data, ended) = task {
+                    self.gateway.upstream_response_body_filter(self.session, data, *ended, self.exchange)?;
+                    self.gateway.response_body_filter(self.session, data, *ended, self.exchange)?;
+                }
+            }
+            if self.session.write_response_tasks(tasks).await? || is_over {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The next part of the answer; `None` where some of the body was sent meanwhile.
+    async fn next_task(&mut self) -> Result<Option<HttpTask>> {
+        let event = tokio::select! {
+            biased;
+            task = self.wire.session.read_response_task() => Event::Backend(task),
+            piece = from_client(self.session, self.upload.is_open) => Event::Client(piece?),
+        };
+        match event {
+            Event::Backend(task) => task.map(Some).map_err(|error| error.into_up()),
+            Event::Client(piece) => self.send(piece).await.map(|()| None),
+        }
+    }
+}
+
+/// Without a length the client finds the end by chunks, on HTTP/1.1: also where HTTP/2 has ended with the head.
+pub(in crate::proxy) fn frame(head: &mut ResponseHeader, method: &Method) -> Result<()> {
+    head.set_version(if head.version == Version::HTTP_2 { Version::HTTP_2 } else { Version::HTTP_11 });
+    let bodiless = *method == Method::HEAD || never_has_a_body(head.status) || head.status.is_informational();
+    let framed = head.headers.contains_key(CONTENT_LENGTH) || head.headers.contains_key(TRANSFER_ENCODING);
+    if bodiless || framed {
+        return Ok(());
+    }
+    head.insert_header(TRANSFER_ENCODING, HeaderValue::from_static("chunked"))
+}
+
+/// Whether nobody stands in for the client.
+pub(super) fn is_of_a_client(session: &Session) -> bool {
+    matches!(session.as_downstream(), ServerSession::H1(_) | ServerSession::H2(_))
+}

@@ -1,0 +1,88 @@
+//! How does a body get to the backend? Piece by piece, as fast as the backend takes it, also while it answers already.
+
+use bytes::Bytes;
+use pingora::proxy::Session;
+use pingora::{Error, Result};
+
+use super::Trip;
+use crate::proxy::arrive;
+use crate::proxy::exchange::Exchange;
+use crate::proxy::queue::client_gone;
+
+/// How far the body of a request is.
+pub(super) struct Upload {
+    /// There may be more of it.
+    pub(super) is_open: bool,
+    /// The backend took no more. It may have answered all the same.
+    pub(super) broke_off: Option<Box<Error>>,
+}
+
+impl Upload {
+    /// The body of this request, which an attempt before may have read in part.
+    pub(super) fn of(session: &mut Session) -> Self {
+        let has_body = !session.as_downstream_mut().is_body_empty();
+        if has_body {
+            session.as_mut().enable_retry_buffering();
+        }
+        Self { is_open: has_body, broke_off: None }
+    }
+}
+
+impl Trip<'_> {
+    /// Sends what has been read already, for an attempt before.
+    pub(super) async fn send_again(&mut self) -> Result<()> {
+        match self.session.as_ref().get_retry_buffer().filter(|_| self.upload.is_open) {
+            Some(known) => self.send(Some(known)).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Sends a piece; `None` is the end.
+    pub(super) async fn send(&mut self, mut piece: Option<Bytes>) -> Result<()> {
+        let is_last = piece.is_none() || self.session.is_body_done();
+        self.exchange.pass_body(&mut piece, is_last)?;
+        match self.write(piece, is_last).await {
+            Ok(()) => self.upload.is_open = !is_last,
+            Err(error) => self.upload = Upload { is_open: false, broke_off: Some(error.into_up()) },
+        }
+        Ok(())
+    }
+
+    async fn write(&mut self, piece: Option<Bytes>, is_last: bool) -> Result<()> {
+        // An empty piece would be the last chunk.
+        if let Some(piece) = piece.filter(|piece| !piece.is_empty()) {
+            self.wire.session.write_body(&piece).await?;
+        }
+        if is_last {
+            self.wire.session.finish_body().await?;
+        }
+        Ok(())
+    }
+
+    /// Sends what there is left of the body when the answer is over.
+    pub(super) async fn send_the_rest(&mut self) -> Result<()> {
+        while self.upload.is_open {
+            let piece = from_client(self.session, true).await?;
+            self.send(piece).await?;
+        }
+        Ok(())
+    }
+}
+
+/// What the client sends next; where nothing is to come, waits until it has gone.
+pub(super) async fn from_client(session: &mut Session, is_open: bool) -> Result<Option<Bytes>> {
+    match is_open {
+        true => session.as_downstream_mut().read_body_or_idle(false).await.map_err(|error| error.into_down()),
+        false => Err(client_gone(session).await),
+    }
+}
+
+impl Exchange {
+    /// What is done with each piece of a body.
+    pub(in crate::proxy) fn pass_body(&mut self, body: &mut Option<Bytes>, end_of_stream: bool) -> Result<()> {
+        self.take_body(body.as_ref().map_or(0, Bytes::len), end_of_stream)?;
+        self.decode_body(body, end_of_stream)?;
+        arrive::end_once(body, end_of_stream);
+        Ok(())
+    }
+}
