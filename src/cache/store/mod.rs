@@ -40,8 +40,8 @@ pub use self::object::{Facts, Object};
 /// Enough that threads seldom meet at a lock, few enough that eviction finds something old in each.
 const SHARDS: usize = 64;
 
-/// How many shards, drawn by chance, are looked at for what is to go first. Their fill is a matter of chance too,
-/// so taking turns would in time take out whatever stands alone in its shard.
+/// How many shards that hold something, drawn by chance, are looked at for what is to go first. Their fill is a matter of
+/// chance too, so taking turns would in time take out whatever stands alone in its shard; and so would drawing one twice.
 const COMPARED: usize = 8;
 
 /// How often that is done before something in use is passed over for good.
@@ -202,8 +202,11 @@ impl Store {
     /// Takes one object out; `false` if there is none that could go.
     fn evict_one(&self) -> bool {
         for _ in 0..DRAWS_MAX {
-            let drawn = (0..COMPARED).map(|_| fastrand::usize(..SHARDS));
-            let first = drawn.filter_map(|index| Some((self.lock(index).turn()?, index))).min();
+            // Any odd step meets every shard once, for their number is a power of two.
+            let (start, step) = (fastrand::usize(..SHARDS), 2 * fastrand::usize(..SHARDS) + 1);
+            let drawn = (0..SHARDS).map(|turn| (start + turn * step) % SHARDS);
+            let filled = drawn.filter_map(|index| Some((self.lock(index).turn()?, index)));
+            let first = filled.take(COMPARED).min();
             if first.is_some_and(|(turn, index)| !turn.is_makeshift && self.evict_from(index)) {
                 return true;
             }
