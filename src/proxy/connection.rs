@@ -4,13 +4,14 @@
 //! scope that `current` reads. This file decides nothing about a request.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use pingora::protocols::Stream;
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep_until};
 
 use super::authority::Authority;
 use super::date::DATE_LENGTH;
@@ -131,6 +132,28 @@ impl Connection {
         std::mem::take(&mut *self.timer.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Counts an exchange until the result is dropped.
+    pub(super) fn open_stream(&self) -> Open<'_> {
+        self.streams.count.fetch_add(1, Relaxed);
+        Open(self)
+    }
+
+    /// Waits until there has been no exchange for this time.
+    pub(crate) async fn idle_for(&self, time: Duration) {
+        let called = Instant::now();
+        loop {
+            // What is under way now ends later than now.
+            let (now, is_busy) = (Instant::now(), self.streams.count.load(Acquire) > 0);
+            let ended = self.opened + Duration::from_micros(self.streams.ended.load(Relaxed));
+            let idle_since = if is_busy { now } else { ended.max(called) };
+            match idle_since.checked_add(time) {
+                Some(due) if !is_busy && due <= now => return,
+                Some(due) => sleep_until(due).await,
+                None => std::future::pending().await,
+            }
+        }
+    }
+
     /// Takes a timer back.
     pub(super) fn keep_timer(&self, timer: Timer) {
         *self.timer.lock().unwrap_or_else(PoisonError::into_inner) = timer;
@@ -229,43 +252,29 @@ impl Turn {
 }
 
 /// The exchanges of one connection that have begun and not ended.
+///
+/// Nobody is woken when one begins or ends: that would poll an HTTP/2 connection twice more for each of its streams.
 #[derive(Debug, Default)]
 pub(crate) struct Streams {
     count: AtomicUsize,
-    /// One waits at the most.
-    changed: Notify,
-}
-
-impl Streams {
-    /// Counts one until the result is dropped.
-    pub(super) fn open(&self) -> Open<'_> {
-        self.count.fetch_add(1, Relaxed);
-        self.changed.notify_one();
-        Open(self)
-    }
-
-    /// Waits until there has been none for this time.
-    pub(crate) async fn idle_for(&self, time: Duration) {
-        loop {
-            match self.count.load(Relaxed) {
-                0 => tokio::select! {
-                    () = sleep(time) => return,
-                    () = self.changed.notified() => {}
-                },
-                _ => self.changed.notified().await,
-            }
-        }
-    }
+    /// When one ended last, in microseconds after the connection was opened.
+    ended: AtomicU64,
 }
 
 /// An exchange of a connection.
-pub(super) struct Open<'a>(&'a Streams);
+pub(super) struct Open<'a>(&'a Connection);
 
 impl Drop for Open<'_> {
     fn drop(&mut self) {
-        self.0.count.fetch_sub(1, Relaxed);
-        self.0.changed.notify_one();
+        let Streams { count, ended } = &self.0.streams;
+        ended.store(micros(self.0.opened.elapsed()), Relaxed);
+        // Whoever sees that there is none left sees also when that was.
+        count.fetch_sub(1, Release);
     }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// The exchanges that have begun and not ended, of all connections.

@@ -257,7 +257,7 @@ fn millis(time: Duration) -> u64 {
 /// The timer is the connection's, and mostly still armed from the exchange before: arming one costs more than waking up
 /// once too often. Where exchanges overlap, as on HTTP/2, the others get timers of their own.
 pub async fn watched<F: Future>(connection: Arc<Connection>, exchange: F) -> F::Output {
-    let _open = connection.streams.open();
+    let _open = connection.open_stream();
     let watch = Watch::new(connection.opened);
     let mut timer = connection.lend_timer();
     let mut exchange = pin!(connection::scope(connection.clone(), watch.clone(), exchange));

@@ -17,6 +17,7 @@ use pingora::protocols::tls::TlsRef;
 use pingora::protocols::{ALPN, IO, Ssl, Stream};
 use pingora::proxy::{HttpProxy, ProxyHttp};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 use crate::answer::Refusal;
@@ -331,9 +332,12 @@ where
                 process.await;
             }
         };
+        // In a task of its own, because all that is awaited here is polled whenever a stream moves.
+        let mut goodbye = JoinSet::new();
+        goodbye.spawn(say_goodbye(connection.clone(), idle, shutdown, leave));
         tokio::select! {
             () = process => {}
-            () = say_goodbye(&connection, idle, shutdown, leave) => {}
+            _ = goodbye.join_next() => {}
         }
     }
 }
@@ -341,21 +345,21 @@ where
 /// Ends a connection that has had no stream for a while, or all when we leave. `GOAWAY` lets those finish that are under
 /// way, and is answered by a client that is still there; one that is not is waited for no longer than this takes.
 async fn say_goodbye(
-    connection: &Connection,
+    connection: Arc<Connection>,
     idle: Duration,
     mut shutdown: watch::Receiver<bool>,
     leave: watch::Sender<bool>,
 ) {
     let leaving = tokio::select! {
         _ = shutdown.wait_for(|&down| down) => true,
-        () = connection.streams.idle_for(idle) => false,
+        () = connection.idle_for(idle) => false,
     };
     leave.send_replace(true);
     if leaving {
         // How long that may take is for the grace period to say.
         std::future::pending::<()>().await;
     }
-    connection.streams.idle_for(GOODBYE).await;
+    connection.idle_for(GOODBYE).await;
 }
 
 /// Whose connection it is, as far as that is known.
