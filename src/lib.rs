@@ -42,6 +42,7 @@ pub mod files;
 pub mod filter;
 #[doc(hidden)]
 pub mod fuzzing;
+mod hashed;
 #[doc(hidden)]
 pub mod health;
 #[doc(hidden)]

@@ -13,7 +13,6 @@ use std::sync::Arc;
 
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
-use jiff::Timestamp;
 use pingora::http::RequestHeader;
 use serde_json::{Map, Value as Json};
 
@@ -69,8 +68,6 @@ pub struct Asked<'a> {
     pub route: &'a str,
     /// Where it comes from; `None` on a unix socket.
     pub address: Option<IpAddr>,
-    /// What time it is.
-    pub now: Timestamp,
 }
 
 impl Identity {

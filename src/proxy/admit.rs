@@ -9,7 +9,6 @@ use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use http::{HeaderValue, Version};
-use jiff::Timestamp;
 use pingora::http::RequestHeader;
 use pingora::proxy::Session;
 
@@ -205,7 +204,6 @@ impl Exchange {
             method: &head.method,
             route: self.plan.as_ref().map_or("", |plan| &plan.name),
             address: self.sender.client,
-            now: Timestamp::now(),
         };
         self.identity = gate.identify(&asked).await?.map(Arc::new);
         Ok(())

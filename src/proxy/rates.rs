@@ -4,7 +4,6 @@
 //! nothing here makes them say more than they said.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use http::{HeaderName, HeaderValue};
 use pingora::Result;
@@ -61,14 +60,14 @@ impl Exchange {
     /// Refuses whoever has nothing left already, without knowing who it is.
     pub(super) fn look_at_rates(&mut self, admission: &Admission, head: &RequestHeader) -> Result<(), Refusal> {
         let Some(rates) = &admission.rates else { return Ok(()) };
-        let standings = self.with_who(head, |who| rates.limits.look(who, Which::Anonymous, Instant::now()));
+        let standings = self.with_who(head, |who| rates.limits.look(who, Which::Anonymous, self.began));
         self.conclude(standings)
     }
 
     /// Charges the limits, if all let it pass.
     pub(super) fn charge(&mut self, admission: &Admission, head: &RequestHeader, which: Which) -> Result<(), Refusal> {
         let Some(rates) = &admission.rates else { return Ok(()) };
-        let standings = self.with_who(head, |who| rates.limits.take(who, which, Instant::now()));
+        let standings = self.with_who(head, |who| rates.limits.take(who, which, self.began));
         if let Some(standing) = standings.iter().find(|standing| standing.exceeded && standing.limit.dry_run) {
             rates.warn(self.plan.as_ref().map_or("", |plan| &plan.name), &standing.limit.name);
         }

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use http::header::{AUTHORIZATION, REFERER};
 use http::{HeaderValue, Uri};
+use jiff::Timestamp;
 use pingora::http::RequestHeader;
 
 use self::live::Live;
@@ -115,7 +116,7 @@ impl Keys {
             },
         };
         let key = shown(asked.headers, asked.query, self.parameter.as_deref())?;
-        let door = Door { route: asked.route, method: asked.method, address: asked.address, now: asked.now };
+        let door = Door { route: asked.route, method: asked.method, address: asked.address, now: Timestamp::now };
         let key = table.open(&key, door)?;
         let Key { name, plan, id, .. } = key;
         Ok(Some(Identity { name: Some(name.clone()), plan: plan.clone(), key: id.clone(), claims: None }))

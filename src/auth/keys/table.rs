@@ -1,6 +1,5 @@
 //! Whose key is it, and does it open here and now? All keys of a store, in memory.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
@@ -10,12 +9,13 @@ use jiff::Timestamp;
 use super::text::{LONGEST, SHORTEST, hash};
 use crate::answer::{Credentials, Forbidden, Refusal};
 use crate::config::{Key, KeyHash, parse_keys};
+use crate::hashed::HashedMap;
 
 /// The keys of a store.
 #[derive(Debug, Default)]
 pub(super) struct Table {
     /// By the beginnings of their hashes, so that what is looked up tells nothing about the rest by how long it takes.
-    keys: HashMap<[u8; 8], Vec<Key>>,
+    keys: HashedMap<u64, Vec<Key>>,
 }
 
 /// Where and when a key is shown.
@@ -24,7 +24,8 @@ pub(super) struct Door<'a> {
     pub(super) route: &'a str,
     pub(super) method: &'a Method,
     pub(super) address: Option<IpAddr>,
-    pub(super) now: Timestamp,
+    /// Most keys do not ask what time it is.
+    pub(super) now: fn() -> Timestamp,
 }
 
 impl Table {
@@ -52,8 +53,8 @@ impl Table {
         let unauthenticated = |why| Err(Refusal::Unauthenticated(why));
         match () {
             () if key.revoked.is_some() => unauthenticated(Credentials::Revoked),
-            () if key.expires.is_some_and(|end| end <= door.now) => unauthenticated(Credentials::Expired),
-            () if key.not_before.is_some_and(|start| door.now < start) => unauthenticated(Credentials::TooEarly),
+            () if key.expires.is_some_and(|end| end <= (door.now)()) => unauthenticated(Credentials::Expired),
+            () if key.not_before.is_some_and(|start| (door.now)() < start) => unauthenticated(Credentials::TooEarly),
             () if !key.limits.allow_route(door.route) => Err(Refusal::Forbidden(Forbidden::Route)),
             () if !key.limits.allow_method(door.method) => Err(Refusal::Forbidden(Forbidden::Method)),
             () if !key.limits.allow_address(door.address) => Err(Refusal::Forbidden(Forbidden::KeyAddress)),
@@ -72,9 +73,8 @@ impl Table {
     }
 }
 
-fn beginning(hash: &KeyHash) -> [u8; 8] {
-    let [a, b, c, d, e, f, g, h, ..] = hash.0;
-    [a, b, c, d, e, f, g, h]
+fn beginning(hash: &KeyHash) -> u64 {
+    hash.0.first_chunk().map_or(0, |bytes| u64::from_ne_bytes(*bytes))
 }
 
 #[cfg(test)]
@@ -101,7 +101,7 @@ mod tests {
     #[track_caller]
     fn check(key: Key, expected: Result<(), Refusal>) {
         let address = Some("10.0.0.1".parse().unwrap());
-        let door = Door { route: "api", method: &Method::POST, address, now: NOON };
+        let door = Door { route: "api", method: &Method::POST, address, now: || NOON };
         assert_eq!(Table::new(vec![key]).open(TEXT, door).map(drop), expected);
     }
 
@@ -133,7 +133,7 @@ mod tests {
         let table = Table::new(
             (0..100_u8).map(|n| Key { hash: hash(&[n; 20]), name: n.to_string().into(), ..key() }).collect(),
         );
-        let door = Door { route: "", method: &Method::GET, address: None, now: NOON };
+        let door = Door { route: "", method: &Method::GET, address: None, now: || NOON };
         for n in 0..100_u8 {
             assert_eq!(*table.open(&[n; 20], door).unwrap().name, *n.to_string());
         }
@@ -152,7 +152,7 @@ mod tests {
     #[test]
     fn what_could_be_guessed_is_no_key_whatever_the_store_says() {
         let table = Table::new(vec![Key { hash: hash(b"short"), ..key() }]);
-        let door = Door { route: "", method: &Method::GET, address: None, now: NOON };
+        let door = Door { route: "", method: &Method::GET, address: None, now: || NOON };
         assert!(table.open(b"short", door).is_err());
     }
 }

@@ -1,7 +1,5 @@
 //! Where in the store? One part of it, under one lock: all that is stored for its addresses, and the order in which it leaves.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
 use http::HeaderName;
@@ -10,32 +8,13 @@ use super::changed::Changed;
 use super::object::Object;
 use super::order::{Name, Newcomer, Order, Slot, Turn};
 use crate::cache::key::Key;
+use crate::hashed::HashedMap;
 
 /// Answers that are kept for one key, told apart by `Vary`. An attacker makes as many as he likes; people have a few
 /// languages and codings.
 const VARIANTS_MAX: usize = 64;
 
-/// Keys are hashes already.
-#[derive(Default)]
-pub(super) struct Hashed(u64);
-
-impl Hasher for Hashed {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
-        }
-    }
-
-    fn write_u128(&mut self, hash: u128) {
-        self.0 = hash as u64;
-    }
-}
-
-type Map<T> = HashMap<u128, T, BuildHasherDefault<Hashed>>;
+type Map<T> = HashedMap<u128, T>;
 
 /// All that is stored for one key.
 struct Page {

@@ -209,15 +209,24 @@ impl Limits {
     }
 
     fn ask(&self, who: &Who<'_>, which: Which, now: Instant, mode: Mode) -> Vec<Standing> {
-        let asked = |limit: &&Arc<Limit>| which == Which::All || !limit.key.needs_identity();
-        let asked: Vec<_> = self.limits.iter().filter(asked).collect();
-        if asked.is_empty() {
-            return Vec::new();
-        }
-        let mut asks: Vec<_> = asked.iter().map(|limit| limit.ask(who, &self.table)).collect();
+        let is_asked = |limit: &&Arc<Limit>| which == Which::All || !limit.key.needs_identity();
+        let mut asked = self.limits.iter().filter(is_asked);
         let now = now.saturating_duration_since(self.table.born);
-        self.table.numbers.admit(&mut asks, now, mode);
-        asked.into_iter().zip(&asks).map(|(limit, ask)| standing(limit, ask)).collect()
+        match (asked.next(), asked.next()) {
+            (None, _) => Vec::new(),
+            // Most routes have one, which needs no list.
+            (Some(limit), None) => {
+                let mut ask = limit.ask(who, &self.table);
+                self.table.numbers.admit(std::slice::from_mut(&mut ask), now, mode);
+                vec![standing(limit, &ask)]
+            }
+            (Some(_), Some(_)) => {
+                let asked = || self.limits.iter().filter(is_asked);
+                let mut asks: Vec<_> = asked().map(|limit| limit.ask(who, &self.table)).collect();
+                self.table.numbers.admit(&mut asks, now, mode);
+                asked().zip(&asks).map(|(limit, ask)| standing(limit, ask)).collect()
+            }
+        }
     }
 }
 
@@ -249,7 +258,9 @@ impl Limit {
 
     fn ask<'a>(&'a self, who: &Who<'_>, table: &'a Table) -> Ask<'a> {
         let subject = Subject::of(&self.key, who);
-        let key = together(table.hash((0_u8, self.id, &subject)), table.hash((1_u8, self.id, &subject)));
+        let hash = table.hash((self.id, &subject));
+        // Spread over the shards by other bits than within one.
+        let key = together(hash.rotate_left(32) ^ self.id, hash);
         Ask {
             rate: &self.rate,
             limit: self.id,

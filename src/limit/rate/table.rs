@@ -9,13 +9,14 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
-use std::hash::{BuildHasherDefault, Hasher, RandomState};
+use std::hash::RandomState;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::gcra::{Due, Left, Rate};
 use super::shared_key;
+use crate::hashed::HashedMap;
 
 /// What stands for a key: a keyed hash, so that nobody can make two that are the same.
 pub(super) type Key = u128;
@@ -147,7 +148,7 @@ impl Numbers {
         wanted[..asks.len().min(AT_ONCE)].sort_unstable();
         let mut held = Held { shards: [const { None }; AT_ONCE], of: self.shards.len() };
         let mut last = usize::MAX;
-        for (place, &number) in held.shards.iter_mut().zip(&wanted) {
+        for (place, &number) in held.shards.iter_mut().zip(&wanted).take(asks.len()) {
             if let Some(shard) = self.shards.get(number).filter(|_| number != last) {
                 *place = Some((number, lock(shard)));
                 last = number;
@@ -198,7 +199,7 @@ struct Entry {
 /// A part of the keys.
 #[derive(Default)]
 struct Shard {
-    entries: HashMap<Key, Entry, BuildHasherDefault<LowerHalf>>,
+    entries: HashedMap<Key, Entry>,
     /// Each key once, with a time before which it cannot be forgotten: it may have taken more since.
     order: BinaryHeap<Reverse<(u64, Key)>>,
     /// How many keys each limit has here, without those that are shared, and all together.
@@ -263,24 +264,4 @@ impl Shard {
 
 fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
-}
-
-/// Keys are hashes already.
-#[derive(Default)]
-struct LowerHalf(u64);
-
-impl Hasher for LowerHalf {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for (place, byte) in bytes.iter().take(8).enumerate() {
-            self.0 ^= u64::from(*byte) << (8 * place);
-        }
-    }
-
-    fn write_u128(&mut self, key: u128) {
-        self.0 = key as u64;
-    }
 }
