@@ -133,9 +133,14 @@ impl Connection {
     }
 
     /// Counts an exchange until the result is dropped.
-    pub(super) fn open_stream(&self) -> Open<'_> {
+    pub(crate) fn open_stream(&self) -> Open<'_> {
         self.streams.count.fetch_add(1, Relaxed);
         Open(self)
+    }
+
+    /// Whether an exchange is under way.
+    pub(crate) fn has_exchanges(&self) -> bool {
+        self.streams.count.load(Relaxed) > 0
     }
 
     /// Waits until there has been no exchange for this time.
@@ -262,7 +267,7 @@ pub(crate) struct Streams {
 }
 
 /// An exchange of a connection.
-pub(super) struct Open<'a>(&'a Connection);
+pub(crate) struct Open<'a>(&'a Connection);
 
 impl Drop for Open<'_> {
     fn drop(&mut self) {
@@ -338,5 +343,33 @@ impl Connection {
             streams: Streams::default(),
             timer: Mutex::default(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_is_idle_so_long_after_its_last_exchange() {
+        const SECOND: Duration = Duration::from_secs(1);
+        let connection = Arc::new(Connection::example(([127, 0, 0, 1], 1).into(), 80));
+        let begun = Instant::now();
+        let waits = connection.clone();
+        let waiting = tokio::spawn(async move {
+            waits.idle_for(10 * SECOND).await;
+            Instant::now()
+        });
+        // Exchanges from the 5th to the 27th second, of which two overlap.
+        tokio::time::sleep(5 * SECOND).await;
+        let first = connection.open_stream();
+        tokio::time::sleep(15 * SECOND).await;
+        let second = connection.open_stream();
+        drop(first);
+        tokio::time::sleep(7 * SECOND).await;
+        drop(second);
+        assert_eq!(waiting.await.unwrap() - begun, 37 * SECOND);
+        connection.idle_for(3 * SECOND).await;
+        assert_eq!(begun.elapsed(), 40 * SECOND, "from when it was asked");
     }
 }

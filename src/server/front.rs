@@ -28,15 +28,13 @@ use crate::server::connection::{Connection, InFlight, Served, Streams, TlsFacts,
 use crate::server::counters::{Counters, Open};
 use crate::server::frames::Counted;
 use crate::server::guard::{self, Guard, OnRefusal, Rules};
+use crate::server::http2::{after_its_streams, say_goodbye};
 use crate::server::introduce::{NotIntroduced, introduce};
 use crate::server::limits::{AddressLimit, AddressPlace, TotalLimit, TotalPlace};
 use crate::server::listen::Accepted;
 use crate::server::options;
 use crate::server::tls::{TlsState, failure};
 use crate::server::wire::Wire;
-
-/// How long the client of an idle HTTP/2 connection may take to answer our goodbye.
-const GOODBYE: Duration = Duration::from_secs(1);
 
 /// What all listeners share.
 #[derive(Clone)]
@@ -326,7 +324,8 @@ where
         let (leave, asked) = watch::channel(false);
         let served = Arc::new(Served { connection: connection.clone(), front: self });
         // Boxed: connections of HTTP/1 shall not carry the room for it.
-        let mut process = Box::pin(ServerApp::process_new(&served, Box::new(Counted::new(stream, on_flood)), &asked));
+        let process = Box::pin(ServerApp::process_new(&served, Box::new(Counted::new(stream, on_flood)), &asked));
+        let mut process = after_its_streams(&connection, process);
         let process = async {
             if timeout(deadline, &mut process).await.is_err() && connection.turn.requests.load(Relaxed) > 0 {
                 process.await;
@@ -340,26 +339,6 @@ where
             _ = goodbye.join_next() => {}
         }
     }
-}
-
-/// Ends a connection that has had no stream for a while, or all when we leave. `GOAWAY` lets those finish that are under
-/// way, and is answered by a client that is still there; one that is not is waited for no longer than this takes.
-async fn say_goodbye(
-    connection: Arc<Connection>,
-    idle: Duration,
-    mut shutdown: watch::Receiver<bool>,
-    leave: watch::Sender<bool>,
-) {
-    let leaving = tokio::select! {
-        _ = shutdown.wait_for(|&down| down) => true,
-        () = connection.idle_for(idle) => false,
-    };
-    leave.send_replace(true);
-    if leaving {
-        // How long that may take is for the grace period to say.
-        std::future::pending::<()>().await;
-    }
-    connection.idle_for(GOODBYE).await;
 }
 
 /// Whose connection it is, as far as that is known.
