@@ -63,7 +63,7 @@ impl Trip<'_> {
         self.gateway.meet_answer(self.session, &mut head, self.exchange)?;
         frame(&mut head, &self.session.req_header().method)?;
         self.gateway.complete_answer(self.session, &mut head, self.exchange)?;
-        // Only now: the rooms say which version came. Towards HTTP/1.1 Pingora writes no other; HTTP/2 has none in its head.
+        // Only now: the rooms say whether it was HTTP/2. Towards HTTP/1.1 Pingora writes no other; HTTP/2 has none in its head.
         head.set_version(Version::HTTP_11);
         Ok(head)
     }
@@ -176,7 +176,6 @@ impl Trip<'_> {
 
 /// Without a length the client finds the end by chunks, on HTTP/1.1: also where HTTP/2 has ended with the head.
 pub(in crate::proxy) fn frame(head: &mut ResponseHeader, method: &Method) -> Result<()> {
-    head.set_version(if head.version == Version::HTTP_2 { Version::HTTP_2 } else { Version::HTTP_11 });
     let bodiless = *method == Method::HEAD || never_has_a_body(head.status) || head.status.is_informational();
     let framed = head.headers.contains_key(CONTENT_LENGTH) || head.headers.contains_key(TRANSFER_ENCODING);
     if bodiless || framed {

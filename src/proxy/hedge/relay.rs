@@ -23,7 +23,7 @@ impl Gateway {
     ) -> Result<End> {
         frame(&mut head, &session.req_header().method)?;
         self.response_filter(session, &mut head, exchange).await?;
-        // Only now: the rooms say which version came. Towards HTTP/1.1 Pingora writes no other; HTTP/2 has none in its head.
+        // Only now: the rooms say whether it was HTTP/2. Towards HTTP/1.1 Pingora writes no other; HTTP/2 has none in its head.
         head.set_version(Version::HTTP_11);
         let mut sent = session.write_response_tasks(vec![HttpTask::Header(head, end == End::Here)]).await?;
         while end == End::Later && !sent {
