@@ -8,6 +8,7 @@ mod support;
 
 mod admin;
 mod balancing;
+mod both_ways;
 mod dashboard;
 mod discovery;
 mod draining;

@@ -5,10 +5,10 @@ use std::time::Instant;
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderValue, Method, Version};
-use pingora::Result;
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::{HttpTask, ServerSession};
 use pingora::proxy::{ProxyHttp, Session};
+use pingora::{Error, ErrorSource, ErrorType, Result};
 
 use super::Trip;
 use super::upload::from_client;
@@ -35,12 +35,16 @@ impl Trip<'_> {
             }
             self.session.write_response_header(head, false).await.map_err(|error| error.into_down())?;
         };
-        if self.exchange.is_recoded || !is_of_a_client(self.session) {
+        let relayed = if self.exchange.is_recoded || !is_of_a_client(self.session) {
             // Boxed, since few come here.
-            Box::pin(self.relay_by_tasks(HttpTask::Header(head, is_all))).await?;
+            Box::pin(self.relay_by_tasks(HttpTask::Header(head, is_all))).await
         } else {
-            self.relay_plainly(head, is_all).await?;
+            self.relay_plainly(head, is_all).await
+        };
+        if relayed.as_ref().is_err_and(|error| *error.esource() == ErrorSource::Upstream) {
+            self.let_out();
         }
+        relayed?;
         self.session.as_downstream_mut().finish_body().await.map_err(|error| error.into_down())?;
         Ok(())
     }
@@ -114,6 +118,16 @@ impl Trip<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Lets out what has been written and waits for more, before the connection ends: that much of the answer has come. Who
+    /// has no room for it is not waited for.
+    fn let_out(&mut self) {
+        if let ServerSession::H1(http1) = &mut *self.session.downstream_session {
+            // Within a body Pingora does so nowhere but here, whatever the failure is.
+            let failed = HttpTask::Failed(Error::new(ErrorType::InternalError));
+            let _ = at_once(http1.response_duplex_vec(vec![HttpTask::Body(None, false), failed]));
+        }
     }
 
     /// The same for HTTP/2: whether it is the last has to be known before it is written.
