@@ -32,3 +32,4 @@ mod status_page;
 mod sticky;
 mod tiers;
 mod tracing;
+mod uploads;

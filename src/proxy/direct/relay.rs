@@ -87,6 +87,7 @@ impl Trip<'_> {
         .map_err(|error| error.into_down())?;
         let mut is_over = is_all;
         while !is_over {
+            self.take_turns().await?;
             let event = tokio::select! {
                 biased;
                 piece = self.wire.session.read_body_ref() => Event::Backend(piece),
@@ -128,6 +129,18 @@ impl Trip<'_> {
             let failed = HttpTask::Failed(Error::new(ErrorType::InternalError));
             let _ = at_once(http1.response_duplex_vec(vec![HttpTask::Body(None, false), failed]));
         }
+    }
+
+    /// Sends what is here of the body. Of an answer there may always be more, so that whoever waits for the first of the two
+    /// would never get to the other. A backend that has no room reads nothing now: it may be waiting until we do.
+    async fn take_turns(&mut self) -> Result<()> {
+        if self.upload.is_open
+            && self.exchange.watch.has_room()
+            && let Some(piece) = at_once(from_client(self.session, true))
+        {
+            self.send(piece?).await?;
+        }
+        Ok(())
     }
 
     /// The same for HTTP/2: whether it is the last has to be known before it is written.
@@ -176,6 +189,7 @@ impl Trip<'_> {
 
     /// The next part of the answer; `None` where some of the body was sent meanwhile.
     async fn next_task(&mut self) -> Result<Option<HttpTask>> {
+        self.take_turns().await?;
         let event = tokio::select! {
             biased;
             task = self.wire.session.read_response_task() => Event::Backend(task),
