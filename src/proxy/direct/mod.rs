@@ -60,14 +60,13 @@ impl Gateway {
             None => Box::pin(self.connect(session, exchange, &way)).await?,
         };
         exchange.connected(wire.reused, Some(wire.session.digest()));
-        let rest = exchange.attempt.as_ref().and_then(|attempt| attempt.pick.rest());
         let upload = Upload::of(session);
         let mut trip = Trip { gateway: self, session, exchange, wire, upload };
         if let Err(error) = trip.go().await {
             return Err(self.after_failure(trip.session, error, trip.exchange, trip.wire.reused));
         }
         if let Some(key) = way.key.filter(|_| trip.upload.broke_off.is_none()) {
-            trip.wire.release(&self.idle, key, rest).await;
+            trip.wire.release(&self.idle, key).await;
         }
         Ok(())
     }

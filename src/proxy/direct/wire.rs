@@ -2,7 +2,6 @@
 
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 
 use pingora::connectors::http::Connector;
 use pingora::protocols::Stream;
@@ -36,11 +35,11 @@ impl Wire {
         }
     }
 
-    /// Puts the connection to rest, for so long at most. To be called when the response has been read to its end.
-    pub(super) async fn release(mut self, pool: &Pool, key: u64, rest: Option<Duration>) {
+    /// Puts the connection to rest. To be called when the response has been read to its end.
+    pub(super) async fn release(mut self, pool: &Pool, key: u64) {
         self.session.respect_keepalive();
         if let Some(stream) = self.session.reuse().await {
-            pool.put(key, stream, rest);
+            pool.put(key, stream);
         }
     }
 }
