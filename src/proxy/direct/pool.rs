@@ -14,7 +14,7 @@ use std::time::Duration;
 use pingora::protocols::Stream;
 use tokio::io::{AsyncRead, ReadBuf};
 
-use super::wire::at_once;
+use super::link::at_once;
 
 /// How often what is closed is let go.
 const SWEEP: Duration = Duration::from_secs(1);

@@ -11,8 +11,8 @@ use pingora::proxy::{ProxyHttp, Session};
 use pingora::{Error, ErrorSource, ErrorType, Result};
 
 use super::Trip;
-use super::upload::from_client;
-use super::wire::at_once;
+use super::link::at_once;
+use super::sending::from_client;
 use crate::proxy::reply::never_has_a_body;
 
 /// Parts of an answer that go through a module together.
@@ -29,7 +29,7 @@ impl Trip<'_> {
     pub(super) async fn relay(&mut self) -> Result<()> {
         let (head, is_all) = loop {
             let head = self.next_head().await?;
-            let is_all = self.wire.session.is_body_done();
+            let is_all = self.link.session.is_body_done();
             if !head.status.is_informational() {
                 break (head, is_all);
             }
@@ -54,18 +54,18 @@ impl Trip<'_> {
         let mut head = loop {
             let event = tokio::select! {
                 biased;
-                head = self.wire.session.read_resp_header_parts() => Event::Backend(head),
-                piece = from_client(self.session, self.upload.is_open) => Event::Client(piece?),
+                head = self.link.session.read_resp_header_parts() => Event::Backend(head),
+                piece = from_client(self.session, self.sending.is_open) => Event::Client(piece?),
             };
             match event {
                 Event::Backend(Ok(head)) => break head,
                 // What is wrong with the connection has mostly been seen first where we wrote.
-                Event::Backend(Err(error)) => return Err(self.upload.broke_off.take().unwrap_or(error).into_up()),
+                Event::Backend(Err(error)) => return Err(self.sending.broke_off.take().unwrap_or(error).into_up()),
                 Event::Client(piece) => self.send(piece).await?,
             }
         };
         self.gateway.meet_answer(self.session, &mut head, self.exchange)?;
-        frame(&mut head, &self.session.req_header().method)?;
+        frame_answer(&mut head, &self.session.req_header().method)?;
         self.gateway.complete_answer(self.session, &mut head, self.exchange)?;
         // Only now: the rooms say whether it was HTTP/2. Towards HTTP/1.1 Pingora writes no other; HTTP/2 has none in its head.
         head.set_version(Version::HTTP_11);
@@ -90,8 +90,8 @@ impl Trip<'_> {
             self.take_turns().await?;
             let event = tokio::select! {
                 biased;
-                piece = self.wire.session.read_body_ref() => Event::Backend(piece),
-                piece = from_client(self.session, self.upload.is_open) => Event::Client(piece?),
+                piece = self.link.session.read_body_ref() => Event::Backend(piece),
+                piece = from_client(self.session, self.sending.is_open) => Event::Client(piece?),
             };
             let piece = match event {
                 Event::Client(piece) => {
@@ -106,17 +106,29 @@ impl Trip<'_> {
                 if !piece.is_empty() {
                     http1.write_body(piece).await.map_err(|error| error.into_down())?;
                 }
-                is_over = self.wire.session.is_body_done();
+                is_over = self.link.session.is_body_done();
                 if is_over {
                     self.exchange.response_ended()?;
                 }
             } else {
                 let piece = Bytes::copy_from_slice(piece);
-                is_over = self.pass_frame(piece).await?;
+                is_over = self.pass_piece(piece).await?;
             }
             if !is_over {
                 self.exchange.response_moved(Instant::now());
             }
+        }
+        Ok(())
+    }
+
+    /// Sends what is here of the body. Of an answer there may always be more, so that whoever waits for the first of the two
+    /// would never get to the other. A backend that has no room reads nothing now: it may be waiting until we do.
+    async fn take_turns(&mut self) -> Result<()> {
+        if self.sending.is_open
+            && self.exchange.watch.has_room()
+            && let Some(piece) = at_once(from_client(self.session, true))
+        {
+            self.send(piece?).await?;
         }
         Ok(())
     }
@@ -131,21 +143,9 @@ impl Trip<'_> {
         }
     }
 
-    /// Sends what is here of the body. Of an answer there may always be more, so that whoever waits for the first of the two
-    /// would never get to the other. A backend that has no room reads nothing now: it may be waiting until we do.
-    async fn take_turns(&mut self) -> Result<()> {
-        if self.upload.is_open
-            && self.exchange.watch.has_room()
-            && let Some(piece) = at_once(from_client(self.session, true))
-        {
-            self.send(piece?).await?;
-        }
-        Ok(())
-    }
-
     /// The same for HTTP/2: whether it is the last has to be known before it is written.
-    async fn pass_frame(&mut self, piece: Bytes) -> Result<bool> {
-        let is_last = self.wire.session.is_body_done();
+    async fn pass_piece(&mut self, piece: Bytes) -> Result<bool> {
+        let is_last = self.link.session.is_body_done();
         if is_last {
             self.exchange.response_ended()?;
         }
@@ -169,7 +169,7 @@ impl Trip<'_> {
             };
             let mut tasks = vec![task];
             while tasks.len() < AT_ONCE && tasks.last().is_some_and(|task| !task.is_end()) {
-                let Some(task) = at_once(self.wire.session.read_response_task()) else { break };
+                let Some(task) = at_once(self.link.session.read_response_task()) else { break };
                 // What has come before it is passed on first.
                 tasks.push(task.unwrap_or_else(|error| HttpTask::Failed(error.into_up())));
             }
@@ -192,8 +192,8 @@ impl Trip<'_> {
         self.take_turns().await?;
         let event = tokio::select! {
             biased;
-            task = self.wire.session.read_response_task() => Event::Backend(task),
-            piece = from_client(self.session, self.upload.is_open) => Event::Client(piece?),
+            task = self.link.session.read_response_task() => Event::Backend(task),
+            piece = from_client(self.session, self.sending.is_open) => Event::Client(piece?),
         };
         match event {
             Event::Backend(task) => task.map(Some).map_err(|error| error.into_up()),
@@ -203,7 +203,7 @@ impl Trip<'_> {
 }
 
 /// Without a length the client finds the end by chunks, on HTTP/1.1: also where HTTP/2 has ended with the head.
-pub(in crate::proxy) fn frame(head: &mut ResponseHeader, method: &Method) -> Result<()> {
+pub(in crate::proxy) fn frame_answer(head: &mut ResponseHeader, method: &Method) -> Result<()> {
     let bodiless = *method == Method::HEAD || never_has_a_body(head.status) || head.status.is_informational();
     let framed = head.headers.contains_key(CONTENT_LENGTH) || head.headers.contains_key(TRANSFER_ENCODING);
     if bodiless || framed {

@@ -14,12 +14,12 @@ use tokio::task::unconstrained;
 use super::pool::Pool;
 
 /// A connection of HTTP/1. Dropped before the end of its exchange it is closed.
-pub(super) struct Wire {
+pub(super) struct Link {
     pub(super) session: Http1,
     pub(super) reused: bool,
 }
 
-impl Wire {
+impl Link {
     /// A connection that was at rest.
     pub(super) fn reused(stream: Stream) -> Self {
         Self { session: Http1::new(stream), reused: true }
