@@ -3,8 +3,22 @@
 use std::net::IpAddr;
 
 use bytes::Bytes;
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderName, HeaderValue, StatusCode};
 use pingora::http::{RequestHeader, ResponseHeader};
+
+/// Fields that concern one connection only or frame the message (RFC 9110, section 7.6.1): what they say must be what is
+/// done, so they are Portcullis's to write, and neither a filter's nor a route's.
+pub(crate) const OF_THE_CONNECTION: [HeaderName; 8] = [
+    CONNECTION,
+    CONTENT_LENGTH,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    TE,
+    TRAILER,
+    TRANSFER_ENCODING,
+    UPGRADE,
+];
 
 /// A step that a program adds to a route; each call does nothing unless it is overridden.
 ///
@@ -39,7 +53,7 @@ pub enum Verdict {
 pub struct Reply {
     /// The status: 200 to 599; any other is answered 500 instead.
     pub status: StatusCode,
-    /// Fields beside the length and the date.
+    /// Fields beside the length and the date; those of the connection are left out, as [`Filter`] says.
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// The body; 204, 205 and 304 have none.
     pub body: Bytes,
@@ -128,14 +142,22 @@ impl<'a> Request<'a> {
         pairs.filter_map(|pair| pair.trim().split_once('=')).find(|(it, _)| *it == name).map(|(_, value)| value)
     }
 
-    /// Sets a field, in the place of all of its name.
+    /// Sets a field, in the place of all of its name; not one of the connection, as [`Filter`] says, nor in
+    /// [`Filter::on_response`].
     pub fn set(&mut self, name: HeaderName, value: HeaderValue) {
+        if OF_THE_CONNECTION.contains(&name) {
+            return;
+        }
         // A name and a value that are valid cannot be refused.
         let _ = self.open().map(|head| head.insert_header(name, value));
     }
 
-    /// Takes all fields of a name away.
+    /// Takes all fields of a name away; not `Host`, nor one of the connection, as [`Filter`] says, nor in
+    /// [`Filter::on_response`].
     pub fn remove(&mut self, name: &HeaderName) {
+        if *name == HOST || OF_THE_CONNECTION.contains(name) {
+            return;
+        }
         let _ = self.open().map(|head| head.remove_header(name));
     }
 }
@@ -159,19 +181,28 @@ impl<'a> Response<'a> {
         self.0.headers.get(name)?.to_str().ok()
     }
 
-    /// Sets a field, in the place of all of its name.
+    /// Sets a field, in the place of all of its name; not one of the connection, as [`Filter`] says.
     pub fn set(&mut self, name: HeaderName, value: HeaderValue) {
+        if OF_THE_CONNECTION.contains(&name) {
+            return;
+        }
         // A name and a value that are valid cannot be refused.
         let _ = self.0.insert_header(name, value);
     }
 
-    /// Adds a field beside those of its name, as `Set-Cookie` needs it.
+    /// Adds a field beside those of its name, as `Set-Cookie` needs it; not one of the connection, as [`Filter`] says.
     pub fn append(&mut self, name: HeaderName, value: HeaderValue) {
+        if OF_THE_CONNECTION.contains(&name) {
+            return;
+        }
         let _ = self.0.append_header(name, value);
     }
 
-    /// Takes all fields of a name away.
+    /// Takes all fields of a name away; not one of the connection, as [`Filter`] says.
     pub fn remove(&mut self, name: &HeaderName) {
+        if OF_THE_CONNECTION.contains(name) {
+            return;
+        }
         let _ = self.0.remove_header(name);
     }
 }
@@ -199,5 +230,35 @@ mod tests {
         sent.set(HeaderName::from_static("x-a"), HeaderValue::from_static("2"));
         sent.remove(&HeaderName::from_static("x-a"));
         assert_eq!(sent.header("X-A"), Some("1"));
+    }
+
+    /// The fields of a head, one a line.
+    fn lines(fields: &http::HeaderMap) -> Vec<String> {
+        fields.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect()
+    }
+
+    #[test]
+    fn what_frames_a_message_and_what_is_of_its_connection_cannot_be_changed() {
+        let other = || HeaderValue::from_static("other");
+        let (mut request, mut response) =
+            (RequestHeader::build("GET", b"/", None).unwrap(), ResponseHeader::build(200, None).unwrap());
+        request.insert_header(HOST, "a").unwrap();
+        for name in OF_THE_CONNECTION {
+            request.insert_header(name.clone(), "ours").unwrap();
+            response.insert_header(name, "ours").unwrap();
+        }
+        let before = (lines(&request.headers), lines(&response.headers));
+        for name in OF_THE_CONNECTION {
+            let (mut request, mut response) = (Request::new(&mut request, None, true), Response::new(&mut response));
+            request.set(name.clone(), other());
+            request.remove(&name);
+            response.set(name.clone(), other());
+            response.append(name.clone(), other());
+            response.remove(&name);
+        }
+        Request::new(&mut request, None, true).remove(&HOST);
+        assert_eq!((lines(&request.headers), lines(&response.headers)), before);
+        Request::new(&mut request, None, true).set(HOST, other());
+        assert_eq!(request.headers[HOST], "other");
     }
 }

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 
+pub(crate) use self::filter::OF_THE_CONNECTION;
 pub use self::filter::{Filter, Reply, Request, Response, Verdict};
 pub use self::policy::{Candidate, Policy};
 

@@ -27,7 +27,8 @@ impl Filter for Custom {
             Verdict::Answer(Reply { status, .. }) if !(200..=599).contains(&status.as_u16()) => {
                 ControlFlow::Break(Answer::Refuse(Refusal::Internal))
             }
-            Verdict::Answer(Reply { status, headers, body }) => {
+            Verdict::Answer(Reply { status, mut headers, body }) => {
+                headers.retain(|(name, _)| !custom::OF_THE_CONNECTION.contains(name));
                 let has_none = [StatusCode::NO_CONTENT, StatusCode::RESET_CONTENT, StatusCode::NOT_MODIFIED];
                 let body = if has_none.contains(&status) { Bytes::new() } else { body };
                 ControlFlow::Break(Answer::Reply { status, headers, body })

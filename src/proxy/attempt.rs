@@ -77,6 +77,7 @@ impl Exchange {
                 timed_by_us: way.timed_by_us,
                 throttled: false,
                 status: None,
+                version: Version::HTTP_11,
                 span: SpanId::new(),
                 no_retry: None,
             });
@@ -114,6 +115,13 @@ impl Exchange {
         self.request_moved(now);
     }
 
+    /// In which version of HTTP an answer was received. Its head may say a later one since: to put an answer in chunks, that
+    /// is what it has to say.
+    pub(super) fn received_in(&self, head: &ResponseHeader) -> Version {
+        let answered = self.attempt.as_ref().filter(|attempt| attempt.status == Some(head.status));
+        answered.map_or(head.version, |attempt| attempt.version)
+    }
+
     /// Part of the request has been read, or all of it.
     pub(super) fn request_moved(&mut self, now: Instant) {
         let Some(attempt) = &mut self.attempt else { return };
@@ -140,7 +148,7 @@ impl Exchange {
         let tunnel = head.status == StatusCode::SWITCHING_PROTOCOLS;
         let interim = head.status.is_informational() && !tunnel;
         let Some(attempt) = self.attempt.as_mut().filter(|_| !interim) else { return };
-        attempt.status = Some(head.status);
+        (attempt.status, attempt.version) = (Some(head.status), head.version);
         attempt.phase = if tunnel { Phase::Tunnel } else { Phase::Answered };
         // It may have been late, on a connection that could not be cut.
         self.watch.take_late();

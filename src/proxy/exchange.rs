@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::{HeaderValue, Method, StatusCode};
+use http::{HeaderValue, Method, StatusCode, Version};
 
 use super::again::Retries;
 use super::authority::Authority;
@@ -123,8 +123,9 @@ pub(super) struct Attempt {
     pub(super) timed_by_us: bool,
     /// It was answered by a 429 that is obeyed.
     pub(super) throttled: bool,
-    /// What it was answered with.
+    /// What it was answered with, and in which version of HTTP.
     pub(super) status: Option<StatusCode>,
+    pub(super) version: Version,
     /// Itself, to whoever traces it.
     pub(super) span: SpanId,
     /// Why no retry follows, if one might have been expected.

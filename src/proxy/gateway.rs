@@ -41,7 +41,7 @@ pub struct Gateway {
     /// Makes the connections that are not Pingora's own.
     pub(super) connector: Arc<Connector>,
     /// Those of them that are at rest.
-    pub(super) idle: Arc<Pool>,
+    pub(super) at_rest: Arc<Pool>,
     /// Who fetches anew what is served stale.
     pub(super) refreshes: Refreshes,
 }
@@ -50,8 +50,8 @@ impl Gateway {
     /// A gateway whose own connections are made as those of Pingora are with `conf`.
     pub fn new(belongings: Belongings, conf: &ServerConf) -> Self {
         let connector = Arc::new(Connector::new(Some(ConnectorOptions::from_server_conf(conf))));
-        let idle = Pool::new(conf.upstream_keepalive_pool_size);
-        Self { belongings, kept: Arc::default(), connector, idle, refreshes: Refreshes::default() }
+        let at_rest = Pool::new(conf.upstream_keepalive_pool_size);
+        Self { belongings, kept: Arc::default(), connector, at_rest, refreshes: Refreshes::default() }
     }
 
     /// The exchange of a request that has just begun to arrive.

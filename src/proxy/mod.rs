@@ -44,7 +44,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::StatusCode;
+use http::{StatusCode, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::protocols::Digest;
@@ -353,7 +353,11 @@ impl Gateway {
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
             session.set_read_timeout(None);
         }
-        forward::response(head, head.version);
+        forward::response(head, exchange.received_in(head));
+        // RFC 9110, section 2.5: what we send says our own version.
+        if head.version < Version::HTTP_11 {
+            head.set_version(Version::HTTP_11);
+        }
         if head.status.is_informational() {
             return Ok(());
         }

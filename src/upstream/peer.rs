@@ -112,11 +112,6 @@ impl PeerTemplate {
         (!how.fresh).then(|| hasher.finish())
     }
 
-    /// How long connections may rest; `None` where we close them ourselves.
-    pub(super) fn rest(&self) -> Option<Duration> {
-        self.peer.as_ref().and_then(|peer| peer.options.idle_timeout)
-    }
-
     /// The peer at the end of a way.
     pub(super) fn peer(&self, way: &Way) -> Option<Box<HttpPeer>> {
         let how = way.how;

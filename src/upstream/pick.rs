@@ -156,11 +156,6 @@ impl Pick {
         self.member().template.peer(way)
     }
 
-    /// How long its connections may rest; `None` where it is seen to that they end.
-    pub fn rest(&self) -> Option<Duration> {
-        self.member().template.rest()
-    }
-
     /// There is a connection: from now on the request may reach the backend. Until then it counts in no quota.
     pub fn sent(&mut self) {
         if let Some(ration) = &mut self.held.ration {

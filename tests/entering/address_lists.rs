@@ -105,3 +105,25 @@ async fn who_has_no_address_is_on_no_list() {
         assert_eq!(client.exchange("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.status, status, "{list}");
     }
 }
+
+#[tokio::test]
+async fn only_the_field_that_trusted_proxies_write_says_who_the_client_is() {
+    let backend = Backend::answering(200, "in");
+    let (forwarded, x_forwarded_for) = ("Forwarded: for=", "X-Forwarded-For: ");
+    for (key, believed, other) in
+        [("forwarded", forwarded, x_forwarded_for), ("x_forwarded_for", x_forwarded_for, forwarded)]
+    {
+        let server = format!("server: {{ trusted_proxies: [127.0.0.0/8], forwarded_by: {key} }}");
+        let lb = Lb::with_backends([&backend]).yaml_section(&server).yaml_route("deny: [192.0.2.7]").start().await;
+        let cases = [
+            (format!("{believed}192.0.2.7\r\n{other}192.0.2.8\r\n"), 403, "192.0.2.7"),
+            (format!("{believed}192.0.2.8\r\n{other}192.0.2.7\r\n"), 200, "192.0.2.8"),
+            (format!("{other}192.0.2.7\r\n"), 200, "127.0.0.1"),
+        ];
+        for (number, (lines, status, client)) in cases.iter().enumerate() {
+            let answer = lb.send(&format!("GET / HTTP/1.1\r\nHost: a\r\n{lines}\r\n")).await;
+            assert_eq!(answer.status, *status, "{key}: {lines}");
+            assert_eq!(lb.access_log(number + 1).await[number]["client"], *client, "{key}: {lines}");
+        }
+    }
+}

@@ -115,6 +115,35 @@ async fn browsers_are_made_careful_where_the_backend_says_nothing_else() {
 }
 
 #[tokio::test]
+async fn each_security_header_says_what_the_file_says() {
+    let backend = Backend::answering(200, "hi");
+    let own = [
+        ("strict_transport_security", "Strict-Transport-Security", "max-age=60; preload"),
+        ("content_type_options", "X-Content-Type-Options", "of-our-own"),
+        ("frame_options", "X-Frame-Options", "DENY"),
+        ("referrer_policy", "Referrer-Policy", "no-referrer"),
+        ("content_security_policy", "Content-Security-Policy", "default-src 'none'"),
+        ("permissions_policy", "Permissions-Policy", "camera=()"),
+        ("cross_origin_opener_policy", "Cross-Origin-Opener-Policy", "same-origin"),
+        ("cross_origin_resource_policy", "Cross-Origin-Resource-Policy", "same-site"),
+    ];
+    let keys = own.map(|(key, _, value)| format!("{key}: \"{value}\"")).join(", ");
+    let lb = with(&backend, &[&format!("security_headers: {{ {keys} }}")]).start().await;
+    let answer = lb.tls().await.exchange("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    let bytes = String::from_utf8_lossy(&answer.raw).to_lowercase();
+    for (key, name, value) in own {
+        let line = format!("\r\n{name}: {value}\r\n").to_lowercase();
+        assert_eq!(bytes.matches(&line).count(), 1, "{key}: {bytes}");
+        assert_eq!(answer.fields(name), [value], "{key}");
+    }
+    let none = own.map(|(key, ..)| format!("{key}: none")).join(", ");
+    let silent = with(&backend, &[&format!("security_headers: {{ {none} }}")]).start().await;
+    let answer = silent.tls().await.exchange("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    let said: Vec<_> = own.iter().filter(|(_, name, _)| answer.field(name).is_some()).collect();
+    assert!(said.is_empty(), "{said:?}");
+}
+
+#[tokio::test]
 async fn a_closed_route_is_open_for_some() {
     let backend = Backend::answering(200, "in");
     let closed = "maintenance: { retry_after: 2m, body: \"<h1>back at noon</h1>\", except: [192.0.2.0/24] }";

@@ -10,7 +10,7 @@ use support::backend::response;
 use support::front_door::Builder;
 use support::h2_backend::H2Backend;
 use support::tls::{Certificate, Offer};
-use support::{Backend, Client, H2Client, Lb};
+use support::{Backend, Client, H2Client, Lb, Script};
 use tempfile::TempDir;
 
 const ALL: &str = "{ Client-Cert: certificate, X-Client-Subject: subject, X-Client-CN: common_name, X-San: san, \
@@ -212,4 +212,22 @@ async fn fields_of_ours_are_not_counted_among_the_clients() {
     let most = (0..99).map(|number| format!("x-{number}: y\r\n")).collect::<String>();
     assert_eq!(secure(&lb, Some(&client)).await.exchange(get(&most)).await.status, 200);
     assert_eq!(told(&backend), expected(&client, "ann"));
+}
+
+#[tokio::test]
+async fn a_backend_that_demands_a_certificate_is_shown_ours() {
+    let folder = tempfile::tempdir().unwrap();
+    let ours = Certificate::for_names(&["portcullis"]);
+    ours.save(folder.path(), "ours");
+    let backend = Backend::over_tls_for(&ours, Script::answering(200, "in"));
+    let tls = "tls: { verify: false, client_cert: ours.pem, client_key: ours.key }";
+    let known = Lb::with_backends([&backend]).yaml_upstream(tls).try_start_in(folder).await.unwrap();
+    let nobody = Lb::with_backends([&backend]).yaml_upstream("tls: { verify: false }").start().await;
+    // Directly, and on Pingora's own way.
+    for way in ["", "Connection: x-none\r\n"] {
+        let request = format!("GET / HTTP/1.1\r\nHost: a\r\n{way}\r\n");
+        assert_eq!(known.send(&request).await.text(), "in", "{way}");
+        assert_eq!(nobody.send(&request).await.status, 502, "{way}");
+    }
+    assert_eq!(backend.requests(), 2);
 }

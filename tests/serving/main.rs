@@ -8,6 +8,7 @@ mod support;
 
 mod admin;
 mod balancing;
+mod both_ways;
 mod dashboard;
 mod discovery;
 mod draining;
@@ -31,3 +32,4 @@ mod status_page;
 mod sticky;
 mod tiers;
 mod tracing;
+mod uploads;

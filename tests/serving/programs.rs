@@ -125,6 +125,69 @@ async fn hooks_that_every_route_has_answer_change_and_cannot_be_taken_away_by_cl
     assert_eq!(backend.only_request().field("x-signed"), Some("yes"));
 }
 
+/// Does to each field of the connection what it can, where the request says `X-What`.
+struct Meddler;
+
+const OF_THE_CONNECTION: [&str; 8] =
+    ["connection", "content-length", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"];
+
+fn meddle(request: &mut Request<'_>) {
+    let what = request.header("x-what").unwrap_or_default().to_owned();
+    for name in OF_THE_CONNECTION.into_iter().map(HeaderName::from_static) {
+        match &*what {
+            "set" => request.set(name, HeaderValue::from_static("7")),
+            _ => request.remove(&name),
+        }
+    }
+    request.remove(&HeaderName::from_static("host"));
+}
+
+impl Filter for Meddler {
+    fn on_request(&self, request: &mut Request<'_>) -> Verdict {
+        meddle(request);
+        let mut reply = Reply::text(portcullis::StatusCode::OK, "mine\n");
+        reply
+            .headers
+            .extend(OF_THE_CONNECTION.map(|name| (HeaderName::from_static(name), HeaderValue::from_static("chunked"))));
+        if request.header("x-what") == Some("reply") { Verdict::Answer(reply) } else { Verdict::GoOn }
+    }
+
+    fn on_forward(&self, request: &mut Request<'_>) {
+        meddle(request);
+    }
+
+    fn on_response(&self, response: &mut Response<'_>, request: &Request<'_>) {
+        for name in OF_THE_CONNECTION.into_iter().map(HeaderName::from_static) {
+            match request.header("x-what") {
+                Some("set") => response.set(name, HeaderValue::from_static("7")),
+                Some("append") => response.append(name, HeaderValue::from_static("7")),
+                _ => response.remove(&name),
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_frames_messages_is_not_for_filters_to_change() {
+    let backend = Backend::answering(200, "hello");
+    let program = Program::new().everywhere(Meddler);
+    let (_door, mut client) = open(program, &format!("backends: [\"{}\"]", backend.url()), "").await;
+    for what in ["set", "append", "remove"] {
+        let request = format!("POST / HTTP/1.1\r\nHost: localhost\r\nX-What: {what}\r\nContent-Length: 5\r\n\r\nwhole");
+        let answer = client.exchange(request).await;
+        assert_eq!((answer.text(), answer.fields("content-length")), ("hello".to_owned(), vec!["5"]), "{what}");
+        assert!(["transfer-encoding", "upgrade", "te"].iter().all(|name| answer.field(name).is_none()), "{what}");
+        let received = backend.received().pop().unwrap();
+        let of_the_connection = received.head.fields.iter().map(|(name, _)| name.to_lowercase());
+        let of_the_connection: Vec<_> = of_the_connection.filter(|name| OF_THE_CONNECTION.contains(&&**name)).collect();
+        assert_eq!(of_the_connection, ["content-length"], "{what}");
+        assert_eq!((received.field("host"), &received.body.content[..]), (Some("localhost"), &b"whole"[..]), "{what}");
+    }
+    let reply = client.exchange(get("X-What: reply\r\n")).await;
+    assert_eq!((reply.text(), reply.fields("content-length")), ("mine\n".to_owned(), vec!["5"]));
+    assert_eq!((reply.field("transfer-encoding"), backend.requests()), (None, 3));
+}
+
 #[test]
 fn what_is_wrong_with_things_that_a_program_brings_is_told_with_its_place() {
     let yaml = "listeners: [{ address: 127.0.0.1:0 }]\nupstreams:\n  app:\n    balance: { neerest: {} }\n    backends: [127.0.0.1:1]\n\

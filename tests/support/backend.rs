@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
+use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, copy, sink};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Semaphore, oneshot};
@@ -209,7 +210,16 @@ impl Backend {
 
     /// Follows a script over TLS, with a certificate for `localhost` and `127.0.0.1`.
     pub fn over_tls(script: Script) -> Self {
-        Backend::open(script, Some(Certificate::for_names(&["localhost", "127.0.0.1"])))
+        let own = own_certificate();
+        let config = tls::server(&own, &["http/1.1"]);
+        Backend::open(script, Some((own, config)))
+    }
+
+    /// The same, for clients that show this certificate and for no others.
+    pub fn over_tls_for(client: &Certificate, script: Script) -> Self {
+        let own = own_certificate();
+        let config = tls::server_for(&own, client, &["http/1.1"]);
+        Backend::open(script, Some((own, config)))
     }
 
     /// A port that refuses connections; [`Backend::restart`] makes it answer 200.
@@ -303,17 +313,18 @@ impl Backend {
         *door = accept(bound(self.address).listen(1024).unwrap(), &self.shared);
     }
 
-    fn open(script: Script, certificate: Option<Certificate>) -> Self {
+    fn open(script: Script, tls: Option<(Certificate, Arc<ServerConfig>)>) -> Self {
         let listener = bound("127.0.0.1:0".parse().unwrap()).listen(1024).unwrap();
-        let backend = Backend::at(listener.local_addr().unwrap(), script, certificate, Door::Moving);
+        let backend = Backend::at(listener.local_addr().unwrap(), script, tls, Door::Moving);
         *backend.door.lock().unwrap() = accept(listener, &backend.shared);
         backend
     }
 
-    fn at(address: SocketAddr, script: Script, certificate: Option<Certificate>, door: Door) -> Self {
+    fn at(address: SocketAddr, script: Script, tls: Option<(Certificate, Arc<ServerConfig>)>, door: Door) -> Self {
+        let (certificate, config) = tls.unzip();
         let shared = Shared {
             script,
-            tls: certificate.as_ref().map(|own| TlsAcceptor::from(tls::server(own, &["http/1.1"]))),
+            tls: config.map(TlsAcceptor::from),
             connections: AtomicUsize::new(0),
             received: Mutex::default(),
             held: Semaphore::new(0),
@@ -354,6 +365,10 @@ pub fn chunked_response(chunks: &[&str], trailers: &[(&str, &str)]) -> Bytes {
     let chunks = chunks.iter().map(|chunk| format!("{:x}\r\n{chunk}\r\n", chunk.len())).collect::<String>();
     let trailers = trailers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect::<String>();
     format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}0\r\n{trailers}\r\n").into()
+}
+
+fn own_certificate() -> Certificate {
+    Certificate::for_names(&["localhost", "127.0.0.1"])
 }
 
 pub(super) fn bound(address: SocketAddr) -> TcpSocket {

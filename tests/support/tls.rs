@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ClientConfig, ServerConfig, SupportedProtocolVersion};
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
 
 use super::any_server::AnyServer;
 
@@ -71,10 +73,22 @@ impl Certificate {
 
 /// A server that shows this certificate and takes any client.
 pub fn server(certificate: &Certificate, alpn: &[&str]) -> Arc<ServerConfig> {
+    serving(certificate, WebPkiClientVerifier::no_client_auth(), alpn)
+}
+
+/// A server that shows the first certificate, and takes no client but one that shows the second.
+pub fn server_for(certificate: &Certificate, client: &Certificate, alpn: &[&str]) -> Arc<ServerConfig> {
+    let mut roots = RootCertStore::empty();
+    roots.add(client.cert.clone()).unwrap();
+    let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider()).build().unwrap();
+    serving(certificate, verifier, alpn)
+}
+
+fn serving(certificate: &Certificate, clients: Arc<dyn ClientCertVerifier>, alpn: &[&str]) -> Arc<ServerConfig> {
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .unwrap()
-        .with_no_client_auth()
+        .with_client_cert_verifier(clients)
         .with_single_cert(vec![certificate.cert.clone()], certificate.key())
         .unwrap();
     config.alpn_protocols = protocols(alpn);

@@ -7,7 +7,7 @@ use http::header::{self, HeaderName};
 
 use super::Check;
 use super::files::given;
-use super::route::NOT_EDITABLE;
+use super::route::is_ours;
 use crate::config::file::{self, FilePath, Map, Marked};
 use crate::config::htpasswd::Users;
 use crate::config::problem::suggest;
@@ -129,7 +129,7 @@ impl Check<'_> {
         for field in &headers.0 {
             let Some(attribute) = field.value.clone() else { continue };
             match field.name.parse::<HeaderName>() {
-                Ok(name) if NOT_EDITABLE.contains(&name) || name == header::AUTHORIZATION || name == X_API_KEY => {
+                Ok(name) if is_ours(&name) || name == header::AUTHORIZATION || name == X_API_KEY => {
                     let help = "choose a name of your own, such as X-User";
                     self.problems.error(&field.at, format!("`{}` cannot be set here", field.name), help);
                 }

@@ -13,19 +13,12 @@ use crate::config::file::{self, File, Map, Marked, Statuses};
 use crate::config::problem::suggest;
 use crate::config::substitution;
 use crate::config::{Action, Expose, HeaderEdits, KeyStore, Match, Rewrite, Route, Substitution};
+use crate::custom::OF_THE_CONNECTION;
 
-/// Fields that concern one connection only or frame the message (RFC 9110, 7.6.1): ours to write, not a route's.
-pub(super) const NOT_EDITABLE: [HeaderName; 9] = [
-    header::CONNECTION,
-    header::CONTENT_LENGTH,
-    header::HOST,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    header::TE,
-    header::TRAILER,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-];
+/// Whether a field is ours to write, not a route's.
+pub(super) fn is_ours(name: &HeaderName) -> bool {
+    *name == header::HOST || OF_THE_CONNECTION.contains(name)
+}
 
 /// A body of our own is part of the configuration and is held in memory.
 const MAX_BODY: usize = 64 << 10;
@@ -216,7 +209,7 @@ impl Check<'_> {
         let mut all = [written(&edits.set), written(&edits.add)].concat();
         all.extend(edits.remove.iter().map(|name| (name.as_str().to_owned(), name.at.clone())));
         for (name, at) in all {
-            if NOT_EDITABLE.iter().any(|fixed| name.eq_ignore_ascii_case(fixed.as_str())) {
+            if name.parse().is_ok_and(|name| is_ours(&name)) {
                 let help = if name.eq_ignore_ascii_case("host") {
                     "write `rewrite: { host: NAME }` in the route"
                 } else {

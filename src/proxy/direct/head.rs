@@ -50,7 +50,7 @@ pub(in crate::proxy) fn of_request(head: &RequestHeader) -> Result<RequestHeader
 }
 
 /// A body whose length is not said any more, as when it is decoded, comes in chunks (RFC 9112, section 6.1).
-pub(in crate::proxy) fn frame(head: &mut RequestHeader) -> Result<()> {
+pub(in crate::proxy) fn frame_request(head: &mut RequestHeader) -> Result<()> {
     if head.headers.contains_key(CONTENT_LENGTH) || head.headers.contains_key(TRANSFER_ENCODING) {
         return Ok(());
     }

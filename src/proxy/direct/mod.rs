@@ -5,20 +5,20 @@
 //! HTTP/1; so the same steps in the same order need no channels, no second future and no batches.
 
 pub(super) mod head;
+mod link;
 pub(super) mod pool;
 mod relay;
-mod upload;
-mod wire;
+mod sending;
 
 use http::header::EXPECT;
 use pingora::Result;
 use pingora::http::RequestHeader;
 use pingora::proxy::{ProxyHttp, Session};
 
-pub(super) use self::relay::frame;
+use self::link::Link;
+pub(super) use self::relay::frame_answer;
 use self::relay::is_of_a_client;
-use self::upload::Upload;
-use self::wire::Wire;
+use self::sending::Sending;
 use super::Gateway;
 use super::exchange::Exchange;
 use super::queue::NoPick;
@@ -32,8 +32,8 @@ struct Trip<'a> {
     gateway: &'a Gateway,
     session: &'a mut Session,
     exchange: &'a mut Box<Exchange>,
-    wire: Wire,
-    upload: Upload,
+    link: Link,
+    sending: Sending,
 }
 
 impl Gateway {
@@ -54,27 +54,26 @@ impl Gateway {
     /// Makes one attempt. An error says whether there shall be another.
     async fn attempt(&self, session: &mut Session, exchange: &mut Box<Exchange>) -> Result<()> {
         let way = exchange.next_way(session).await.map_err(|why| exchange.without_a_peer(why))?;
-        let wire = match way.key.and_then(|key| self.idle.take(key)) {
-            Some(stream) => Wire::reused(stream),
+        let link = match way.key.and_then(|key| self.at_rest.take(key)) {
+            Some(stream) => Link::reused(stream),
             // Boxed: all others would carry the room for a handshake.
             None => Box::pin(self.connect(session, exchange, &way)).await?,
         };
-        exchange.connected(wire.reused, Some(wire.session.digest()));
-        let rest = exchange.attempt.as_ref().and_then(|attempt| attempt.pick.rest());
-        let upload = Upload::of(session);
-        let mut trip = Trip { gateway: self, session, exchange, wire, upload };
+        exchange.connected(link.reused, Some(link.session.digest()));
+        let sending = Sending::of(session);
+        let mut trip = Trip { gateway: self, session, exchange, link, sending };
         if let Err(error) = trip.go().await {
-            return Err(self.after_failure(trip.session, error, trip.exchange, trip.wire.reused));
+            return Err(self.after_failure(trip.session, error, trip.exchange, trip.link.reused));
         }
-        if let Some(key) = way.key.filter(|_| trip.upload.broke_off.is_none()) {
-            trip.wire.release(&self.idle, key, rest).await;
+        if let Some(key) = way.key.filter(|_| trip.sending.broke_off.is_none()) {
+            trip.link.release(&self.at_rest, key).await;
         }
         Ok(())
     }
 
-    async fn connect(&self, session: &mut Session, exchange: &mut Box<Exchange>, way: &Way) -> Result<Wire> {
+    async fn connect(&self, session: &mut Session, exchange: &mut Box<Exchange>, way: &Way) -> Result<Link> {
         let peer = exchange.peer(way).ok_or_else(|| exchange.without_a_peer(NoPick::Refused(Refusal::NoBackend)))?;
-        let connected = Wire::new(&self.connector, &peer).await;
+        let connected = Link::new(&self.connector, &peer).await;
         connected.map_err(|error| self.fail_to_connect(session, &peer, exchange, error.into_up()))
     }
 }
@@ -83,16 +82,16 @@ impl Trip<'_> {
     async fn go(&mut self) -> Result<()> {
         let mut head = head::of_request(self.session.req_header())?;
         self.exchange.complete_request(self.session, &mut head)?;
-        if self.upload.is_open {
-            head::frame(&mut head)?;
+        if self.sending.is_open {
+            head::frame_request(&mut head)?;
         } else {
             self.exchange.pass_body(&mut None, true)?;
         }
-        self.wire.session.write_request_header(Box::new(head)).await.map_err(|error| error.into_up())?;
-        match self.upload.is_open {
+        self.link.session.write_request_header(Box::new(head)).await.map_err(|error| error.into_up())?;
+        match self.sending.is_open {
             true => self.send_again().await?,
             // A filter may have announced one: what it owes must not be taken from who comes next.
-            false => self.upload.broke_off = self.wire.session.finish_body().await.err(),
+            false => self.sending.broke_off = self.link.session.finish_body().await.err(),
         }
         self.relay().await?;
         self.send_the_rest().await

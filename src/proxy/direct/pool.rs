@@ -2,33 +2,27 @@
 //!
 //! Pingora's has a task for each connection at rest, which is started when the connection comes and woken when it goes:
 //! that costs more than most of what else a small request asks of us. Here a connection is looked at when it is taken,
-//! and all of them once a second.
+//! and all of them once a second. How long one may rest is not asked here: what has rested for too long is closed by its
+//! upstream, and found closed.
 
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use pingora::protocols::Stream;
 use tokio::io::{AsyncRead, ReadBuf};
 
-use super::wire::at_once;
+use super::link::at_once;
 
-/// How often what is closed, or has rested long enough, is let go.
+/// How often what is closed is let go.
 const SWEEP: Duration = Duration::from_secs(1);
-
-/// A connection at rest.
-struct Idle {
-    stream: Stream,
-    /// When it is closed if nobody takes it; `None` where somebody else sees to that.
-    until: Option<Instant>,
-}
 
 /// Connections at rest, by what they lead to; of each key the one that came last is taken first.
 #[derive(Default)]
 struct Shelf {
-    by_key: HashMap<u64, Vec<Idle>>,
+    by_key: HashMap<u64, Vec<Stream>>,
     count: usize,
 }
 
@@ -49,54 +43,51 @@ impl Pool {
     /// A connection that is still good, as far as can be told.
     pub(super) fn take(&self, key: u64) -> Option<Stream> {
         loop {
-            let Idle { mut stream, until } = self.pop(key)?;
-            if until.is_none_or(|until| Instant::now() < until) && is_silent(&mut stream) {
+            let mut stream = self.pop(key)?;
+            if is_silent(&mut stream) {
                 return Some(stream);
             }
         }
     }
 
-    fn pop(&self, key: u64) -> Option<Idle> {
+    fn pop(&self, key: u64) -> Option<Stream> {
         let mut shelf = self.shelf();
-        let idle = shelf.by_key.get_mut(&key)?.pop()?;
+        let stream = shelf.by_key.get_mut(&key)?.pop()?;
         shelf.count -= 1;
-        Some(idle)
+        Some(stream)
     }
 
-    /// Puts a connection to rest, for so long at most. Where the pool is full the one of this key that has rested longest
-    /// goes, or else one of another key.
-    pub(super) fn put(&self, key: u64, mut stream: Stream, rest: Option<Duration>) {
-        if rest.is_some_and(|rest| rest.is_zero()) || !is_silent(&mut stream) {
+    /// Puts a connection to rest. Where the pool is full the one of this key that has rested longest goes, or else one of
+    /// another key.
+    pub(super) fn put(&self, key: u64, mut stream: Stream) {
+        if !is_silent(&mut stream) {
             return;
         }
-        let idle = Idle { stream, until: rest.and_then(|rest| Instant::now().checked_add(rest)) };
         let mut shelf = self.shelf();
         // Dropped when the lock is free again: to close a socket takes its time.
         let _gone = if shelf.count < self.most {
             shelf.count += 1;
             None
         } else {
-            let is_there = |list: &Vec<Idle>| !list.is_empty();
+            let is_there = |list: &Vec<Stream>| !list.is_empty();
             let from = match shelf.by_key.get(&key).is_some_and(is_there) {
                 true => Some(key),
                 false => shelf.by_key.iter().find(|(_, list)| is_there(list)).map(|(key, _)| *key),
             };
             from.and_then(|from| shelf.by_key.get_mut(&from)).map(|list| list.remove(0))
         };
-        shelf.by_key.entry(key).or_default().push(idle);
+        shelf.by_key.entry(key).or_default().push(stream);
         drop(shelf);
     }
 
-    /// Lets go what is closed or has rested long enough.
-    fn sweep(&self, now: Instant) {
+    /// Lets go what is closed.
+    fn sweep(&self) {
         let keys: Vec<u64> = self.shelf().by_key.keys().copied().collect();
         for key in keys {
             let mut gone = Vec::new();
             let mut shelf = self.shelf();
             if let Some(of_key) = shelf.by_key.get_mut(&key) {
-                let may_stay =
-                    |idle: &mut Idle| idle.until.is_none_or(|until| now < until) && is_silent(&mut idle.stream);
-                gone.extend(of_key.extract_if(.., |idle| !may_stay(idle)));
+                gone.extend(of_key.extract_if(.., |stream| !is_silent(stream)));
                 if of_key.is_empty() {
                     shelf.by_key.remove(&key);
                 }
@@ -115,7 +106,7 @@ async fn sweep(pool: Weak<Pool>) {
     loop {
         tokio::time::sleep(SWEEP).await;
         match pool.upgrade() {
-            Some(pool) => pool.sweep(Instant::now()),
+            Some(pool) => pool.sweep(),
             None => return,
         }
     }
@@ -135,8 +126,6 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::UnixStream;
 
-    const REST: Option<Duration> = Some(Duration::from_secs(60));
-
     fn connection() -> (Stream, UnixStream) {
         let (ours, theirs) = UnixStream::pair().unwrap();
         (Box::new(L4::from(ours)), theirs)
@@ -146,8 +135,8 @@ mod tests {
     async fn what_came_last_is_taken_first_and_only_by_who_has_its_key() {
         let pool = Pool::new(8);
         let ((first, mut one), (second, mut two)) = (connection(), connection());
-        pool.put(1, first, REST);
-        pool.put(1, second, REST);
+        pool.put(1, first);
+        pool.put(1, second);
         assert!(pool.take(2).is_none());
         for (theirs, byte) in [(&mut two, 2), (&mut one, 1)] {
             pool.take(1).unwrap().write_all(&[byte]).await.unwrap();
@@ -160,30 +149,16 @@ mod tests {
     async fn one_that_has_something_to_say_is_let_go() {
         let pool = Pool::new(8);
         let ((closed, gone), (speaks, mut theirs)) = (connection(), connection());
-        pool.put(1, closed, REST);
-        pool.put(1, speaks, REST);
+        pool.put(1, closed);
+        pool.put(1, speaks);
         drop(gone);
         theirs.write_all(b"!").await.unwrap();
         // Until the system has told tokio.
         while let Some(stream) = pool.take(1) {
-            pool.put(1, stream, REST);
+            pool.put(1, stream);
             tokio::task::yield_now().await;
         }
         assert_eq!(theirs.read(&mut [0]).await.unwrap(), 0, "it should be closed");
-    }
-
-    #[tokio::test]
-    async fn none_rests_longer_than_it_may() {
-        let pool = Pool::new(8);
-        let ((never, _a), (short, _b), (forever, _c)) = (connection(), connection(), connection());
-        pool.put(1, never, Some(Duration::ZERO));
-        assert_eq!(pool.shelf().count, 0);
-        pool.put(1, short, REST);
-        pool.put(2, forever, None);
-        pool.sweep(Instant::now() + Duration::from_secs(61));
-        assert_eq!(pool.shelf().count, 1);
-        assert_eq!(pool.shelf().by_key.len(), 1);
-        assert!(pool.take(1).is_none() && pool.take(2).is_some());
     }
 
     #[tokio::test]
@@ -192,10 +167,10 @@ mod tests {
         let ((first, mut one), (second, mut two), (third, _three), (other, _four)) =
             (connection(), connection(), connection(), connection());
         for stream in [first, second, third] {
-            pool.put(1, stream, REST);
+            pool.put(1, stream);
         }
         assert_eq!(one.read(&mut [0]).await.unwrap(), 0);
-        pool.put(2, other, REST);
+        pool.put(2, other);
         assert_eq!(pool.shelf().count, 2);
         assert_eq!(two.read(&mut [0]).await.unwrap(), 0, "a new key should find room");
         assert!(pool.take(2).is_some() && pool.take(1).is_some() && pool.take(1).is_none());
@@ -205,11 +180,11 @@ mod tests {
     async fn a_sweep_closes_what_its_backend_has_closed() {
         let pool = Pool::new(8);
         let (closed, gone) = connection();
-        pool.put(1, closed, REST);
+        pool.put(1, closed);
         drop(gone);
         while pool.shelf().count > 0 {
             tokio::task::yield_now().await;
-            pool.sweep(Instant::now());
+            pool.sweep();
         }
     }
 }

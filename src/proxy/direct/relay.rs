@@ -5,14 +5,14 @@ use std::time::Instant;
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderValue, Method, Version};
-use pingora::Result;
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::{HttpTask, ServerSession};
 use pingora::proxy::{ProxyHttp, Session};
+use pingora::{Error, ErrorSource, ErrorType, Result};
 
 use super::Trip;
-use super::upload::from_client;
-use super::wire::at_once;
+use super::link::at_once;
+use super::sending::from_client;
 use crate::proxy::reply::never_has_a_body;
 
 /// Parts of an answer that go through a module together.
@@ -29,18 +29,22 @@ impl Trip<'_> {
     pub(super) async fn relay(&mut self) -> Result<()> {
         let (head, is_all) = loop {
             let head = self.next_head().await?;
-            let is_all = self.wire.session.is_body_done();
+            let is_all = self.link.session.is_body_done();
             if !head.status.is_informational() {
                 break (head, is_all);
             }
             self.session.write_response_header(head, false).await.map_err(|error| error.into_down())?;
         };
-        if self.exchange.is_recoded || !is_of_a_client(self.session) {
+        let relayed = if self.exchange.is_recoded || !is_of_a_client(self.session) {
             // Boxed, since few come here.
-            Box::pin(self.relay_by_tasks(HttpTask::Header(head, is_all))).await?;
+            Box::pin(self.relay_by_tasks(HttpTask::Header(head, is_all))).await
         } else {
-            self.relay_plainly(head, is_all).await?;
+            self.relay_plainly(head, is_all).await
+        };
+        if relayed.as_ref().is_err_and(|error| *error.esource() == ErrorSource::Upstream) {
+            self.let_out();
         }
+        relayed?;
         self.session.as_downstream_mut().finish_body().await.map_err(|error| error.into_down())?;
         Ok(())
     }
@@ -50,20 +54,20 @@ impl Trip<'_> {
         let mut head = loop {
             let event = tokio::select! {
                 biased;
-                head = self.wire.session.read_resp_header_parts() => Event::Backend(head),
-                piece = from_client(self.session, self.upload.is_open) => Event::Client(piece?),
+                head = self.link.session.read_resp_header_parts() => Event::Backend(head),
+                piece = from_client(self.session, self.sending.is_open) => Event::Client(piece?),
             };
             match event {
                 Event::Backend(Ok(head)) => break head,
                 // What is wrong with the connection has mostly been seen first where we wrote.
-                Event::Backend(Err(error)) => return Err(self.upload.broke_off.take().unwrap_or(error).into_up()),
+                Event::Backend(Err(error)) => return Err(self.sending.broke_off.take().unwrap_or(error).into_up()),
                 Event::Client(piece) => self.send(piece).await?,
             }
         };
         self.gateway.meet_answer(self.session, &mut head, self.exchange)?;
-        frame(&mut head, &self.session.req_header().method)?;
+        frame_answer(&mut head, &self.session.req_header().method)?;
         self.gateway.complete_answer(self.session, &mut head, self.exchange)?;
-        // Only now: the rooms say which version came. Towards HTTP/1.1 Pingora writes no other; HTTP/2 has none in its head.
+        // Only now: the rooms say whether it was HTTP/2. Towards HTTP/1.1 Pingora writes no other; HTTP/2 has none in its head.
         head.set_version(Version::HTTP_11);
         Ok(head)
     }
@@ -83,10 +87,11 @@ impl Trip<'_> {
         .map_err(|error| error.into_down())?;
         let mut is_over = is_all;
         while !is_over {
+            self.take_turns().await?;
             let event = tokio::select! {
                 biased;
-                piece = self.wire.session.read_body_ref() => Event::Backend(piece),
-                piece = from_client(self.session, self.upload.is_open) => Event::Client(piece?),
+                piece = self.link.session.read_body_ref() => Event::Backend(piece),
+                piece = from_client(self.session, self.sending.is_open) => Event::Client(piece?),
             };
             let piece = match event {
                 Event::Client(piece) => {
@@ -101,13 +106,13 @@ impl Trip<'_> {
                 if !piece.is_empty() {
                     http1.write_body(piece).await.map_err(|error| error.into_down())?;
                 }
-                is_over = self.wire.session.is_body_done();
+                is_over = self.link.session.is_body_done();
                 if is_over {
                     self.exchange.response_ended()?;
                 }
             } else {
                 let piece = Bytes::copy_from_slice(piece);
-                is_over = self.pass_frame(piece).await?;
+                is_over = self.pass_piece(piece).await?;
             }
             if !is_over {
                 self.exchange.response_moved(Instant::now());
@@ -116,9 +121,31 @@ impl Trip<'_> {
         Ok(())
     }
 
+    /// Sends what is here of the body. Of an answer there may always be more, so that whoever waits for the first of the two
+    /// would never get to the other. A backend that has no room reads nothing now: it may be waiting until we do.
+    async fn take_turns(&mut self) -> Result<()> {
+        if self.sending.is_open
+            && self.exchange.watch.has_room()
+            && let Some(piece) = at_once(from_client(self.session, true))
+        {
+            self.send(piece?).await?;
+        }
+        Ok(())
+    }
+
+    /// Lets out what has been written and waits for more, before the connection ends: that much of the answer has come. Who
+    /// has no room for it is not waited for.
+    fn let_out(&mut self) {
+        if let ServerSession::H1(http1) = &mut *self.session.downstream_session {
+            // Within a body Pingora does so nowhere but here, whatever the failure is.
+            let failed = HttpTask::Failed(Error::new(ErrorType::InternalError));
+            let _ = at_once(http1.response_duplex_vec(vec![HttpTask::Body(None, false), failed]));
+        }
+    }
+
     /// The same for HTTP/2: whether it is the last has to be known before it is written.
-    async fn pass_frame(&mut self, piece: Bytes) -> Result<bool> {
-        let is_last = self.wire.session.is_body_done();
+    async fn pass_piece(&mut self, piece: Bytes) -> Result<bool> {
+        let is_last = self.link.session.is_body_done();
         if is_last {
             self.exchange.response_ended()?;
         }
@@ -142,7 +169,7 @@ impl Trip<'_> {
             };
             let mut tasks = vec![task];
             while tasks.len() < AT_ONCE && tasks.last().is_some_and(|task| !task.is_end()) {
-                let Some(task) = at_once(self.wire.session.read_response_task()) else { break };
+                let Some(task) = at_once(self.link.session.read_response_task()) else { break };
                 // What has come before it is passed on first.
                 tasks.push(task.unwrap_or_else(|error| HttpTask::Failed(error.into_up())));
             }
@@ -162,10 +189,11 @@ impl Trip<'_> {
 
     /// The next part of the answer; `None` where some of the body was sent meanwhile.
     async fn next_task(&mut self) -> Result<Option<HttpTask>> {
+        self.take_turns().await?;
         let event = tokio::select! {
             biased;
-            task = self.wire.session.read_response_task() => Event::Backend(task),
-            piece = from_client(self.session, self.upload.is_open) => Event::Client(piece?),
+            task = self.link.session.read_response_task() => Event::Backend(task),
+            piece = from_client(self.session, self.sending.is_open) => Event::Client(piece?),
         };
         match event {
             Event::Backend(task) => task.map(Some).map_err(|error| error.into_up()),
@@ -175,8 +203,7 @@ impl Trip<'_> {
 }
 
 /// Without a length the client finds the end by chunks, on HTTP/1.1: also where HTTP/2 has ended with the head.
-pub(in crate::proxy) fn frame(head: &mut ResponseHeader, method: &Method) -> Result<()> {
-    head.set_version(if head.version == Version::HTTP_2 { Version::HTTP_2 } else { Version::HTTP_11 });
+pub(in crate::proxy) fn frame_answer(head: &mut ResponseHeader, method: &Method) -> Result<()> {
     let bodiless = *method == Method::HEAD || never_has_a_body(head.status) || head.status.is_informational();
     let framed = head.headers.contains_key(CONTENT_LENGTH) || head.headers.contains_key(TRANSFER_ENCODING);
     if bodiless || framed {

@@ -33,7 +33,7 @@ pub(super) struct Call {
 
 /// What came of it, once there was a connection.
 pub(super) struct Heard {
-    pub(super) wire: Box<Wire>,
+    pub(super) link: Box<Link>,
     /// Taken when the connection was, which says that it is in use.
     pub(super) line: Option<Line>,
     /// When the request was on its way.
@@ -66,25 +66,25 @@ impl Call {
         backend.counts.connection(reused);
         let line = session.digest().and_then(Line::of);
         let sent = Instant::now();
-        let mut wire = Box::new(Wire { session: Some(session), connector, peer, reused });
+        let mut link = Box::new(Link { session: Some(session), connector, peer, reused });
         let (limit, late) = patience.at(sent);
-        let answered = timeout(limit, wire.ask(head)).await;
+        let answered = timeout(limit, link.ask(head)).await;
         let late = answered.is_err().then_some(late);
         let head = answered.unwrap_or_else(|_| Err(cause::of_a_cut()));
         let connect = (!reused).then(|| sent.saturating_duration_since(began));
-        Ok(Heard { wire, line, sent, connect, head, late })
+        Ok(Heard { link, line, sent, connect, head, late })
     }
 }
 
 /// A connection that holds one exchange. Dropped before its end it is closed; on HTTP/2 only the stream is.
-pub(super) struct Wire {
+pub(super) struct Link {
     session: Option<HttpSession>,
     connector: Arc<Connector>,
     pub(super) peer: Box<HttpPeer>,
     pub(super) reused: bool,
 }
 
-impl Wire {
+impl Link {
     /// Sends a request, and reads the head of its answer.
     async fn ask(&mut self, head: RequestHeader) -> Result<(Box<ResponseHeader>, End)> {
         let options = &self.peer.options;
@@ -148,7 +148,7 @@ impl Wire {
     }
 }
 
-impl Drop for Wire {
+impl Drop for Link {
     /// A connection of HTTP/2 lives on, and must get back to the pool to be closed by it some day.
     fn drop(&mut self) {
         let Some(session @ HttpSession::H2(_)) = self.session.take() else { return };

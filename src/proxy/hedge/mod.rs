@@ -41,13 +41,13 @@ impl Gateway {
         exchange: &mut Box<Exchange>,
         delay: Duration,
     ) -> Result<bool> {
-        let Heard { mut wire, head, .. } = match self.race(session, exchange, delay).await? {
+        let Heard { mut link, head, .. } = match self.race(session, exchange, delay).await? {
             Said::Heard(heard) => heard,
             Said::Nothing(peer, error) => return again(self.fail_to_connect(session, &peer, exchange, error)),
         };
         let relayed = match head {
             Ok(head) => match exchange.passes_on(session, &head.0) {
-                Ok(()) => self.relay(session, exchange, &mut wire, head).await,
+                Ok(()) => self.relay(session, exchange, &mut link, head).await,
                 Err(error) => Err(error),
             },
             Err(error) => Err(error),
@@ -55,11 +55,11 @@ impl Gateway {
         match relayed {
             Ok(end) => {
                 if end == End::Here {
-                    wire.release().await;
+                    link.release().await;
                 }
                 Ok(true)
             }
-            Err(error) => again(self.error_while_proxy(&wire.peer, session, error, exchange, wire.reused)),
+            Err(error) => again(self.error_while_proxy(&link.peer, session, error, exchange, link.reused)),
         }
     }
 }

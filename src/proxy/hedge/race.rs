@@ -162,9 +162,9 @@ impl Exchange {
         let (refusal, peer, failure) = match said {
             Said::Nothing(peer, error) => (Some(cause::of_no_connection(&error)), Some(peer), Failure::Connect),
             Said::Heard(Heard { head: Ok((head, _)), .. }) => return self.drop_answer(&head),
-            Said::Heard(Heard { head: Err(error), wire, .. }) => {
+            Said::Heard(Heard { head: Err(error), link, .. }) => {
                 let refusal = self.cause(&error);
-                let failure = refusal.map_or(Failure::Other, |it| cause::failure(it, &error, wire.reused));
+                let failure = refusal.map_or(Failure::Other, |it| cause::failure(it, &error, link.reused));
                 (refusal, None, failure)
             }
         };

@@ -6,9 +6,9 @@ use pingora::http::ResponseHeader;
 use pingora::protocols::http::HttpTask;
 use pingora::proxy::{ProxyHttp, Session};
 
-use super::call::{End, Wire};
+use super::call::{End, Link};
 use crate::proxy::Gateway;
-use crate::proxy::direct::frame;
+use crate::proxy::direct::frame_answer;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::queue::client_gone;
 
@@ -18,17 +18,17 @@ impl Gateway {
         &self,
         session: &mut Session,
         exchange: &mut Box<Exchange>,
-        wire: &mut Wire,
+        link: &mut Link,
         (mut head, mut end): (Box<ResponseHeader>, End),
     ) -> Result<End> {
-        frame(&mut head, &session.req_header().method)?;
+        frame_answer(&mut head, &session.req_header().method)?;
         self.response_filter(session, &mut head, exchange).await?;
-        // Only now: the rooms say which version came. Towards HTTP/1.1 Pingora writes no other; HTTP/2 has none in its head.
+        // Only now: the rooms say whether it was HTTP/2. Towards HTTP/1.1 Pingora writes no other; HTTP/2 has none in its head.
         head.set_version(Version::HTTP_11);
         let mut sent = session.write_response_tasks(vec![HttpTask::Header(head, end == End::Here)]).await?;
         while end == End::Later && !sent {
             let mut task = tokio::select! {
-                task = wire.next() => task?,
+                task = link.next() => task?,
                 gone = client_gone(session) => return Err(gone),
             };
             end = task.is_end().into();

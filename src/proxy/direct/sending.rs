@@ -10,14 +10,14 @@ use crate::proxy::exchange::Exchange;
 use crate::proxy::queue::client_gone;
 
 /// How far the body of a request is.
-pub(super) struct Upload {
+pub(super) struct Sending {
     /// There may be more of it.
     pub(super) is_open: bool,
     /// The backend took no more. It may have answered all the same.
     pub(super) broke_off: Option<Box<Error>>,
 }
 
-impl Upload {
+impl Sending {
     /// The body of this request, which an attempt before may have read in part.
     pub(super) fn of(session: &mut Session) -> Self {
         let has_body = !session.as_downstream_mut().is_body_empty();
@@ -31,7 +31,7 @@ impl Upload {
 impl Trip<'_> {
     /// Sends what has been read already, for an attempt before.
     pub(super) async fn send_again(&mut self) -> Result<()> {
-        match self.session.as_ref().get_retry_buffer().filter(|_| self.upload.is_open) {
+        match self.session.as_ref().get_retry_buffer().filter(|_| self.sending.is_open) {
             Some(known) => self.send(Some(known)).await,
             None => Ok(()),
         }
@@ -42,8 +42,8 @@ impl Trip<'_> {
         let is_last = piece.is_none() || self.session.is_body_done();
         self.exchange.pass_body(&mut piece, is_last)?;
         match self.write(piece, is_last).await {
-            Ok(()) => self.upload.is_open = !is_last,
-            Err(error) => self.upload = Upload { is_open: false, broke_off: Some(error.into_up()) },
+            Ok(()) => self.sending.is_open = !is_last,
+            Err(error) => self.sending = Sending { is_open: false, broke_off: Some(error.into_up()) },
         }
         Ok(())
     }
@@ -51,17 +51,17 @@ impl Trip<'_> {
     async fn write(&mut self, piece: Option<Bytes>, is_last: bool) -> Result<()> {
         // An empty piece would be the last chunk.
         if let Some(piece) = piece.filter(|piece| !piece.is_empty()) {
-            self.wire.session.write_body(&piece).await?;
+            self.link.session.write_body(&piece).await?;
         }
         if is_last {
-            self.wire.session.finish_body().await?;
+            self.link.session.finish_body().await?;
         }
         Ok(())
     }
 
     /// Sends what there is left of the body when the answer is over.
     pub(super) async fn send_the_rest(&mut self) -> Result<()> {
-        while self.upload.is_open {
+        while self.sending.is_open {
             let piece = from_client(self.session, true).await?;
             self.send(piece).await?;
         }

@@ -2,7 +2,6 @@
 
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 
 use pingora::connectors::http::Connector;
 use pingora::protocols::Stream;
@@ -15,12 +14,12 @@ use tokio::task::unconstrained;
 use super::pool::Pool;
 
 /// A connection of HTTP/1. Dropped before the end of its exchange it is closed.
-pub(super) struct Wire {
+pub(super) struct Link {
     pub(super) session: Http1,
     pub(super) reused: bool,
 }
 
-impl Wire {
+impl Link {
     /// A connection that was at rest.
     pub(super) fn reused(stream: Stream) -> Self {
         Self { session: Http1::new(stream), reused: true }
@@ -36,11 +35,11 @@ impl Wire {
         }
     }
 
-    /// Puts the connection to rest, for so long at most. To be called when the response has been read to its end.
-    pub(super) async fn release(mut self, pool: &Pool, key: u64, rest: Option<Duration>) {
+    /// Puts the connection to rest. To be called when the response has been read to its end.
+    pub(super) async fn release(mut self, pool: &Pool, key: u64) {
         self.session.respect_keepalive();
         if let Some(stream) = self.session.reuse().await {
-            pool.put(key, stream, rest);
+            pool.put(key, stream);
         }
     }
 }

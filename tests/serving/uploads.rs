@@ -1,0 +1,105 @@
+//! Does a body get to a backend that answers meanwhile? Both go on, whichever has more to say.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+
+use crate::support;
+
+use support::{Lb, in_time, wait_until};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+
+/// What a backend has seen and done so far.
+#[derive(Default)]
+struct Progress {
+    /// Bytes of the body that have arrived.
+    arrived: AtomicUsize,
+    /// It cannot write more: there is as much under way as there can be.
+    is_full: AtomicBool,
+}
+
+/// A backend that answers until the whole body has arrived, as fast as it can.
+async fn talkative(length: usize) -> (SocketAddr, Arc<Progress>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let progress = Arc::new(Progress::default());
+    let shared = progress.clone();
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.unwrap());
+        }
+        let (reading, writing) = stream.into_split();
+        tokio::spawn(read(reading, shared.clone()));
+        answer(writing, shared, length).await;
+    });
+    (address, progress)
+}
+
+async fn read(mut stream: OwnedReadHalf, progress: Arc<Progress>) {
+    let mut piece = vec![0; 1 << 16];
+    while let Ok(length @ 1..) = stream.read(&mut piece).await {
+        progress.arrived.fetch_add(length, SeqCst);
+    }
+}
+
+async fn answer(mut stream: OwnedWriteHalf, progress: Arc<Progress>, length: usize) {
+    stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").await.unwrap();
+    let chunk = [&b"10000\r\n"[..], &[b'a'; 1 << 16], b"\r\n"].concat();
+    while progress.arrived.load(SeqCst) < length {
+        let mut left = &chunk[..];
+        while !left.is_empty() {
+            match stream.try_write(left) {
+                Ok(written) => left = &left[written..],
+                Err(_) => {
+                    progress.is_full.store(true, SeqCst);
+                    stream.writable().await.unwrap();
+                    progress.is_full.store(false, SeqCst);
+                }
+            }
+        }
+    }
+    stream.write_all(b"0\r\n\r\n").await.unwrap();
+}
+
+/// Waits until the backend has written all that it can, not only for a moment.
+async fn until_ahead(progress: &Progress, or: impl Fn() -> bool) {
+    let mut looks = 0;
+    wait_until("the backend should be ahead", || {
+        looks = if progress.is_full.load(SeqCst) { looks + 1 } else { 0 };
+        looks > 3 || or()
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_without_end_does_not_keep_the_body_from_its_backend() {
+    const LENGTH: usize = 50_000;
+    // More than there can be under way: whoever reads so much has seen what was written after the body had been sent.
+    const ENOUGH: usize = 16 << 20;
+    let (address, progress) = talkative(LENGTH).await;
+    let lb = Lb::with_urls([format!("http://{address}")]).start().await;
+    let mut client = TcpStream::connect(lb.address(0)).await.unwrap();
+    let head = format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {LENGTH}\r\n\r\n");
+    client.write_all(head.as_bytes()).await.unwrap();
+    let has_all = || progress.arrived.load(SeqCst) == LENGTH;
+    until_ahead(&progress, || false).await;
+    client.write_all(&vec![b'b'; LENGTH]).await.unwrap();
+    let (mut bite, mut read) = (vec![0; 1 << 20], 0);
+    while !has_all() {
+        assert!(read < ENOUGH, "{} bytes of the body have arrived", progress.arrived.load(SeqCst));
+        // So the backend is always ahead, and there is never a moment without something of it to be read.
+        until_ahead(&progress, has_all).await;
+        read += in_time("a bite", client.read(&mut bite)).await.unwrap();
+    }
+    let mut end = Vec::new();
+    while !end.ends_with(b"\r\n0\r\n\r\n") {
+        let length = in_time("the rest", client.read(&mut bite)).await.unwrap();
+        assert!(length > 0, "closed within the answer");
+        end.extend_from_slice(&bite[..length]);
+        end.drain(..end.len().saturating_sub(16));
+    }
+}
