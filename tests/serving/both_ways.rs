@@ -36,9 +36,8 @@ fn case(name: &'static str, line: &'static str, answer: impl Into<Bytes>) -> Cas
     Case { name, request: (line, ""), body: Sends::Nothing, acts, seen: (&[], &[]) }
 }
 
-fn cases() -> Vec<Case> {
+fn without_a_body() -> Vec<Case> {
     let get = "GET /a?b HTTP/1.1";
-    let (post, five) = ("POST /a HTTP/1.1", "Content-Length: 5\r\n");
     let closing = |bytes: &'static str| vec![Act::ReadBody, Act::Write(bytes.into()), Act::Close];
     vec![
         Case {
@@ -80,6 +79,22 @@ fn cases() -> Vec<Case> {
             )
         },
         Case {
+            acts: closing("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf."),
+            seen: (&["Content-Length: 10", "half."], &[]),
+            ..case("half a body", get, "")
+        },
+        Case {
+            acts: closing("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhalf.\r\n"),
+            seen: (&["chunked", "half."], &[]),
+            ..case("half a body in chunks", get, "")
+        },
+    ]
+}
+
+fn with_a_body() -> Vec<Case> {
+    let (post, five) = ("POST /a HTTP/1.1", "Content-Length: 5\r\n");
+    vec![
+        Case {
             request: (post, five),
             body: Sends::AtOnce("whole"),
             seen: (&["200", "done"], &["Content-Length: 5", "whole"]),
@@ -102,16 +117,6 @@ fn cases() -> Vec<Case> {
             acts: vec![Act::Write(response(413, &[], "too much")), Act::Hang],
             seen: (&["413", "too much"], &["Content-Length: 5"]),
             ..case("an early answer", post, "")
-        },
-        Case {
-            acts: closing("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf."),
-            seen: (&["Content-Length: 10", "half."], &[]),
-            ..case("half a body", get, "")
-        },
-        Case {
-            acts: closing("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhalf.\r\n"),
-            seen: (&["chunked", "half."], &[]),
-            ..case("half a body in chunks", get, "")
         },
     ]
 }
@@ -169,7 +174,7 @@ fn plain(text: &str) -> String {
 #[tokio::test]
 async fn both_ways_to_a_backend_and_back_are_the_same_byte_for_byte() {
     let mut wrong = Vec::new();
-    for case in cases() {
+    for case in without_a_body().into_iter().chain(with_a_body()) {
         let [direct, own] = [play(&case, true).await, play(&case, false).await];
         let (answered, asked) = case.seen;
         for (what, wanted, [direct, own]) in
