@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 /// The rooms from the ground up. A room may use those below it and none on its own level.
 const LEVELS: &[&[&str]] = &[
-    &["path", "files", "proxy_protocol", "count", "custom"],
+    &["path", "files", "proxy_protocol", "count", "custom", "hashed"],
     &["config", "answer"],
     &["backend", "fetch"],
     &["observe"],

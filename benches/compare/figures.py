@@ -1,7 +1,7 @@
 """Medians, their spread, and ratios, out of slices."""
 import statistics
 
-OURS = ("portcullis", "bare", "plain")
+OURS = ("portcullis", "profiled", "bare", "plain")
 
 
 def middle(slices, key):

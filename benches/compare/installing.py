@@ -9,11 +9,11 @@ from envoy import Envoy
 from haproxy import Haproxy
 from loads import PACED
 from nginx import Nginx
-from portcullis import Bare, Plain, Portcullis
+from portcullis import Bare, Plain, Portcullis, Profiled
 from running import TARGET
 from varnish import Varnish
 
-PEERS = {peer.name: peer for peer in (Portcullis(), Bare(), Plain(), Nginx(), Haproxy(), Envoy(), Varnish())}
+PEERS = {peer.name: peer for peer in (Portcullis(), Profiled(), Bare(), Plain(), Nginx(), Haproxy(), Envoy(), Varnish())}
 PACKAGES = {"nginx": "nginx-light", "haproxy": "haproxy", "varnishd": "varnish", "wrk": "wrk", "h2load": "nghttp2-client",
             "openssl": "openssl", "taskset": "util-linux"}
 LOADS = ("nginx", "wrk", "h2load", "openssl", "taskset")
@@ -36,6 +36,9 @@ def install(names):
     if "envoy" in names and not find_envoy():
         names = [name for name in names if name != "envoy"]
         print("no Envoy could be had; it is left out", file=sys.stderr)
+    if "profiled" in names and not shutil.which(PEERS["profiled"].program):
+        names = [name for name in names if name != "profiled"]
+        print("deploy/profiled/build was not run; what it builds is left out", file=sys.stderr)
     for program in (*(PEERS[name].program for name in names), PACED["program"]):
         if not shutil.which(program):
             sys.exit(f"{program} is not there: cargo build --release --bins --examples, or say where it is")

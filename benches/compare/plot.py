@@ -4,9 +4,9 @@ import math
 
 from figures import best, ratio
 
-COLOURS = {"portcullis": "#c2410c", "bare": "#78716c", "plain": "#f59e0b", "nginx": "#15803d", "haproxy": "#1d4ed8",
+COLOURS = {"portcullis": "#c2410c", "profiled": "#dc2626", "bare": "#78716c", "plain": "#f59e0b", "nginx": "#15803d", "haproxy": "#1d4ed8",
            "envoy": "#a21caf", "varnish": "#0e7490"}
-LEFT, WIDTH, LINE, TOP = 340, 620, 24, 60
+LEFT, WIDTH, LINE, TOP = 340, 700, 24, 60
 MARKS = (0.25, 0.5, 0.75, 1, 1.5, 2, 3, 4, 6, 8)
 
 
@@ -36,7 +36,7 @@ def svg(scenarios):
         y = TOP + LINE * place + LINE / 2
         parts.append(text(LEFT - 12, y + 4, title, "end", "#1c1917"))
         # Ours last, so that nothing hides it.
-        for name in sorted(dots, key=lambda name: name == "portcullis"):
+        for name in sorted(dots, key=lambda name: name in ("portcullis", "profiled")):
             low, middle, high = dots[name]
             parts += [line(across(low), y, across(high), y, COLOURS[name], 2), dot(across(middle), y, COLOURS[name])]
     return "\n".join([*parts, "</svg>", ""])

@@ -4,7 +4,7 @@ import os
 from dataclasses import replace
 
 from ground import HUP
-from running import RELEASE
+from running import RELEASE, TARGET
 from wants import CACHE_MIB, GZIP_LEVEL, KEY
 
 
@@ -55,6 +55,12 @@ routes:
             more.append(f'headers: {{ response: {{ set: {{ X-Turn: "{turn}" }} }} }}')
         matches = [f"match: {{ host: [host{n}.example.com], path: /v1/* }}, " for n in range(wants.hosts)] or [""]
         return "\n".join(f"  - {{ {match}{', '.join(more)} }}" for match in matches)
+
+
+class Profiled(Portcullis):
+    """The same program, built by a profile of itself (deploy/profiled/build)."""
+    name = "profiled"
+    program = os.path.join(TARGET, "profiled", "release", "portcullis")
 
 
 class Plain(Portcullis):

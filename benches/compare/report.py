@@ -16,12 +16,13 @@ HEADING = "## Side by side\n"
 
 WORDS = """
     cargo build --release --bins --examples
+    deploy/profiled/build
     benches/compare/run
 
 {versions}. Measured {dates}, in {rounds} rounds with slices of {seconds:g} s, on {machine}.
 All slices are in [compare.json](benchmarks/compare.json).
 
-`bare` is a `ProxyHttp` on the same Pingora that does nothing but name its one backend: the floor. `plain` is Portcullis on the same
+`profiled` is Portcullis as `deploy/profiled/build` builds it, by a profile of itself. `bare` is a `ProxyHttp` on the same Pingora that does nothing but name its one backend: the floor. `plain` is Portcullis on the same
 route without what a scenario switches on. Each cell has the median over the rounds and its quartiles; *beside the best* and *beside bare
 or plain* are medians of the ratios in the same round, where the best is whoever of the others has the least. A proxy that cannot do a thing is left out of it: Varnish speaks no TLS and is asked for what it stores
 only, Envoy's cache is not for production, and it is reloaded in another way.
@@ -99,8 +100,8 @@ def names_in(scenarios):
     return [name for name in plot.COLOURS if any(name in one["slices"] for one in scenarios)]
 
 
-def beside(slices, other, key):
-    return f"{ratio(slices, 'portcullis', other, key)[1]:.2f}" if other and {"portcullis", other} <= set(slices) else ""
+def beside(slices, other, key, ours="portcullis"):
+    return f"{ratio(slices, ours, other, key)[1]:.2f}" if other and {ours, other} <= set(slices) else ""
 
 
 def cost_table(scenarios):
@@ -110,8 +111,8 @@ def cost_table(scenarios):
         slices, other = one["slices"], best(one["slices"], "cpu_us")
         by = f" {other}" if other else ""
         rows.append([one["title"], *(figure(slices[name], "cpu_us") if name in slices else "" for name in names),
-                     beside(slices, other, "cpu_us") + by, beside(slices, "bare", "cpu_us") or beside(slices, "plain", "cpu_us")])
-    return table(["CPU us", *names, "beside the best", "beside bare or plain"], rows)
+                     beside(slices, other, "cpu_us") + by, beside(slices, other, "cpu_us", "profiled"), beside(slices, "bare", "cpu_us") or beside(slices, "plain", "cpu_us")])
+    return table(["CPU us", *names, "beside the best", "profiled beside the best", "beside bare or plain"], rows)
 
 
 def rate_table(scenarios):

@@ -27,7 +27,7 @@ BROWSER = (
     "User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
 )
 IDLE = (0, 1_000, 10_000)
-EVERYBODY = ("portcullis", "bare", "nginx", "haproxy", "envoy", "varnish")
+EVERYBODY = ("portcullis", "profiled", "bare", "nginx", "haproxy", "envoy", "varnish")
 
 
 @dataclass(frozen=True)
