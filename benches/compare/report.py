@@ -19,7 +19,7 @@ WORDS = """
     deploy/profiled/build
     benches/compare/run
 
-{versions}. Measured {dates}, in {rounds} rounds with slices of {seconds:g} s, on {machine}.
+{versions}. Measured {dates}, in {rounds} rounds a scenario with slices of {seconds:g} s, on {machine}.
 All slices are in [compare.json](benchmarks/compare.json).
 
 `profiled` is Portcullis as `deploy/profiled/build` builds it, by a profile of itself. `bare` is a `ProxyHttp` on the same Pingora that does nothing but name its one backend: the floor. `plain` is Portcullis on the same
@@ -175,7 +175,7 @@ def section(found):
         rounds.append(max(map(len, one["slices"].values())))
     words = WORDS.format(
         versions=", ".join(f"{name} {version}" for name, version in versions.items()), dates=" and ".join(sorted(dates)),
-        rounds=max(rounds), seconds=max(one["seconds"] for one in known.values()), machine=machine())
+        rounds=" to ".join(str(count) for count in sorted({min(rounds), max(rounds)})), seconds=max(one["seconds"] for one in known.values()), machine=machine())
     parts = [HEADING, words, cost_table(costly),
              "Answered a second, asked for all they can do; the load and the origin have but one core, so what is cheap is limited "
              "by them:\n", rate_table(costly)]
