@@ -52,11 +52,7 @@ impl Trip<'_> {
     /// The head of the next answer, ready for the client. Meanwhile the backend gets what there is of the body.
     async fn next_head(&mut self) -> Result<Box<ResponseHeader>> {
         let mut head = loop {
-            let event = tokio::select! {
-                biased;
-                head = self.link.session.read_resp_header_parts() => Event::Backend(head),
-                piece = from_client(self.session, self.sending.is_open) => Event::Client(piece?),
-            };
+            let event = first(self.link.session.read_resp_header_parts(), self.session, self.sending.is_open).await?;
             match event {
                 Event::Backend(Ok(head)) => break head,
                 // What is wrong with the connection has mostly been seen first where we wrote.
@@ -88,11 +84,7 @@ impl Trip<'_> {
         let mut is_over = is_all;
         while !is_over {
             self.take_turns().await?;
-            let event = tokio::select! {
-                biased;
-                piece = self.link.session.read_body_ref() => Event::Backend(piece),
-                piece = from_client(self.session, self.sending.is_open) => Event::Client(piece?),
-            };
+            let event = first(self.link.session.read_body_ref(), self.session, self.sending.is_open).await?;
             let piece = match event {
                 Event::Client(piece) => {
                     self.send(piece).await?;
@@ -190,15 +182,20 @@ impl Trip<'_> {
     /// The next part of the answer; `None` where some of the body was sent meanwhile.
     async fn next_task(&mut self) -> Result<Option<HttpTask>> {
         self.take_turns().await?;
-        let event = tokio::select! {
-            biased;
-            task = self.link.session.read_response_task() => Event::Backend(task),
-            piece = from_client(self.session, self.sending.is_open) => Event::Client(piece?),
-        };
+        let event = first(self.link.session.read_response_task(), self.session, self.sending.is_open).await?;
         match event {
             Event::Backend(task) => task.map(Some).map_err(|error| error.into_up()),
             Event::Client(piece) => self.send(piece).await.map(|()| None),
         }
+    }
+}
+
+/// What comes first: from the backend, or of the client's body.
+async fn first<T>(backend: impl Future<Output = T>, session: &mut Session, is_open: bool) -> Result<Event<T>> {
+    tokio::select! {
+        biased;
+        said = backend => Ok(Event::Backend(said)),
+        piece = from_client(session, is_open) => piece.map(Event::Client),
     }
 }
 
