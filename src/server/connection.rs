@@ -1,4 +1,4 @@
-//! How does a request get from its connection to the proxy? What Pingora asks of whoever serves a connection.
+//! How does a request get from its connection to the proxy? What Pingora asks of whoever serves one of HTTP/2.
 //!
 //! Each request runs in the scope of its connection and under a watch of its own. What is known of the connection is
 //! in `proxy::connection`.
@@ -19,7 +19,7 @@ use crate::server::front::Front;
 
 pub use crate::proxy::connection::*;
 
-/// A connection on its way through the proxy: Pingora asks it for options and hands it every request.
+/// A connection of HTTP/2 on its way through the proxy: Pingora asks it for options and hands it every request.
 pub(super) struct Served<P> {
     pub(super) connection: Arc<Connection>,
     pub(super) front: Arc<Front<P>>,
@@ -44,14 +44,7 @@ where
         Self: 'exchange,
     {
         self.connection.turn.next();
-        // Kept-alive connections come back with what the first request was given.
-        let is_first = session.get_keepalive().is_some_and(|seconds| seconds > 0);
-        let proxy = self.front.proxy();
-        let exchange = match is_first {
-            true => proxy.process_new_http(without_deadline(session), shutdown),
-            false => proxy.process_new_http(session, shutdown),
-        };
-        Box::pin(watched(self.connection.clone(), exchange))
+        Box::pin(watched(self.connection.clone(), self.front.proxy().process_new_http(session, shutdown)))
     }
 
     fn server_options(&self) -> Option<&HttpServerOptions> {
@@ -65,11 +58,4 @@ where
     async fn http_cleanup(&self) {
         self.front.stop_waiting().await;
     }
-}
-
-/// The guard below holds the deadlines of a head; 0 tells Pingora to hold none of its own.
-#[inline(never)]
-fn without_deadline(mut session: ServerSession) -> ServerSession {
-    session.set_keepalive(Some(0));
-    session
 }

@@ -13,7 +13,7 @@ use ipnet::IpNet;
 use pingora::apps::{HttpServerApp, HttpServerOptions, ServerApp};
 use pingora::listeners::tls::Acceptor;
 use pingora::protocols::http::v2::server::H2Options;
-use pingora::protocols::tls::TlsRef;
+use pingora::protocols::tls::{TlsRef, TlsStream};
 use pingora::protocols::{ALPN, IO, Ssl, Stream};
 use pingora::proxy::{HttpProxy, ProxyHttp};
 use tokio::sync::watch;
@@ -27,7 +27,7 @@ use crate::observe::seldom::Seldom;
 use crate::server::connection::{Connection, InFlight, Served, Streams, TlsFacts, Turn, next_id};
 use crate::server::counters::{Counters, Open};
 use crate::server::frames::Counted;
-use crate::server::guard::{self, Guard, OnRefusal, Rules};
+use crate::server::guard::{Guard, OnRefusal, Rules};
 use crate::server::http2::{after_its_streams, say_goodbye};
 use crate::server::introduce::{NotIntroduced, introduce};
 use crate::server::limits::{AddressLimit, AddressPlace, TotalLimit, TotalPlace};
@@ -63,6 +63,8 @@ pub struct Front<P> {
     rules: Arc<Rules>,
     options: HttpServerOptions,
     h2_options: H2Options,
+    /// Whether connections that wait for a request shall close.
+    leaving: watch::Sender<bool>,
     counters: Counters,
     crowded: Seldom,
     unsafe_hands: Seldom,
@@ -103,6 +105,7 @@ impl<P> Front<P> {
             h2_options: options::http2(&config),
             shared,
             config,
+            leaving: watch::Sender::new(false),
             counters: Counters::default(),
             crowded: Seldom::default(),
             unsafe_hands: Seldom::default(),
@@ -147,6 +150,10 @@ impl<P> Front<P> {
 
     pub(super) fn proxy(&self) -> &Arc<HttpProxy<P>> {
         &self.proxy
+    }
+
+    pub(super) fn leaving(&self) -> watch::Receiver<bool> {
+        self.leaving.subscribe()
     }
 
     pub(super) fn server_options(&self) -> &HttpServerOptions {
@@ -207,7 +214,7 @@ impl<P> Front<P> {
         })
     }
 
-    fn guard<S: IO + 'static>(&self, stream: S, connection: &Arc<Connection>) -> Stream {
+    fn guard<S: IO + 'static>(&self, stream: S, connection: &Arc<Connection>) -> Box<Guard<S>> {
         Box::new(Guard::new(stream, connection.clone(), self.rules.clone()))
     }
 
@@ -256,6 +263,7 @@ where
 
     /// Wakes the keep-alive connections that wait for a request, so that they close. To be called at shutdown.
     pub async fn stop_waiting(&self) {
+        self.leaving.send_replace(true);
         self.proxy.http_cleanup().await;
     }
 
@@ -265,49 +273,49 @@ where
         match self.config.http2 {
             Http2::Only => self.serve_http2(Box::new(wire), connection, shutdown).await,
             Http2::Off | Http2::ByAlpn => {
-                let stream = self.guard(wire, &connection);
-                self.serve_http1(stream, connection, shutdown).await;
+                let guard = self.guard(wire, &connection);
+                self.serve_http1(guard, connection, shutdown).await;
             }
         }
     }
 
     async fn serve_tls(self: Arc<Self>, accepted: Accepted, tls: &TlsState, shutdown: watch::Receiver<bool>) {
+        // Boxed, with all that a handshake needs: it is over soon, and the connection stays.
+        match Box::pin(self.shake_hands(accepted, tls)).await {
+            Some((Spoken::Http1(guard), connection)) => self.serve_http1(guard, connection, shutdown).await,
+            Some((Spoken::Http2(stream), connection)) => self.serve_http2(stream, connection, shutdown).await,
+            None => {}
+        }
+    }
+
+    async fn shake_hands(&self, accepted: Accepted, tls: &TlsState) -> Option<(Spoken, Arc<Connection>)> {
         let acceptor = Acceptor::from_server_config(tls.config());
         let (peer, whose) = (accepted.peer, Whose::of(&accepted));
         let handshake = acceptor.tls_handshake(Wire::under_tls(accepted));
         let stream = match timeout(self.config.timeouts.handshake, handshake).await {
             Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => return self.failed_handshake(peer, failure::reason(&error.to_string()), &error),
-            Err(_) => return self.failed_handshake(peer, failure::TIMEOUT, &"it took too long"),
+            Ok(Err(error)) => {
+                self.failed_handshake(peer, failure::reason(&error.to_string()), &error);
+                return None;
+            }
+            Err(_) => {
+                self.failed_handshake(peer, failure::TIMEOUT, &"it took too long");
+                return None;
+            }
         };
         let facts = stream.get_ssl().map(facts);
         self.counters.handshakes.say(facts.as_ref().map_or("", |facts| facts.version));
         let connection = self.connection(whose, facts);
-        let is_http2 = matches!(stream.selected_alpn_proto(), Some(ALPN::H2));
-        match (is_http2, self.config.http2) {
-            (true, _) => self.serve_http2(Box::new(stream), connection, shutdown).await,
+        let spoken = match (matches!(stream.selected_alpn_proto(), Some(ALPN::H2)), self.config.http2) {
+            (true, _) => Spoken::Http2(Box::new(stream)),
             // A client without ALPN gets through the handshake and would speak HTTP/1.
             (false, Http2::Only) => {
-                self.failed_handshake(peer, failure::NO_HTTP2, &"the client does not ask for HTTP/2")
+                self.failed_handshake(peer, failure::NO_HTTP2, &"the client does not ask for HTTP/2");
+                return None;
             }
-            (false, Http2::Off | Http2::ByAlpn) => {
-                let stream = self.guard(stream, &connection);
-                self.serve_http1(stream, connection, shutdown).await;
-            }
-        }
-    }
-
-    async fn serve_http1(
-        self: Arc<Self>,
-        stream: Stream,
-        connection: Arc<Connection>,
-        shutdown: watch::Receiver<bool>,
-    ) {
-        let served = Arc::new(Served { connection: connection.clone(), front: self });
-        ServerApp::process_new(&served, stream, &shutdown).await;
-        if let Some(stream) = connection.turn.take_leftover() {
-            guard::end(stream).await;
-        }
+            (false, Http2::Off | Http2::ByAlpn) => Spoken::Http1(self.guard(stream, &connection)),
+        };
+        Some((spoken, connection))
     }
 
     /// Pingora waits for the preface and the first request of an HTTP/2 connection for ever. Its idle time takes over
@@ -339,6 +347,12 @@ where
             _ = goodbye.join_next() => {}
         }
     }
+}
+
+/// What a client has chosen under TLS.
+enum Spoken {
+    Http1(Box<Guard<TlsStream<Wire>>>),
+    Http2(Stream),
 }
 
 /// Whose connection it is, as far as that is known.

@@ -314,7 +314,7 @@ impl Accepted {
     }
 
     /// The peers of a unix socket have no address.
-    fn unix(stream: UnixStream) -> Self {
+    pub(super) fn unix(stream: UnixStream) -> Self {
         Self { socket: Socket::Unix(stream), peer: None, local: None, ahead: BytesMut::new(), is_nobodys: false }
     }
 }

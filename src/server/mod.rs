@@ -11,6 +11,7 @@ mod frames;
 pub mod front;
 pub mod guard;
 mod handover;
+mod http1;
 mod http2;
 mod introduce;
 pub mod limits;

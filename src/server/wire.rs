@@ -6,20 +6,20 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::BytesMut;
+use bytes::{Buf, BytesMut};
 use pingora::protocols::l4::ext::set_tcp_keepalive;
 use pingora::protocols::raw_connect::ProxyDigest;
 use pingora::protocols::{
     GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TcpKeepalive, TimingDigest,
     UniqueID, UniqueIDType,
 };
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader, BufWriter, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufWriter, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::server::listen::Accepted;
@@ -27,11 +27,8 @@ use crate::server::listen::Accepted;
 /// A segment's worth, so that a small head and a small body leave as one.
 const WRITE_BUFFER: usize = 1460;
 
-/// One TLS record and a bit: rustls asks for a few kilobytes at a time, and an upload would cost four calls a record.
-const TLS_READ_BUFFER: usize = 32 * 1024;
-
-/// A buffer of one byte is no buffer: every longer read goes past it, straight to the socket.
-const NO_READ_BUFFER: usize = 1;
+/// Two TLS records: rustls asks for a few kilobytes at a time, and an upload would cost four calls a record.
+const READ_AHEAD: usize = 32 * 1024;
 
 /// When a silent peer is asked whether it is still there, how often, and how many answers may be missing.
 const KEEPALIVE: (Duration, Duration, usize) = (Duration::from_secs(60), Duration::from_secs(15), 4);
@@ -99,24 +96,37 @@ impl AsyncWrite for Socket {
 /// A socket with its buffers.
 #[derive(Debug)]
 pub struct Wire {
-    stream: BufReader<BufWriter<Socket>>,
-    /// What was read from it before there was this.
+    stream: BufWriter<Socket>,
+    /// What was read from it and nobody has asked for yet.
     ahead: BytesMut,
+    reading: Reading,
     digest: Arc<SocketDigest>,
 }
 
+/// How much is read at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reading {
+    /// What is asked for: Pingora reads into large buffers of its own.
+    AsAsked,
+    /// What is asked for, until that was there to the last byte and more is to be expected. So a connection that waits for
+    /// little, or for nothing, has no buffer.
+    AsAskedFirst,
+    /// As much as fits into a buffer, until there was less.
+    Ahead,
+}
+
 impl Wire {
-    /// For a connection without TLS: Pingora reads into large buffers of its own.
+    /// For a connection without TLS.
     pub fn plain(accepted: Accepted) -> Self {
-        Self::new(accepted, NO_READ_BUFFER)
+        Self::new(accepted, Reading::AsAsked)
     }
 
     /// For a connection under TLS.
     pub fn under_tls(accepted: Accepted) -> Self {
-        Self::new(accepted, TLS_READ_BUFFER)
+        Self::new(accepted, Reading::AsAskedFirst)
     }
 
-    fn new(accepted: Accepted, read: usize) -> Self {
+    fn new(accepted: Accepted, reading: Reading) -> Self {
         let Accepted { socket, peer, ahead, .. } = accepted;
         if let Socket::Tcp(stream) = &socket {
             let (idle, interval, count) = KEEPALIVE;
@@ -128,36 +138,60 @@ impl Wire {
         let digest = SocketDigest::from_raw_fd(socket.as_raw_fd());
         // The cell is new, so it takes the value; were it not, Pingora would ask the system.
         let _ = digest.peer_addr.set(peer.map(Into::into));
-        let writer = BufWriter::with_capacity(WRITE_BUFFER, socket);
-        Self { stream: BufReader::with_capacity(read, writer), ahead, digest: Arc::new(digest) }
+        let stream = BufWriter::with_capacity(WRITE_BUFFER, socket);
+        Self { stream, ahead, reading, digest: Arc::new(digest) }
+    }
+
+    fn poll_read_as_asked(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        ready!(Pin::new(self.stream.get_mut()).poll_read(cx, buf))?;
+        if self.reading == Reading::AsAskedFirst && buf.remaining() == 0 {
+            self.reading = Reading::Ahead;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_read_ahead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.ahead.reserve(READ_AHEAD);
+        let read = pin!(self.stream.get_mut().read_buf(&mut self.ahead)).poll(cx);
+        if !matches!(read, Poll::Ready(Ok(count)) if count >= READ_AHEAD) {
+            self.reading = Reading::AsAskedFirst;
+        }
+        if self.ahead.is_empty() {
+            self.ahead = BytesMut::new();
+        }
+        read.map_ok(|_| ())
     }
 }
 
 impl AsyncRead for Wire {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if !self.ahead.is_empty() {
-            let step = self.ahead.len().min(buf.remaining());
-            buf.put_slice(&self.ahead.split_to(step));
-            if self.ahead.is_empty() {
-                self.ahead = BytesMut::new();
+        if self.ahead.is_empty() {
+            if self.reading != Reading::Ahead {
+                return self.poll_read_as_asked(cx, buf);
             }
-            return Poll::Ready(Ok(()));
+            ready!(self.poll_read_ahead(cx))?;
         }
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        let step = self.ahead.len().min(buf.remaining());
+        buf.put_slice(&self.ahead[..step]);
+        self.ahead.advance(step);
+        if self.ahead.is_empty() && self.reading != Reading::Ahead {
+            self.ahead = BytesMut::new();
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
 impl AsyncWrite for Wire {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(self.stream.get_mut()).poll_write(cx, bytes)
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(self.stream.get_mut()).poll_flush(cx)
+        Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(self.stream.get_mut()).poll_shutdown(cx)
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 
     fn poll_write_vectored(
@@ -165,7 +199,7 @@ impl AsyncWrite for Wire {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(self.stream.get_mut()).poll_write_vectored(cx, slices)
+        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -175,7 +209,7 @@ impl AsyncWrite for Wire {
 
 impl UniqueID for Wire {
     fn id(&self) -> UniqueIDType {
-        self.stream.get_ref().get_ref().as_raw_fd()
+        self.stream.get_ref().as_raw_fd()
     }
 }
 
@@ -215,5 +249,63 @@ impl Shutdown for Wire {
     async fn shutdown(&mut self) {
         // A client that is gone already is no news.
         let _ = AsyncWriteExt::shutdown(self).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use super::*;
+
+    /// What a read for `most` bytes gives; `None` where there is nothing now.
+    async fn read(wire: &mut Wire, most: usize) -> Option<Vec<u8>> {
+        let mut room = vec![0; most];
+        poll_fn(|cx| {
+            let mut buf = ReadBuf::new(&mut room);
+            let read = Pin::new(&mut *wire).poll_read(cx, &mut buf);
+            let filled = buf.filled().to_vec();
+            Poll::Ready(match read {
+                Poll::Ready(read) => read.map(|()| Some(filled)).unwrap(),
+                Poll::Pending => None,
+            })
+        })
+        .await
+    }
+
+    #[tokio::test]
+    async fn under_tls_much_is_read_at_once_and_who_waits_has_no_buffer() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let mut wire = Wire::under_tls(Accepted::unix(ours));
+        let said: Vec<u8> = (0..50_000u32).map(|at| at as u8).collect();
+        theirs.write_all(&said[..100]).await.unwrap();
+        assert_eq!(wire.read_u8().await.unwrap(), 0);
+        assert_eq!(read(&mut wire, 4096).await.unwrap(), said[1..100], "there may be more");
+        assert_eq!((wire.ahead.capacity(), read(&mut wire, 4096).await), (0, None), "there was no more");
+
+        theirs.write_all(&said[100..]).await.unwrap();
+        let mut heard = said[..100].to_vec();
+        heard.push(wire.read_u8().await.unwrap());
+        let mut most_ahead = 0;
+        while let Some(bytes) = read(&mut wire, 1000).await {
+            most_ahead = most_ahead.max(wire.ahead.len());
+            heard.extend(bytes);
+        }
+        assert!(heard == said, "{} bytes of {}", heard.len(), said.len());
+        assert!(most_ahead > READ_AHEAD / 2, "{most_ahead}");
+        assert_eq!(wire.ahead.capacity(), 0);
+        drop(theirs);
+        assert_eq!(wire.read(&mut [0; 8]).await.unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn without_tls_no_more_is_read_than_is_asked_for() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let mut wire = Wire::plain(Accepted::unix(ours));
+        theirs.write_all(&[7; 5000]).await.unwrap();
+        for _ in 0..4 {
+            assert_eq!(wire.read(&mut [0; 1000]).await.unwrap(), 1000);
+            assert!(wire.ahead.is_empty());
+        }
     }
 }

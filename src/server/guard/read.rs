@@ -1,6 +1,8 @@
 //! The reading half of the guard: bytes from the client, stage by stage.
 
+use std::future::poll_fn;
 use std::io::{self, ErrorKind};
+use std::mem::MaybeUninit;
 use std::pin::{Pin, pin};
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, ready};
@@ -22,17 +24,9 @@ const AHEAD: usize = 16 * 1024;
 impl<S: IO + 'static> AsyncRead for Guard<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let guard = self.get_mut();
-        if guard.connection.turn.expects_head.load(Relaxed) {
-            guard.connection.turn.expects_head.store(false, Relaxed);
-            guard.begin_head();
-        }
+        guard.see_turn();
         loop {
             match guard.stage {
-                Stage::Head(_) if guard.buffer.is_empty() && !guard.at_end => {
-                    if ready!(guard.poll_whole_head(cx, buf))? {
-                        return Poll::Ready(Ok(()));
-                    }
-                }
                 Stage::Head(_) => ready!(guard.poll_head(cx))?,
                 Stage::Release(..) => {
                     guard.release(buf);
@@ -53,34 +47,50 @@ impl<S: IO + 'static> AsyncRead for Guard<S> {
 }
 
 impl<S: IO + 'static> Guard<S> {
-    /// Reads straight into Pingora's buffer, for the usual case: one read brings one head and nothing behind it. Says
-    /// whether it did; anything else goes through our own buffer.
-    fn poll_whole_head(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<bool>> {
-        let start = buf.filled().len();
-        let Poll::Ready(read) = below(&mut self.inner).poll_read(cx, buf) else {
-            ready!(self.poll_head_deadline(cx));
-            return Poll::Ready(Ok(false));
-        };
-        read?;
-        let bytes = &buf.filled()[start..];
-        if let Ok(Some(Head { length, framing })) = Scan::default().read(bytes, self.rules.bounds)
-            && length == bytes.len()
-        {
-            self.timer.clear();
-            self.enter(Body::new(framing));
-            return Poll::Ready(Ok(true));
-        }
-        self.take_first(bytes);
-        buf.set_filled(start);
-        Poll::Ready(Ok(false))
+    /// Waits for the first bytes of a request; says whether there are any, or something else that Pingora should see.
+    pub(in crate::server) async fn has_request(&mut self) -> bool {
+        poll_fn(|cx| self.poll_first(cx)).await
     }
 
-    /// The first bytes of a head, or none at the end.
+    fn poll_first(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        self.see_turn();
+        while matches!(self.stage, Stage::Head(_)) && self.buffer.is_empty() {
+            if self.at_end {
+                self.stage = Stage::Closed;
+                break;
+            }
+            // Whoever is idle has no buffer.
+            let mut scratch = [MaybeUninit::uninit(); STEP];
+            let mut read = ReadBuf::uninit(&mut scratch);
+            match below(&mut self.inner).poll_read(cx, &mut read) {
+                Poll::Ready(Ok(())) => self.take_first(read.filled()),
+                Poll::Ready(Err(_)) => self.stage = Stage::Closed,
+                Poll::Pending => ready!(self.poll_head_deadline(cx)),
+            }
+        }
+        Poll::Ready(!matches!(self.stage, Stage::Closed))
+    }
+
+    fn see_turn(&mut self) {
+        if self.connection.turn.expects_head.load(Relaxed) {
+            self.connection.turn.expects_head.store(false, Relaxed);
+            self.begin_head();
+        }
+    }
+
+    /// The first bytes of a head, or none at the end. Mostly they are one head and nothing behind it.
     fn take_first(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);
         if bytes.is_empty() {
             self.at_end = true;
             self.stage = Stage::Closed;
+            return;
+        }
+        if let Ok(Some(Head { length, framing })) = Scan::default().read(bytes, self.rules.bounds)
+            && length == bytes.len()
+        {
+            self.timer.clear();
+            self.stage = Stage::Release(length, Body::new(framing));
             return;
         }
         let opened = self.connection.opened.elapsed().as_millis();
