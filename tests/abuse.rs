@@ -429,13 +429,13 @@ async fn what_the_crate_bounds_stays_bounded() {
 #[tokio::test]
 async fn ten_thousand_idle_connections_cost_little_each() {
     raise_open_files();
-    hold_idle(10_000, "", 16 * 1024).await;
+    hold_idle(10_000, "", 8 * 1024).await;
 }
 
 #[tokio::test]
 async fn an_idle_connection_under_tls_costs_little() {
     raise_open_files();
-    hold_idle(1_000, "tls: { self_signed: [localhost] }, ", 32 * 1024).await;
+    hold_idle(1_000, "tls: { self_signed: [localhost] }, ", 20 * 1024).await;
 }
 
 /// Holds so many connections that have asked something; none may take so much of our memory.

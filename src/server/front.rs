@@ -11,17 +11,14 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use ipnet::IpNet;
 use pingora::apps::{HttpServerApp, HttpServerOptions, ServerApp};
-use pingora::listeners::tls::Acceptor;
 use pingora::protocols::http::v2::server::H2Options;
-use pingora::protocols::tls::{TlsRef, TlsStream};
-use pingora::protocols::{ALPN, IO, Ssl, Stream};
+use pingora::protocols::{IO, Stream};
 use pingora::proxy::{HttpProxy, ProxyHttp};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 use crate::answer::Refusal;
-use crate::auth::Certificate;
 use crate::config::{Address, Http2, Listener};
 use crate::observe::seldom::Seldom;
 use crate::server::connection::{Connection, InFlight, Served, Streams, TlsFacts, Turn, next_id};
@@ -33,6 +30,7 @@ use crate::server::introduce::{NotIntroduced, introduce};
 use crate::server::limits::{AddressLimit, AddressPlace, TotalLimit, TotalPlace};
 use crate::server::listen::Accepted;
 use crate::server::options;
+use crate::server::secured::Secured;
 use crate::server::tls::{TlsState, failure};
 use crate::server::wire::Wire;
 
@@ -289,9 +287,8 @@ where
     }
 
     async fn shake_hands(&self, accepted: Accepted, tls: &TlsState) -> Option<(Spoken, Arc<Connection>)> {
-        let acceptor = Acceptor::from_server_config(tls.config());
         let (peer, whose) = (accepted.peer, Whose::of(&accepted));
-        let handshake = acceptor.tls_handshake(Wire::under_tls(accepted));
+        let handshake = Secured::accept(tls.config(), Wire::under_tls(accepted));
         let stream = match timeout(self.config.timeouts.handshake, handshake).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => {
@@ -303,10 +300,10 @@ where
                 return None;
             }
         };
-        let facts = stream.get_ssl().map(facts);
-        self.counters.handshakes.say(facts.as_ref().map_or("", |facts| facts.version));
-        let connection = self.connection(whose, facts);
-        let spoken = match (matches!(stream.selected_alpn_proto(), Some(ALPN::H2)), self.config.http2) {
+        let facts = stream.facts();
+        self.counters.handshakes.say(facts.version);
+        let connection = self.connection(whose, Some(facts));
+        let spoken = match (stream.is_http2(), self.config.http2) {
             (true, _) => Spoken::Http2(Box::new(stream)),
             // A client without ALPN gets through the handshake and would speak HTTP/1.
             (false, Http2::Only) => {
@@ -351,7 +348,7 @@ where
 
 /// What a client has chosen under TLS.
 enum Spoken {
-    Http1(Box<Guard<TlsStream<Wire>>>),
+    Http1(Box<Guard<Secured>>),
     Http2(Stream),
 }
 
@@ -365,19 +362,5 @@ struct Whose {
 impl Whose {
     fn of(accepted: &Accepted) -> Self {
         Self { peer: accepted.peer, local: accepted.local, is_nobodys: accepted.is_nobodys }
-    }
-}
-
-fn facts(tls: &TlsRef) -> TlsFacts {
-    // rustls writes the versions as its own constants are named; the world writes them with a dot.
-    let version = match tls.version() {
-        Some("TLSv1_3") => "TLSv1.3",
-        Some("TLSv1_2") => "TLSv1.2",
-        other => other.unwrap_or_default(),
-    };
-    TlsFacts {
-        version,
-        server_name: tls.server_name().map(Arc::from),
-        certificate: tls.peer_cert_chain_der().and_then(|chain| Certificate::new(chain.to_vec())).map(Arc::new),
     }
 }

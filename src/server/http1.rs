@@ -28,10 +28,10 @@ where
         connection: Arc<Connection>,
         shutdown: watch::Receiver<bool>,
     ) {
-        let (mut next, mut settings) = (Some(guard), None);
+        let (mut next, mut settings, mut leaving) = (Some(guard), None, self.leaving());
         while let Some(mut guard) = next.take() {
             connection.turn.next();
-            if !self.has_request(&mut guard).await {
+            if !has_request(&mut guard, &mut leaving).await {
                 break;
             }
             let session = self.session(guard, settings.take(), *shutdown.borrow());
@@ -44,16 +44,6 @@ where
         }
         if let Some(stream) = connection.turn.take_leftover() {
             guard::end(stream).await;
-        }
-    }
-
-    /// Waits for the first bytes of a request. Without one, the client has left or was silent for too long, or we leave.
-    async fn has_request<S: IO + 'static>(&self, guard: &mut Guard<S>) -> bool {
-        let mut leaving = self.leaving();
-        tokio::select! {
-            biased;
-            is_there = guard.has_request() => is_there,
-            _ = leaving.wait_for(|&is_so| is_so) => false,
         }
     }
 
@@ -73,5 +63,14 @@ where
             }
         }
         session
+    }
+}
+
+/// Waits for the first bytes of a request. Without one, the client has left or was silent for too long, or we leave.
+async fn has_request<S: IO + 'static>(guard: &mut Guard<S>, leaving: &mut watch::Receiver<bool>) -> bool {
+    tokio::select! {
+        biased;
+        is_there = guard.has_request() => is_there,
+        _ = leaving.wait_for(|&is_so| is_so) => false,
     }
 }

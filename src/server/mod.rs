@@ -24,6 +24,7 @@ mod refused;
 mod reload;
 mod replacement;
 mod scrape;
+mod secured;
 mod sockets;
 mod start_error;
 mod status;

@@ -19,13 +19,16 @@ use pingora::protocols::{
     GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TcpKeepalive, TimingDigest,
     UniqueID, UniqueIDType,
 };
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufWriter, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::server::listen::Accepted;
 
-/// A segment's worth, so that a small head and a small body leave as one.
+/// What is smaller waits for what comes next, so that a small head and a small body leave as one: a segment's worth.
 const WRITE_BUFFER: usize = 1460;
+
+/// How many pieces are written together.
+const PARTS: usize = 16;
 
 /// Two TLS records: rustls asks for a few kilobytes at a time, and an upload would cost four calls a record.
 const READ_AHEAD: usize = 32 * 1024;
@@ -96,7 +99,9 @@ impl AsyncWrite for Socket {
 /// A socket with its buffers.
 #[derive(Debug)]
 pub struct Wire {
-    stream: BufWriter<Socket>,
+    socket: Socket,
+    /// What is to be written together with what comes next; nothing where nothing is on its way.
+    unsent: BytesMut,
     /// What was read from it and nobody has asked for yet.
     ahead: BytesMut,
     reading: Reading,
@@ -138,12 +143,11 @@ impl Wire {
         let digest = SocketDigest::from_raw_fd(socket.as_raw_fd());
         // The cell is new, so it takes the value; were it not, Pingora would ask the system.
         let _ = digest.peer_addr.set(peer.map(Into::into));
-        let stream = BufWriter::with_capacity(WRITE_BUFFER, socket);
-        Self { stream, ahead, reading, digest: Arc::new(digest) }
+        Self { socket, unsent: BytesMut::new(), ahead, reading, digest: Arc::new(digest) }
     }
 
     fn poll_read_as_asked(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        ready!(Pin::new(self.stream.get_mut()).poll_read(cx, buf))?;
+        ready!(Pin::new(&mut self.socket).poll_read(cx, buf))?;
         if self.reading == Reading::AsAskedFirst && buf.remaining() == 0 {
             self.reading = Reading::Ahead;
         }
@@ -152,7 +156,7 @@ impl Wire {
 
     fn poll_read_ahead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.ahead.reserve(READ_AHEAD);
-        let read = pin!(self.stream.get_mut().read_buf(&mut self.ahead)).poll(cx);
+        let read = pin!(self.socket.read_buf(&mut self.ahead)).poll(cx);
         if !matches!(read, Poll::Ready(Ok(count)) if count >= READ_AHEAD) {
             self.reading = Reading::AsAskedFirst;
         }
@@ -181,17 +185,69 @@ impl AsyncRead for Wire {
     }
 }
 
+impl Wire {
+    /// Keeps what is small, and writes what is not together with what was kept.
+    fn poll_write_parts(&mut self, cx: &mut Context<'_>, parts: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        let length: usize = parts.iter().map(|part| part.len()).sum();
+        if self.unsent.len() + length < WRITE_BUFFER {
+            self.unsent.reserve(WRITE_BUFFER - self.unsent.len());
+            parts.iter().for_each(|part| self.unsent.extend_from_slice(part));
+            return Poll::Ready(Ok(length));
+        }
+        loop {
+            if self.unsent.is_empty() {
+                let socket = Pin::new(&mut self.socket);
+                return match parts {
+                    [bytes] => socket.poll_write(cx, bytes),
+                    several => socket.poll_write_vectored(cx, several),
+                };
+            }
+            let mut all = [io::IoSlice::new(&[]); PARTS];
+            all[0] = io::IoSlice::new(&self.unsent);
+            let count = parts.len().min(PARTS - 1);
+            all[1..=count].copy_from_slice(&parts[..count]);
+            let written = ready!(Pin::new(&mut self.socket).poll_write_vectored(cx, &all[..=count]))?;
+            let of_the_rest = written.saturating_sub(self.unsent.len());
+            self.sent(written - of_the_rest)?;
+            if of_the_rest > 0 {
+                return Poll::Ready(Ok(of_the_rest));
+            }
+        }
+    }
+
+    fn poll_write_unsent(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.unsent.is_empty() {
+            let written = ready!(Pin::new(&mut self.socket).poll_write(cx, &self.unsent))?;
+            self.sent(written)?;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn sent(&mut self, count: usize) -> io::Result<()> {
+        if count == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        self.unsent.advance(count);
+        if self.unsent.is_empty() {
+            self.unsent = BytesMut::new();
+        }
+        Ok(())
+    }
+}
+
 impl AsyncWrite for Wire {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        self.poll_write_parts(cx, &[io::IoSlice::new(bytes)])
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        ready!(self.poll_write_unsent(cx))?;
+        Pin::new(&mut self.socket).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        ready!(self.poll_write_unsent(cx))?;
+        Pin::new(&mut self.socket).poll_shutdown(cx)
     }
 
     fn poll_write_vectored(
@@ -199,7 +255,7 @@ impl AsyncWrite for Wire {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+        self.poll_write_parts(cx, slices)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -209,7 +265,7 @@ impl AsyncWrite for Wire {
 
 impl UniqueID for Wire {
     fn id(&self) -> UniqueIDType {
-        self.stream.get_ref().as_raw_fd()
+        self.socket.as_raw_fd()
     }
 }
 
@@ -307,5 +363,56 @@ mod tests {
             assert_eq!(wire.read(&mut [0; 1000]).await.unwrap(), 1000);
             assert!(wire.ahead.is_empty());
         }
+    }
+    #[tokio::test]
+    async fn what_is_small_is_written_with_what_comes_next_and_leaves_no_buffer() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let mut wire = Wire::plain(Accepted::unix(ours));
+        wire.write_all(b"head").await.unwrap();
+        wire.write_all(b"body").await.unwrap();
+        assert_eq!(theirs.try_read(&mut [0; 1]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        wire.flush().await.unwrap();
+        let mut heard = [0; 8];
+        theirs.read_exact(&mut heard).await.unwrap();
+        assert_eq!((&heard, wire.unsent.capacity()), (b"headbody", 0));
+        wire.write_all(b"head").await.unwrap();
+        wire.write_all(&[b'x'; WRITE_BUFFER]).await.unwrap();
+        assert_eq!(theirs.try_read(&mut [0; 2 * WRITE_BUFFER]).unwrap(), 4 + WRITE_BUFFER);
+        wire.write_all(b"the end").await.unwrap();
+        AsyncWriteExt::shutdown(&mut wire).await.unwrap();
+        let mut heard = Vec::new();
+        theirs.read_to_end(&mut heard).await.unwrap();
+        assert_eq!(heard, b"the end");
+    }
+
+    #[tokio::test]
+    async fn whatever_the_sizes_all_arrives_in_order() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let mut wire = Wire::plain(Accepted::unix(ours));
+        let sizes: Vec<usize> = (0..200).map(|at| at * 7919 % 9000).collect();
+        let said: Vec<u8> = (0..sizes.iter().sum::<usize>()).map(|at| (at / 251) as u8).collect();
+        let all = said.clone();
+        let hearing = tokio::spawn(async move {
+            let mut heard = Vec::new();
+            theirs.read_to_end(&mut heard).await.map(|_| heard)
+        });
+        let mut rest = &all[..];
+        for (at, size) in sizes.into_iter().enumerate() {
+            let (piece, after) = rest.split_at(size);
+            rest = after;
+            if at % 3 > 0 {
+                wire.write_all(piece).await.unwrap();
+                continue;
+            }
+            // In two parts, as many times as it takes.
+            let mut left = piece;
+            while !left.is_empty() {
+                let (one, other) = left.split_at(left.len() / 2);
+                let count = wire.write_vectored(&[io::IoSlice::new(one), io::IoSlice::new(other)]).await.unwrap();
+                left = &left[count..];
+            }
+        }
+        AsyncWriteExt::shutdown(&mut wire).await.unwrap();
+        assert!(hearing.await.unwrap().unwrap() == said);
     }
 }

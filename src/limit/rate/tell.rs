@@ -42,22 +42,11 @@ pub fn rate_limit(standings: &[Standing]) -> Option<String> {
     for standing in told(standings) {
         let comma = if value.is_empty() { "\"" } else { ", \"" };
         // Not by `write!`: every answer has this field.
-        value.extend([comma, &standing.limit.name, "\";r="]);
-        push_number(&mut value, standing.remaining.into());
-        value.push_str(";t=");
-        push_number(&mut value, seconds(standing.more_after));
+        let (mut remaining, mut time) = (itoa::Buffer::new(), itoa::Buffer::new());
+        let (remaining, time) = (remaining.format(standing.remaining), time.format(seconds(standing.more_after)));
+        value.extend([comma, &standing.limit.name, "\";r=", remaining, ";t=", time]);
     }
     (!value.is_empty()).then_some(value)
-}
-
-fn push_number(text: &mut String, mut number: u64) {
-    let (mut digits, mut first) = ([b'0'; 20], 19);
-    while number > 9 {
-        digits[first] = b'0' + (number % 10) as u8;
-        (number, first) = (number / 10, first - 1);
-    }
-    digits[first] = b'0' + number as u8;
-    text.extend(digits[first..].iter().map(|digit| char::from(*digit)));
 }
 
 /// The older fields.
@@ -104,15 +93,6 @@ mod tests {
             cost: 1,
             costs: Vec::new(),
             dry_run,
-        }
-    }
-
-    #[test]
-    fn a_number_is_written_as_it_is_elsewhere() {
-        for number in [0, 9, 10, 305, u64::MAX] {
-            let mut text = String::new();
-            push_number(&mut text, number);
-            assert_eq!(text, number.to_string());
         }
     }
 

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use pingora::protocols::raw_connect::ProxyDigest;
-use pingora::protocols::tls::{SslDigest, TlsRef};
 use pingora::protocols::{
     ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, IO, Peek, Shutdown, SocketDigest, Ssl, TimingDigest,
     UniqueID, UniqueIDType,
@@ -21,14 +20,6 @@ impl<S: IO + 'static> UniqueID for Guard<S> {
 }
 
 impl<S: IO + 'static> Ssl for Guard<S> {
-    fn get_ssl(&self) -> Option<&TlsRef> {
-        self.below().get_ssl()
-    }
-
-    fn get_ssl_digest(&self) -> Option<Arc<SslDigest>> {
-        self.below().get_ssl_digest()
-    }
-
     fn selected_alpn_proto(&self) -> Option<ALPN> {
         self.below().selected_alpn_proto()
     }

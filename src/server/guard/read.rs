@@ -55,16 +55,9 @@ impl<S: IO + 'static> Guard<S> {
     fn poll_first(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
         self.see_turn();
         while matches!(self.stage, Stage::Head(_)) && self.buffer.is_empty() {
-            if self.at_end {
-                self.stage = Stage::Closed;
-                break;
-            }
-            // Whoever is idle has no buffer.
-            let mut scratch = [MaybeUninit::uninit(); STEP];
-            let mut read = ReadBuf::uninit(&mut scratch);
-            match below(&mut self.inner).poll_read(cx, &mut read) {
-                Poll::Ready(Ok(())) => self.take_first(read.filled()),
-                Poll::Ready(Err(_)) => self.stage = Stage::Closed,
+            match self.poll_fill(cx) {
+                Poll::Ready(Ok(1..)) => self.see_first(),
+                Poll::Ready(Ok(0) | Err(_)) => self.stage = Stage::Closed,
                 Poll::Pending => ready!(self.poll_head_deadline(cx)),
             }
         }
@@ -78,16 +71,10 @@ impl<S: IO + 'static> Guard<S> {
         }
     }
 
-    /// The first bytes of a head, or none at the end. Mostly they are one head and nothing behind it.
-    fn take_first(&mut self, bytes: &[u8]) {
-        self.buffer.extend_from_slice(bytes);
-        if bytes.is_empty() {
-            self.at_end = true;
-            self.stage = Stage::Closed;
-            return;
-        }
-        if let Ok(Some(Head { length, framing })) = Scan::default().read(bytes, self.rules.bounds)
-            && length == bytes.len()
+    /// The first bytes of a head are there. Mostly they are one head and nothing behind it.
+    fn see_first(&mut self) {
+        if let Ok(Some(Head { length, framing })) = Scan::default().read(&self.buffer, self.rules.bounds)
+            && length == self.buffer.len()
         {
             self.timer.clear();
             self.stage = Stage::Release(length, Body::new(framing));
@@ -167,7 +154,7 @@ impl<S: IO + 'static> Guard<S> {
             self.enter(body);
         }
         // A large head leaves a large buffer, which an idle connection should not keep.
-        if self.buffer.is_empty() && self.buffer.capacity() > 2 * STEP {
+        if self.buffer.is_empty() && self.buffer.capacity() > STEP / 4 {
             self.buffer = BytesMut::new();
         }
     }
@@ -233,10 +220,19 @@ impl<S: IO + 'static> Guard<S> {
         if self.at_end {
             return Poll::Ready(Ok(0));
         }
-        if self.buffer.capacity() - self.buffer.len() < STEP / 4 {
-            self.buffer.reserve(STEP);
-        }
-        let count = ready!(pin!(below(&mut self.inner).read_buf(&mut self.buffer)).poll(cx))?;
+        let count = if self.buffer.is_empty() {
+            // Whoever waits has no room of its own: mostly nothing comes, or little.
+            let mut scratch = [MaybeUninit::uninit(); STEP];
+            let mut read = ReadBuf::uninit(&mut scratch);
+            ready!(below(&mut self.inner).poll_read(cx, &mut read))?;
+            self.buffer.extend_from_slice(read.filled());
+            read.filled().len()
+        } else {
+            if self.buffer.capacity() - self.buffer.len() < STEP / 4 {
+                self.buffer.reserve(STEP);
+            }
+            ready!(pin!(below(&mut self.inner).read_buf(&mut self.buffer)).poll(cx))?
+        };
         self.at_end = count == 0;
         Poll::Ready(Ok(count))
     }

@@ -1,6 +1,6 @@
 //! Why was there no handshake? One of a few words, for whoever counts.
 //!
-//! Pingora passes on only what rustls says in text, so this reads its words. What they do not tell is `protocol`.
+//! rustls says it in many words, so this reads them. What they do not tell is `protocol`.
 
 /// How each reason is said; what a peer's alert is about stands behind it, so that comes first.
 const SAID: [(&str, &str); 8] = [
@@ -41,8 +41,8 @@ mod tests {
             (Error::InvalidMessage(InvalidMessage::InvalidContentType), "not_tls"),
             (Error::PeerMisbehaved(PeerMisbehaved::TooMuchEarlyDataReceived), "protocol"),
         ] {
-            assert_eq!(reason(&format!("tls connect error: {error}")), expected, "{error}");
+            assert_eq!(reason(&error.to_string()), expected, "{error}");
         }
-        assert_eq!(reason("tls connect error: tls handshake eof"), "closed");
+        assert_eq!(reason("tls handshake eof"), "closed");
     }
 }
