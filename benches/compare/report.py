@@ -19,7 +19,7 @@ WORDS = """
     deploy/profiled/build
     benches/compare/run
 
-{versions}. Measured {dates}, in {rounds} rounds a scenario with slices of {seconds:g} s, on {machine}.
+{versions}. Measured {dates}, in {rounds} rounds a scenario with slices of {seconds} s, on {machine}.
 All slices are in [compare.json](benchmarks/compare.json).
 
 `profiled` is Portcullis as `deploy/profiled/build` builds it, by a profile of itself. `bare` is a `ProxyHttp` on the same Pingora that does nothing but name its one backend: the floor. `plain` is Portcullis on the same
@@ -165,6 +165,11 @@ def shown(one):
     return "\n".join(parts)
 
 
+def span(numbers):
+    """From the least to the most; one where they are the same."""
+    return " to ".join(f"{number:g}" for number in sorted({min(numbers), max(numbers)}))
+
+
 def section(found):
     known = {name: found["scenarios"][name] for name in SCENARIOS if name in found["scenarios"]}
     costly = [one for one in known.values() if "cpu_us" in next(iter(one["slices"].values()))[0]]
@@ -175,7 +180,7 @@ def section(found):
         rounds.append(max(map(len, one["slices"].values())))
     words = WORDS.format(
         versions=", ".join(f"{name} {version}" for name, version in versions.items()), dates=" and ".join(sorted(dates)),
-        rounds=" to ".join(str(count) for count in sorted({min(rounds), max(rounds)})), seconds=max(one["seconds"] for one in known.values()), machine=machine())
+        rounds=span(rounds), seconds=span([one["seconds"] for one in known.values()]), machine=machine())
     parts = [HEADING, words, cost_table(costly),
              "Answered a second, asked for all they can do; the load and the origin have but one core, so what is cheap is limited "
              "by them:\n", rate_table(costly)]
