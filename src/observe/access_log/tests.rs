@@ -163,6 +163,7 @@ fn a_change_that_meets_a_stuck_writer_is_made_once_it_goes_on() {
         log.record(Entry { method: "GET".into(), ..entry("/after") });
         log.flush();
     }
+    drop(log);
     assert!(text().lines().all(|line| line.contains("\"GET /after HTTP/1.1\"")), "what waited went where it was to go");
     assert!(!text().is_empty());
 }

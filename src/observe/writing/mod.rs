@@ -70,6 +70,7 @@ impl Room {
 /// What a writer was told while it was stuck, to be done as soon as it is not.
 #[derive(Debug)]
 struct Late<C> {
+    /// Until all of them are done: what is said meanwhile must be done behind them.
     any: AtomicBool,
     commands: Mutex<Vec<C>>,
 }
@@ -88,12 +89,13 @@ impl<C> Late<C> {
     }
 
     fn take(&self) -> Vec<C> {
-        if !self.any.load(Relaxed) {
-            return Vec::new();
-        }
-        let mut commands = self.lock();
-        self.any.store(false, Relaxed);
-        std::mem::take(&mut commands)
+        std::mem::take(&mut *self.lock())
+    }
+
+    /// What was taken is done.
+    fn done(&self) {
+        let commands = self.lock();
+        self.any.store(!commands.is_empty(), Relaxed);
     }
 }
 
@@ -125,21 +127,20 @@ impl<C: Send + fmt::Debug + 'static> Queue<C> {
     pub(super) fn start(
         name: &'static str,
         what: &'static str,
-        room: usize,
+        room_for: usize,
         writer: impl Writer<Command = C>,
     ) -> io::Result<Self> {
-        let (sender, receiver) = mpsc::sync_channel(room);
+        let (sender, receiver) = mpsc::sync_channel(room_for);
         let dropped = Arc::new(AtomicU64::new(0));
-        let (most, room, late) =
-            (room, Arc::<Room>::default(), Arc::new(Late { any: false.into(), commands: Mutex::default() }));
+        let (room, late) = (Arc::<Room>::default(), Arc::new(Late { any: false.into(), commands: Mutex::default() }));
         let desk = Desk {
             writer,
             what,
             dropped: dropped.clone(),
             room: room.clone(),
             late: late.clone(),
-            most,
-            passed: 0,
+            most: room_for,
+            was_busy: false,
             told: 0,
             tell_at: Instant::now(),
         };
@@ -169,10 +170,10 @@ impl<C: Send + fmt::Debug + 'static> Queue<C> {
     /// writer goes on; says which.
     pub(super) fn tell(&self, command: C) -> bool {
         let late = self.late.lock();
-        let refused = match late.is_empty() {
-            true => self.send(Message::Command(command), Instant::now() + LAST_LINES).err(),
+        let refused = match self.late.any.load(Relaxed) {
+            false => self.send(Message::Command(command), Instant::now() + LAST_LINES).err(),
             // What was said before must be done before.
-            false => Some(Message::Command(command)),
+            true => Some(Message::Command(command)),
         };
         match refused {
             Some(Message::Command(command)) => self.late.keep(late, command),
@@ -220,10 +221,10 @@ struct Desk<W: Writer> {
     dropped: Arc<AtomicU64>,
     room: Arc<Room>,
     late: Arc<Late<W::Command>>,
-    /// Messages that may be queued, and that have passed since the queue was empty: one that is never empty is as good
-    /// once they are as many.
+    /// Messages that may be queued.
     most: usize,
-    passed: usize,
+    /// Messages have passed since the queue was empty.
+    was_busy: bool,
     told: u64,
     tell_at: Instant,
 }
@@ -233,14 +234,15 @@ impl<W: Writer> Desk<W> {
     /// complete one.
     fn run(mut self, queue: &Receiver<Message<W::Command>>) {
         loop {
+            if self.late.any.load(Relaxed) {
+                self.catch_up(queue);
+            }
             match queue.try_recv() {
                 Ok(message) => self.take(message),
                 Err(TryRecvError::Disconnected) => break,
                 Err(TryRecvError::Empty) => {
-                    let was_busy = self.passed > 0;
-                    self.catch_up();
                     let wait = self.writer.flush().unwrap_or(WARN_EVERY);
-                    if was_busy {
+                    if std::mem::take(&mut self.was_busy) {
                         gather();
                         continue;
                     }
@@ -257,10 +259,7 @@ impl<W: Writer> Desk<W> {
     }
 
     fn take(&mut self, message: Message<W::Command>) {
-        self.passed += 1;
-        if self.passed > self.most {
-            self.catch_up();
-        }
+        self.was_busy = true;
         match message {
             Message::Entry(entry) => {
                 self.room.gives_back(&entry);
@@ -279,13 +278,16 @@ impl<W: Writer> Desk<W> {
         }
     }
 
-    /// Does what could not be said in time. That is done behind all that was queued then, as it would have been.
-    fn catch_up(&mut self) {
-        self.passed = 0;
-        for command in self.late.take() {
+    /// Does what could not be said in time, behind all that was queued then, as it would have been. So many messages may
+    /// be queued; of those that were, each is among as many now.
+    fn catch_up(&mut self, queue: &Receiver<Message<W::Command>>) {
+        let commands = self.late.take();
+        queue.try_iter().take(self.most).for_each(|message| self.take(message));
+        for command in commands {
             let dropped = self.writer.obey(command);
             self.count(dropped);
         }
+        self.late.done();
     }
 
     fn count(&self, dropped: u64) {
@@ -352,5 +354,57 @@ mod tests {
         let gaps = gaps.0.lock().unwrap().1.clone();
         assert!(gaps.len() == 1 && gaps[0] >= GATHERS / 2, "{gaps:?}");
         assert_eq!(queue.dropped(), 0);
+    }
+
+    /// What was done, in order. Each entry waits until it may be taken.
+    #[derive(Clone, Debug)]
+    struct Deeds {
+        done: Arc<Mutex<Vec<String>>>,
+        may: Arc<Mutex<Receiver<()>>>,
+    }
+
+    impl Writer for Deeds {
+        type Command = &'static str;
+
+        fn take(&mut self, entry: &Entry) -> u64 {
+            self.done.lock().unwrap().push(entry.path.clone());
+            self.may.lock().unwrap().recv().unwrap();
+            0
+        }
+
+        fn obey(&mut self, command: &'static str) -> u64 {
+            self.done.lock().unwrap().push(command.to_owned());
+            0
+        }
+
+        fn flush(&mut self) -> Option<Duration> {
+            None
+        }
+    }
+
+    #[test]
+    fn what_is_said_late_is_done_behind_all_that_was_queued_before_it() {
+        let (may_take, may) = mpsc::channel();
+        let deeds = Deeds { done: Arc::default(), may: Arc::new(Mutex::new(may)) };
+        let queue = Queue::start("deeds", "lines", 4, deeds.clone()).unwrap();
+        let put = |path: &str| queue.put(Arc::new(Entry { path: path.to_owned(), ..Entry::default() }));
+        put("1");
+        while deeds.done.lock().unwrap().is_empty() {
+            thread::yield_now();
+        }
+        ["2", "3", "4", "5", "dropped"].iter().for_each(|path| put(path));
+        assert!(!queue.tell("first") && !queue.tell("second"));
+        (0..6).for_each(|_| may_take.send(()).unwrap());
+        assert!(queue.flush());
+        // Nobody is late any more, so it goes the usual way.
+        while !queue.tell("third") {
+            thread::yield_now();
+        }
+        put("6");
+        assert!(queue.flush());
+        let mut done = deeds.done.lock().unwrap().clone();
+        done.dedup();
+        assert_eq!(done, ["1", "2", "3", "4", "5", "first", "second", "third", "6"]);
+        assert_eq!(queue.dropped(), 1);
     }
 }
