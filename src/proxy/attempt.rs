@@ -9,7 +9,6 @@ use std::time::Instant;
 use http::header::UPGRADE;
 use http::{StatusCode, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
-use pingora::protocols::Digest;
 use pingora::proxy::Session;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource};
@@ -98,7 +97,7 @@ impl Exchange {
     }
 
     /// A connection is there: from now on the backend has `first_byte` to answer, once the request has been sent.
-    pub(super) fn connected(&mut self, reused: bool, digest: Option<&Digest>) {
+    pub(super) fn connected(&mut self, reused: bool, line: Option<Line>) {
         // A pooled connection is there at once, and asking the clock has its price.
         let began = self.attempt.as_ref().map(|attempt| attempt.began);
         let now = began.filter(|_| reused).unwrap_or_else(Instant::now);
@@ -107,7 +106,7 @@ impl Exchange {
         }
         // Pingora shows us the body from its beginning, each time.
         self.body_seen = 0;
-        self.watch.hold(digest.and_then(Line::of));
+        self.watch.hold(line);
         if let Some(attempt) = &mut self.attempt {
             attempt.pick.sent();
             attempt.pick.backend().counts.connection(reused);

@@ -57,6 +57,7 @@ use pingora_cache::{CacheKey, CacheMeta, ForcedFreshness, HitHandler, RespCachea
 use crate::answer::{Ended, Refusal};
 use crate::cache::rules;
 use crate::filter::Answer;
+use crate::upstream::dial::Line;
 
 pub use self::admit::{Admission, Admissions, Lasting};
 pub(crate) use self::attempt::cookie;
@@ -197,7 +198,7 @@ impl ProxyHttp for Gateway {
         digest: Option<&Digest>,
         exchange: &mut Self::CTX,
     ) -> Result<()> {
-        exchange.connected(reused, digest);
+        exchange.connected(reused, digest.and_then(Line::of));
         Ok(())
     }
 

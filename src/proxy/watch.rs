@@ -157,11 +157,6 @@ impl Watch {
         self.deadline.store(NEVER, Relaxed);
     }
 
-    /// Whether the backend has room for more of the request.
-    pub(super) fn has_room(&self) -> bool {
-        self.line.lock().unwrap_or_else(PoisonError::into_inner).as_ref().is_none_or(Line::has_room)
-    }
-
     /// No deadline: between two attempts, and at the end.
     pub(super) fn rest(&self) {
         self.pause();

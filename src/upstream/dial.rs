@@ -53,7 +53,12 @@ impl Line {
     /// The line of the connection that a digest belongs to, for an exchange that uses it; `None` if another dialler made
     /// it.
     pub fn of(digest: &Digest) -> Option<Self> {
-        Some(digest.proxy_digest.as_ref()?.user_data.as_ref()?.downcast_ref::<Self>()?.taken())
+        Self::told_by(digest.proxy_digest.as_ref()?)
+    }
+
+    /// The same, of what the connection itself tells.
+    pub fn told_by(proxy: &ProxyDigest) -> Option<Self> {
+        Some(proxy.user_data.as_ref()?.downcast_ref::<Self>()?.taken())
     }
 
     /// The line of a socket.

@@ -103,3 +103,45 @@ async fn an_answer_without_end_does_not_keep_the_body_from_its_backend() {
         end.drain(..end.len().saturating_sub(16));
     }
 }
+
+/// A backend that writes all of its answer before it reads anything of the body.
+async fn answers_first(length: usize) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.unwrap());
+        }
+        let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", length + 4);
+        stream.write_all(answer.as_bytes()).await.unwrap();
+        stream.write_all(&vec![b'a'; length]).await.unwrap();
+        let mut body = vec![0; length];
+        stream.read_exact(&mut body).await.unwrap();
+        assert!(body.iter().all(|byte| *byte == b'b'));
+        stream.write_all(b"all.").await.unwrap();
+    });
+    address
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backend_that_reads_once_it_was_heard_gets_a_body_that_fits_nowhere() {
+    // More than the buffers of a connection hold, in either direction.
+    const LENGTH: usize = 32 << 20;
+    let address = answers_first(LENGTH).await;
+    let lb = Lb::with_urls([format!("http://{address}")]).yaml_route("body_limit: 64MiB").start().await;
+    let (mut reading, mut writing) = TcpStream::connect(lb.address(0)).await.unwrap().into_split();
+    let upload = tokio::spawn(async move {
+        let head = format!("POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: {LENGTH}\r\n\r\n");
+        writing.write_all(head.as_bytes()).await.unwrap();
+        writing.write_all(&vec![b'b'; LENGTH]).await.unwrap();
+        // Dropped it would look as if the client had gone.
+        writing
+    });
+    let mut answer = Vec::new();
+    in_time("the whole answer", reading.read_to_end(&mut answer)).await.unwrap();
+    let start = answer[..answer.len().min(400)].escape_ascii();
+    assert!(answer.starts_with(b"HTTP/1.1 200 ") && answer.ends_with(b"aall."), "{} bytes: {start}", answer.len());
+    drop(upload);
+}

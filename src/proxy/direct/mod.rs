@@ -4,8 +4,10 @@
 //! Pingora joins two halves by channels, and either may be anything. Here both are connections, and the backend one of
 //! HTTP/1; so the same steps in the same order need no channels, no second future and no batches.
 
+mod answer;
 pub(super) mod head;
 mod link;
+mod outbox;
 pub(super) mod pool;
 mod relay;
 mod sending;
@@ -59,14 +61,14 @@ impl Gateway {
             // Boxed: all others would carry the room for a handshake.
             None => Box::pin(self.connect(session, exchange, &way)).await?,
         };
-        exchange.connected(link.reused, Some(link.session.digest()));
+        exchange.connected(link.reused, link.line());
         let sending = Sending::of(session);
         let mut trip = Trip { gateway: self, session, exchange, link, sending };
         if let Err(error) = trip.go().await {
             return Err(self.after_failure(trip.session, error, trip.exchange, trip.link.reused));
         }
         if let Some(key) = way.key.filter(|_| trip.sending.broke_off.is_none()) {
-            trip.link.release(&self.at_rest, key).await;
+            trip.link.release(&self.at_rest, key);
         }
         Ok(())
     }
@@ -87,11 +89,11 @@ impl Trip<'_> {
         } else {
             self.exchange.pass_body(&mut None, true)?;
         }
-        self.link.session.write_request_header(Box::new(head)).await.map_err(|error| error.into_up())?;
+        self.link.ask(&head).map_err(|error| error.into_up())?;
         match self.sending.is_open {
-            true => self.send_again().await?,
+            true => self.send_again()?,
             // A filter may have announced one: what it owes must not be taken from who comes next.
-            false => self.sending.broke_off = self.link.session.finish_body().await.err(),
+            false => self.sending.end(&mut self.link.outbox),
         }
         self.relay().await?;
         self.send_the_rest().await

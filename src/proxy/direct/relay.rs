@@ -11,25 +11,20 @@ use pingora::proxy::{ProxyHttp, Session};
 use pingora::{Error, ErrorSource, ErrorType, Result};
 
 use super::Trip;
-use super::link::at_once;
+use super::answer::Answer;
+use super::link::{Turn, at_once};
 use super::sending::from_client;
 use crate::proxy::reply::never_has_a_body;
 
 /// Parts of an answer that go through a module together.
 const AT_ONCE: usize = 4;
 
-/// What comes next, and from where.
-enum Event<T> {
-    Backend(T),
-    Client(Option<Bytes>),
-}
-
 impl Trip<'_> {
     /// Passes the answer on.
     pub(super) async fn relay(&mut self) -> Result<()> {
         let (head, is_all) = loop {
             let head = self.next_head().await?;
-            let is_all = self.link.session.is_body_done();
+            let is_all = self.link.answer.is_over();
             if !head.status.is_informational() {
                 break (head, is_all);
             }
@@ -51,15 +46,9 @@ impl Trip<'_> {
 
     /// The head of the next answer, ready for the client. Meanwhile the backend gets what there is of the body.
     async fn next_head(&mut self) -> Result<Box<ResponseHeader>> {
-        let mut head = loop {
-            let event = first(self.link.session.read_resp_header_parts(), self.session, self.sending.is_open).await?;
-            match event {
-                Event::Backend(Ok(head)) => break head,
-                // What is wrong with the connection has mostly been seen first where we wrote.
-                Event::Backend(Err(error)) => return Err(self.sending.broke_off.take().unwrap_or(error).into_up()),
-                Event::Client(piece) => self.send(piece).await?,
-            }
-        };
+        // What is wrong with the connection has mostly been seen first where we wrote.
+        let said = self.next(Answer::head).await?;
+        let mut head = said.map_err(|error| self.sending.broke_off.take().unwrap_or(error))?;
         self.gateway.meet_answer(self.session, &mut head, self.exchange)?;
         frame_answer(&mut head, &self.session.req_header().method)?;
         self.gateway.complete_answer(self.session, &mut head, self.exchange)?;
@@ -83,27 +72,21 @@ impl Trip<'_> {
         .map_err(|error| error.into_down())?;
         let mut is_over = is_all;
         while !is_over {
-            self.take_turns().await?;
-            let event = first(self.link.session.read_body_ref(), self.session, self.sending.is_open).await?;
-            let piece = match event {
-                Event::Client(piece) => {
-                    self.send(piece).await?;
-                    continue;
-                }
-                Event::Backend(piece) => piece.map_err(|error| error.into_up())?.unwrap_or_default(),
-            };
+            // Of an answer there may always be more, so that whoever waits for the first of the two would never get to the
+            // other.
+            self.send_at_once()?;
+            let piece = self.next(Answer::part).await??;
             // Until the client has taken this one, the backend is not asked for more.
             self.exchange.watch.pause();
             if let ServerSession::H1(http1) = &mut *self.session.downstream_session {
                 if !piece.is_empty() {
-                    http1.write_body(piece).await.map_err(|error| error.into_down())?;
+                    http1.write_body(&piece).await.map_err(|error| error.into_down())?;
                 }
-                is_over = self.link.session.is_body_done();
+                is_over = self.link.answer.is_over();
                 if is_over {
                     self.exchange.response_ended()?;
                 }
             } else {
-                let piece = Bytes::copy_from_slice(piece);
                 is_over = self.pass_piece(piece).await?;
             }
             if !is_over {
@@ -113,16 +96,25 @@ impl Trip<'_> {
         Ok(())
     }
 
-    /// Sends what is here of the body. Of an answer there may always be more, so that whoever waits for the first of the two
-    /// would never get to the other. A backend that has no room reads nothing now: it may be waiting until we do.
-    async fn take_turns(&mut self) -> Result<()> {
-        if self.sending.is_open
-            && self.exchange.watch.has_room()
-            && let Some(piece) = at_once(from_client(self.session, true))
-        {
-            self.send(piece?).await?;
+    /// What comes next of the answer. Meanwhile the backend gets what there is of the body.
+    async fn next<T>(&mut self, mut look: impl FnMut(&mut Answer) -> Result<Option<T>>) -> Result<Result<T>> {
+        loop {
+            let is_open = self.sending.is_open;
+            let waits_for_room = is_open && !self.link.outbox.has_room();
+            let turn = tokio::select! {
+                biased;
+                turn = self.link.turn(waits_for_room, &mut look) => turn,
+                piece = from_client(self.session, is_open), if !waits_for_room => {
+                    self.send(piece?)?;
+                    continue;
+                }
+            };
+            match turn {
+                Turn::Said(said) => return Ok(said.map_err(|error| error.into_up())),
+                Turn::Room => {}
+                Turn::BrokeOff(error) => self.sending.break_off(error),
+            }
         }
-        Ok(())
     }
 
     /// Lets out what has been written and waits for more, before the connection ends: that much of the answer has come. Who
@@ -137,7 +129,7 @@ impl Trip<'_> {
 
     /// The same for HTTP/2: whether it is the last has to be known before it is written.
     async fn pass_piece(&mut self, piece: Bytes) -> Result<bool> {
-        let is_last = self.link.session.is_body_done();
+        let is_last = self.link.answer.is_over();
         if is_last {
             self.exchange.response_ended()?;
         }
@@ -154,16 +146,17 @@ impl Trip<'_> {
         loop {
             let task = match next.take() {
                 Some(task) => task,
-                None => match self.next_task().await? {
-                    Some(task) => task,
-                    None => continue,
-                },
+                None => {
+                    self.send_at_once()?;
+                    let piece = self.next(Answer::part).await??;
+                    self.task_of(piece)
+                }
             };
             let mut tasks = vec![task];
             while tasks.len() < AT_ONCE && tasks.last().is_some_and(|task| !task.is_end()) {
-                let Some(task) = at_once(self.link.session.read_response_task()) else { break };
+                let Some(said) = at_once(self.next(Answer::part)) else { break };
                 // What has come before it is passed on first.
-                tasks.push(task.unwrap_or_else(|error| HttpTask::Failed(error.into_up())));
+                tasks.push(said?.map_or_else(HttpTask::Failed, |piece| self.task_of(piece)));
             }
             let mut is_over = false;
             for task in &mut tasks {
@@ -179,23 +172,8 @@ impl Trip<'_> {
         }
     }
 
-    /// The next part of the answer; `None` where some of the body was sent meanwhile.
-    async fn next_task(&mut self) -> Result<Option<HttpTask>> {
-        self.take_turns().await?;
-        let event = first(self.link.session.read_response_task(), self.session, self.sending.is_open).await?;
-        match event {
-            Event::Backend(task) => task.map(Some).map_err(|error| error.into_up()),
-            Event::Client(piece) => self.send(piece).await.map(|()| None),
-        }
-    }
-}
-
-/// What comes first: from the backend, or of the client's body.
-async fn first<T>(backend: impl Future<Output = T>, session: &mut Session, is_open: bool) -> Result<Event<T>> {
-    tokio::select! {
-        biased;
-        said = backend => Ok(Event::Backend(said)),
-        piece = from_client(session, is_open) => piece.map(Event::Client),
+    fn task_of(&self, piece: Bytes) -> HttpTask {
+        HttpTask::Body((!piece.is_empty()).then_some(piece), self.link.answer.is_over())
     }
 }
 

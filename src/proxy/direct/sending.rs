@@ -5,6 +5,8 @@ use pingora::proxy::Session;
 use pingora::{Error, Result};
 
 use super::Trip;
+use super::link::at_once;
+use super::outbox::Outbox;
 use crate::proxy::arrive;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::queue::client_gone;
@@ -26,46 +28,64 @@ impl Sending {
         }
         Self { is_open: has_body, broke_off: None }
     }
+
+    /// There is no more of it.
+    pub(super) fn end(&mut self, outbox: &mut Outbox) {
+        self.is_open = false;
+        self.broke_off = outbox.end().err().map(|error| error.into_up());
+    }
+
+    /// The backend takes no more of it.
+    pub(super) fn break_off(&mut self, error: Box<Error>) {
+        *self = Self { is_open: false, broke_off: Some(error.into_up()) };
+    }
 }
 
 impl Trip<'_> {
-    /// Sends what has been read already, for an attempt before.
-    pub(super) async fn send_again(&mut self) -> Result<()> {
-        match self.session.as_ref().get_retry_buffer().filter(|_| self.sending.is_open) {
-            Some(known) => self.send(Some(known)).await,
-            None => Ok(()),
+    /// Sends what has been read already, for an attempt before; else what there is.
+    pub(super) fn send_again(&mut self) -> Result<()> {
+        match self.session.as_ref().get_retry_buffer() {
+            Some(known) => self.send(Some(known)),
+            None => self.send_at_once(),
         }
     }
 
-    /// Sends a piece; `None` is the end.
-    pub(super) async fn send(&mut self, mut piece: Option<Bytes>) -> Result<()> {
-        let is_last = piece.is_none() || self.session.is_body_done();
-        self.exchange.pass_body(&mut piece, is_last)?;
-        match self.write(piece, is_last).await {
-            Ok(()) => self.sending.is_open = !is_last,
-            Err(error) => self.sending = Sending { is_open: false, broke_off: Some(error.into_up()) },
+    /// Sends what is here of the body, where there is room for it.
+    pub(super) fn send_at_once(&mut self) -> Result<()> {
+        if self.sending.is_open
+            && self.link.outbox.has_room()
+            && let Some(piece) = at_once(from_client(self.session, true))
+        {
+            self.send(piece?)?;
         }
         Ok(())
     }
 
-    async fn write(&mut self, piece: Option<Bytes>, is_last: bool) -> Result<()> {
-        // An empty piece would be the last chunk.
-        if let Some(piece) = piece.filter(|piece| !piece.is_empty()) {
-            self.link.session.write_body(&piece).await?;
+    /// Sends a piece in the turns that follow; `None` is the end.
+    pub(super) fn send(&mut self, mut piece: Option<Bytes>) -> Result<()> {
+        let is_last = piece.is_none() || self.session.is_body_done();
+        self.exchange.pass_body(&mut piece, is_last)?;
+        if let Some(piece) = piece {
+            self.link.outbox.put(piece);
         }
         if is_last {
-            self.link.session.finish_body().await?;
+            self.sending.end(&mut self.link.outbox);
         }
         Ok(())
     }
 
     /// Sends what there is left of the body when the answer is over.
     pub(super) async fn send_the_rest(&mut self) -> Result<()> {
-        while self.sending.is_open {
+        loop {
+            if let Err(error) = self.link.send().await {
+                self.sending.break_off(error);
+            }
+            if !self.sending.is_open {
+                return Ok(());
+            }
             let piece = from_client(self.session, true).await?;
-            self.send(piece).await?;
+            self.send(piece)?;
         }
-        Ok(())
     }
 }
 

@@ -1,0 +1,299 @@
+//! What does a backend say on HTTP/1, and where does it end? (RFC 9112)
+//!
+//! Bytes go in as they come, cut anywhere; heads and pieces of bodies come out. Nothing here reads a socket.
+
+use std::mem::MaybeUninit;
+use std::ops::Range;
+
+use bytes::{Buf, Bytes, BytesMut};
+use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::response::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version};
+use httparse::Status;
+use pingora::http::{ResponseHeader, header_value_from_raw};
+use pingora::{Error, ErrorType, OrErr, Result};
+
+use crate::proxy::reply::never_has_a_body;
+
+/// Fields of a head, and bytes: as many as Pingora takes.
+const MOST_FIELDS: usize = 256;
+const LONGEST_HEAD: usize = 1 << 20;
+
+/// How many fields we add to an answer.
+const ADDED: usize = 8;
+
+/// Room for a head that comes, and for a body.
+const ROOM_FOR_HEAD: usize = 4 << 10;
+const ROOM_FOR_BODY: usize = 64 << 10;
+
+/// The line before a chunk, and all that follows the last one: as much as Pingora takes.
+const LONGEST_CHUNK_LINE: usize = 8 << 10;
+const LONGEST_TRAILER: usize = 64 << 10;
+
+/// One answer, as far as it has come.
+#[derive(Debug, Default)]
+pub(super) struct Answer {
+    input: BytesMut,
+    body: Body,
+    /// It has no body whatever its head says, because `HEAD` was asked.
+    is_to_head: bool,
+    /// Its connection cannot be used again behind it.
+    is_last: bool,
+}
+
+/// How much of the body is still to come (RFC 9112, section 6.3).
+#[derive(Debug, Default, PartialEq)]
+enum Body {
+    /// The head is not there.
+    #[default]
+    Unknown,
+    Length(u64),
+    Chunks(Chunk),
+    UntilClose,
+    Over,
+}
+
+/// What comes next in a chunked body (RFC 9112, section 7.1).
+#[derive(Debug, PartialEq)]
+enum Chunk {
+    Size,
+    Data(u64),
+    DataEnd,
+    /// Fields behind the last chunk, so many bytes of which are gone. They are not passed on.
+    Trailer(usize),
+}
+
+impl Answer {
+    /// The answer to a request that is sent now.
+    pub(super) fn to(is_to_head: bool) -> Self {
+        Self { is_to_head, ..Self::default() }
+    }
+
+    /// Whether nothing of the body is to come.
+    pub(super) fn is_over(&self) -> bool {
+        self.body == Body::Over
+    }
+
+    /// Whether the connection can be used again (RFC 9112, section 9.3). What came behind the answer nobody has asked for.
+    pub(super) fn leaves_the_connection(&self) -> bool {
+        self.is_over() && !self.is_last && self.input.is_empty()
+    }
+
+    /// Where the next bytes go.
+    pub(super) fn room(&mut self) -> &mut BytesMut {
+        let wanted = if self.body == Body::Unknown { ROOM_FOR_HEAD } else { ROOM_FOR_BODY };
+        if self.input.capacity() - self.input.len() < wanted / 2 {
+            self.input.reserve(wanted);
+        }
+        &mut self.input
+    }
+
+    /// No more bytes come.
+    pub(super) fn end(&mut self) -> Result<()> {
+        match self.body {
+            Body::Over => Ok(()),
+            Body::UntilClose => {
+                self.body = Body::Over;
+                Ok(())
+            }
+            Body::Unknown => Error::e_explain(ErrorType::ConnectionClosed, "no head came"),
+            Body::Length(_) | Body::Chunks(_) => {
+                Error::e_explain(ErrorType::ConnectionClosed, "the body is not all there")
+            }
+        }
+    }
+
+    /// The next head, as soon as it is there. Behind that of an interim answer comes another.
+    pub(super) fn head(&mut self) -> Result<Option<Box<ResponseHeader>>> {
+        if self.input.is_empty() {
+            return Ok(None);
+        }
+        let mut fields = [const { MaybeUninit::uninit() }; MOST_FIELDS];
+        let mut parsed = httparse::Response::new(&mut []);
+        let mut parser = httparse::ParserConfig::default();
+        // Either is forgiven by most (RFC 9112, sections 5.1 and 5.2).
+        parser.allow_spaces_after_header_name_in_responses(true);
+        parser.allow_obsolete_multiline_headers_in_responses(true);
+        let status = parser.parse_response_with_uninit_headers(&mut parsed, &self.input, &mut fields);
+        let Status::Complete(length) = status.or_err(ErrorType::InvalidHTTPHeader, "no head of an answer")? else {
+            return match self.input.len() > LONGEST_HEAD {
+                true => Error::e_explain(ErrorType::InvalidHTTPHeader, "the head of the answer is too long"),
+                false => Ok(None),
+            };
+        };
+        let fields = parsed.headers.iter().map(|field| {
+            let name = HeaderName::from_bytes(field.name.as_bytes());
+            Ok((name.or_err(ErrorType::InvalidHTTPHeader, "no name of a field")?, place_of(field.value, &self.input)))
+        });
+        let fields = fields.collect::<Result<Vec<_>>>()?;
+        let status = parsed.code.and_then(|code| StatusCode::from_u16(code).ok());
+        let status = status.ok_or_else(|| Error::explain(ErrorType::InvalidHTTPHeader, "no status of an answer"))?;
+        let version = if parsed.version == Some(0) { Version::HTTP_10 } else { Version::HTTP_11 };
+        let unusual = parsed.reason.filter(|reason| status.canonical_reason() != Some(reason)).map(str::to_owned);
+        // The values share what they came in.
+        let raw = self.input.split_to(length).freeze();
+        let mut parts = http::Response::new(()).into_parts().0;
+        (parts.status, parts.version) = (status, version);
+        parts.headers.reserve(fields.len() + ADDED);
+        for (name, place) in fields {
+            let value = header_value_from_raw(raw.slice(place));
+            parts.headers.try_append(name, value).or_err(ErrorType::InvalidHTTPHeader, "too many fields")?;
+        }
+        self.begin_body(&mut parts)?;
+        let mut head = Box::new(ResponseHeader::from(parts));
+        if unusual.is_some() {
+            head.set_reason_phrase(unusual.as_deref())?;
+        }
+        Ok(Some(head))
+    }
+
+    /// What the head says of the body, and of the connection behind it. A length beside chunks goes (RFC 9112, section 6.3).
+    fn begin_body(&mut self, head: &mut Parts) -> Result<()> {
+        let is_coded = head.headers.contains_key(TRANSFER_ENCODING);
+        if is_coded {
+            head.headers.remove(CONTENT_LENGTH);
+        }
+        let length = length(&head.headers)?;
+        if head.status.is_informational() {
+            return Ok(());
+        }
+        self.body = match length {
+            _ if self.is_to_head || never_has_a_body(head.status) => Body::Over,
+            _ if is_coded && is_chunked(&head.headers) => Body::Chunks(Chunk::Size),
+            Some(0) => Body::Over,
+            Some(length) => Body::Length(length),
+            None => Body::UntilClose,
+        };
+        let says = |word: &[u8]| {
+            let options =
+                head.headers.get_all(CONNECTION).iter().flat_map(|field| field.as_bytes().split(|b| *b == b','));
+            options.into_iter().any(|option| option.trim_ascii().eq_ignore_ascii_case(word))
+        };
+        self.is_last = self.body == Body::UntilClose
+            || says(b"close")
+            // Section 6.1: whoever speaks HTTP/1.0 does not know where chunks end.
+            || (head.version == Version::HTTP_10 && (is_coded || !says(b"keep-alive")));
+        Ok(())
+    }
+
+    /// What has come of the body and was not taken yet; `None` where that is nothing.
+    fn piece(&mut self) -> Result<Option<Bytes>> {
+        loop {
+            let left = match &mut self.body {
+                Body::Unknown | Body::Over => return Ok(None),
+                Body::UntilClose => self.input.len(),
+                Body::Length(left) | Body::Chunks(Chunk::Data(left)) => usize::try_from(*left).unwrap_or(usize::MAX),
+                Body::Chunks(_) => match self.pass_framing()? {
+                    true => continue,
+                    false => return Ok(None),
+                },
+            };
+            if self.input.is_empty() {
+                return Ok(None);
+            }
+            let piece = self.input.split_to(left.min(self.input.len())).freeze();
+            self.took(piece.len() as u64);
+            // So that the last piece is known to be the last.
+            while matches!(self.body, Body::Chunks(_)) && self.pass_framing()? {}
+            return Ok(Some(piece));
+        }
+    }
+
+    /// The next piece of the body, as soon as there is one; an empty one where it has ended.
+    pub(super) fn part(&mut self) -> Result<Option<Bytes>> {
+        let piece = self.piece()?;
+        Ok(piece.or_else(|| self.is_over().then(Bytes::new)))
+    }
+
+    fn took(&mut self, bytes: u64) {
+        match &mut self.body {
+            Body::Length(left) | Body::Chunks(Chunk::Data(left)) if *left > bytes => *left -= bytes,
+            Body::Length(_) => self.body = Body::Over,
+            Body::Chunks(chunk) => *chunk = Chunk::DataEnd,
+            Body::Unknown | Body::UntilClose | Body::Over => {}
+        }
+    }
+
+    /// Passes over the next step between two chunks; says whether it was there.
+    fn pass_framing(&mut self) -> Result<bool> {
+        let Body::Chunks(chunk) = &mut self.body else { return Ok(false) };
+        match chunk {
+            Chunk::Data(_) => return Ok(false),
+            Chunk::Size => {
+                // To the parser no digit at all is a size of nothing.
+                if self.input.first().is_some_and(|first| !first.is_ascii_hexdigit()) {
+                    return Err(bad_chunk("no size of a chunk"));
+                }
+                let parsed = httparse::parse_chunk_size(&self.input).map_err(|_| bad_chunk("no size of a chunk"))?;
+                let Status::Complete((line, size)) = parsed else {
+                    return within(self.input.len(), LONGEST_CHUNK_LINE).map(|()| false);
+                };
+                self.input.advance(line);
+                *chunk = if size == 0 { Chunk::Trailer(0) } else { Chunk::Data(size) };
+            }
+            Chunk::DataEnd => {
+                let end = self.input.get(..2).unwrap_or(&self.input);
+                if !b"\r\n".starts_with(end) {
+                    return Err(bad_chunk("a chunk does not end where it is to"));
+                }
+                if end.len() < 2 {
+                    return Ok(false);
+                }
+                self.input.advance(2);
+                *chunk = Chunk::Size;
+            }
+            Chunk::Trailer(gone) => {
+                let Some(feed) = memchr::memchr(b'\n', &self.input) else {
+                    return within(*gone + self.input.len(), LONGEST_TRAILER).map(|()| false);
+                };
+                let line = self.input.split_to(feed + 1);
+                let line = line.strip_suffix(b"\r\n").ok_or_else(|| bad_chunk("a line ends without a return"))?;
+                *gone += line.len() + 2;
+                within(*gone, LONGEST_TRAILER)?;
+                if line.is_empty() {
+                    self.body = Body::Over;
+                }
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// Where a part is in the whole that it is taken from.
+fn place_of(part: &[u8], whole: &[u8]) -> Range<usize> {
+    let start = part.as_ptr().addr().saturating_sub(whole.as_ptr().addr());
+    start..start + part.len()
+}
+
+/// What all fields agree on (RFC 9110, section 8.6); an error where they do not.
+fn length(fields: &HeaderMap) -> Result<Option<u64>> {
+    let mut length = None;
+    for value in fields.get_all(CONTENT_LENGTH).iter().flat_map(|field| field.as_bytes().split(|b| *b == b',')) {
+        let value = value.trim_ascii();
+        let digits = str::from_utf8(value).ok().filter(|_| !value.is_empty() && value.iter().all(u8::is_ascii_digit));
+        let said: Option<u64> = digits.and_then(|digits| digits.parse().ok());
+        if said.is_none() || length.is_some_and(|length| Some(length) != said) {
+            return Error::e_explain(ErrorType::InvalidHTTPHeader, "no length of a body");
+        }
+        length = said;
+    }
+    Ok(length)
+}
+
+/// Whether the last coding is that of chunks (RFC 9112, section 6.3).
+fn is_chunked(fields: &HeaderMap) -> bool {
+    let last = fields.get_all(TRANSFER_ENCODING).iter().next_back().map(HeaderValue::as_bytes);
+    let last = last.and_then(|field| field.rsplit(|b| *b == b',').next());
+    last.is_some_and(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"chunked"))
+}
+
+fn within(bytes: usize, most: usize) -> Result<()> {
+    if bytes <= most { Ok(()) } else { Err(bad_chunk("too much between chunks")) }
+}
+
+fn bad_chunk(what: &'static str) -> Box<Error> {
+    Error::explain(ErrorType::new("InvalidChunk"), what)
+}
+
+#[cfg(test)]
+mod tests;
