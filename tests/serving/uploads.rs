@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 
 use crate::support;
 
-use support::{Lb, in_time, wait_until};
+use support::{Act, Backend, Lb, Script, in_time, wait_until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
@@ -144,4 +144,46 @@ async fn a_backend_that_reads_once_it_was_heard_gets_a_body_that_fits_nowhere() 
     let start = answer[..answer.len().min(400)].escape_ascii();
     assert!(answer.starts_with(b"HTTP/1.1 200 ") && answer.ends_with(b"aall."), "{} bytes: {start}", answer.len());
     drop(upload);
+}
+
+/// The status of the answer to an upload that fits nowhere, to a backend that reads nothing of it. The exchange has ended.
+async fn upload_to(backend: Backend) -> u16 {
+    const LENGTH: usize = 32 << 20;
+    let tls = "tls: { verify: false, server_name: localhost }";
+    let lb = Lb::with_backends([&backend]).yaml_upstream(tls).yaml_upstream("timeouts: { write: 1s }");
+    let lb = lb.yaml_route("body_limit: 64MiB").start().await;
+    let (mut reading, mut writing) = TcpStream::connect(lb.address(0)).await.unwrap().into_split();
+    let sent = Arc::new(AtomicUsize::new(0));
+    let counted = sent.clone();
+    tokio::spawn(async move {
+        let head = format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {LENGTH}\r\n\r\n");
+        writing.write_all(head.as_bytes()).await.unwrap();
+        let piece = vec![b'b'; 1 << 16];
+        while writing.write_all(&piece).await.is_ok() {
+            counted.fetch_add(piece.len(), SeqCst);
+        }
+    });
+    // More than a first piece: what was written waits at the backend.
+    wait_until("some is on its way", || sent.load(SeqCst) > 1 << 20).await;
+    backend.release();
+    let mut line = [0; 12];
+    in_time("an answer", reading.read_exact(&mut line)).await.unwrap();
+    lb.until_idle().await;
+    std::str::from_utf8(&line[9..]).unwrap().parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_that_breaks_off_behind_tls_ends() {
+    assert_eq!(upload_to(Backend::over_tls(Script::each([vec![Act::Hold, Act::Reset]]))).await, 502);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_that_stands_still_behind_tls_ends() {
+    assert_eq!(upload_to(Backend::over_tls(Script::each([vec![Act::Hold, Act::Hold]]))).await, 504);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_before_an_upload_that_stands_still_is_passed_on_and_the_rest_given_up() {
+    let answer = Act::Write("HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n".into());
+    assert_eq!(upload_to(Backend::scripted(Script::each([vec![Act::Hold, answer, Act::Hold]]))).await, 401);
 }

@@ -80,7 +80,9 @@ impl Link {
         poll_fn(|context| {
             if let Poll::Ready(Err(error)) = self.poll_send(context) {
                 let owes_the_head = self.outbox.owes_the_head();
+                // A flush would fail again and again: under TLS what cannot be written stays.
                 self.outbox.give_up();
+                self.holds_back = false;
                 let error = Error::because(ErrorType::WriteError, "to a backend", error);
                 // Whatever it says was not said to this request.
                 return Poll::Ready(if owes_the_head { Turn::Said(Err(error)) } else { Turn::BrokeOff(error) });

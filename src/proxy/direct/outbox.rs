@@ -54,7 +54,7 @@ impl Outbox {
         self.large.is_empty() && self.first.len() < SMALL
     }
 
-    /// Takes a piece of the body; only where there is room. Of one that is too long the rest is left out, as its length says.
+    /// Takes a piece of the body; only where none that is large waits. Of one that is too long the rest is left out, as its length says.
     pub(super) fn put(&mut self, mut piece: Bytes) {
         match &mut self.framing {
             Framing::Ended => return,
@@ -71,6 +71,7 @@ impl Outbox {
             self.first.extend_from_slice(&piece);
             self.first.extend_from_slice(end);
         } else {
+            debug_assert!(self.large.is_empty(), "what waits would be lost");
             (self.large, self.last) = (piece, end);
         }
     }

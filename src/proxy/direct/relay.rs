@@ -154,9 +154,13 @@ impl Trip<'_> {
             };
             let mut tasks = vec![task];
             while tasks.len() < AT_ONCE && tasks.last().is_some_and(|task| !task.is_end()) {
-                let Some(said) = at_once(self.next(Answer::part)) else { break };
-                // What has come before it is passed on first.
-                tasks.push(said?.map_or_else(HttpTask::Failed, |piece| self.task_of(piece)));
+                match at_once(self.link.turn(false, Answer::part)) {
+                    Some(Turn::Said(Ok(piece))) => tasks.push(self.task_of(piece)),
+                    // What has come before it is passed on first.
+                    Some(Turn::Said(Err(error))) => tasks.push(HttpTask::Failed(error.into_up())),
+                    Some(Turn::BrokeOff(error)) => self.sending.break_off(error),
+                    Some(Turn::Room) | None => break,
+                }
             }
             let mut is_over = false;
             for task in &mut tasks {

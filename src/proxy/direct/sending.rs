@@ -1,8 +1,11 @@
 //! How does a body get to the backend? Piece by piece, as fast as the backend takes it, also while it answers already.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use pingora::proxy::Session;
-use pingora::{Error, Result};
+use pingora::{Error, ErrorType, Result};
+use tokio::time::timeout;
 
 use super::Trip;
 use super::link::at_once;
@@ -74,10 +77,18 @@ impl Trip<'_> {
         Ok(())
     }
 
-    /// Sends what there is left of the body when the answer is over.
+    /// Sends what there is left of the body when the answer is over. Nothing else limits then how long the backend takes.
     pub(super) async fn send_the_rest(&mut self) -> Result<()> {
         loop {
-            if let Err(error) = self.link.send().await {
+            let sent = match at_once(self.link.send()) {
+                Some(sent) => sent,
+                None => {
+                    let limit = self.exchange.limit_of_write();
+                    let late = |_| Error::e_explain(ErrorType::WriteTimedout, "the rest of a body");
+                    timeout(limit, self.link.send()).await.unwrap_or_else(late)
+                }
+            };
+            if let Err(error) = sent {
                 self.sending.break_off(error);
             }
             if !self.sending.is_open {
@@ -98,6 +109,11 @@ pub(super) async fn from_client(session: &mut Session, is_open: bool) -> Result<
 }
 
 impl Exchange {
+    /// How long the backend of this attempt may take nothing of a body.
+    fn limit_of_write(&self) -> Duration {
+        self.attempt.as_ref().map_or(Duration::ZERO, |attempt| attempt.pick.upstream().config.timeouts.write)
+    }
+
     /// What is done with each piece of a body.
     pub(in crate::proxy) fn pass_body(&mut self, body: &mut Option<Bytes>, end_of_stream: bool) -> Result<()> {
         self.take_body(body.as_ref().map_or(0, Bytes::len), end_of_stream)?;

@@ -34,6 +34,10 @@ const LONGEST_TRAILER: usize = 64 << 10;
 #[derive(Debug, Default)]
 pub(super) struct Answer {
     input: BytesMut,
+    /// So much of the input has no head in it, as far as was looked.
+    seen: usize,
+    /// From so many bytes on it is parsed whether or not the end of a head has come.
+    parse_at: usize,
     body: Body,
     /// It has no body whatever its head says, because `HEAD` was asked.
     is_to_head: bool,
@@ -96,7 +100,12 @@ impl Answer {
                 self.body = Body::Over;
                 Ok(())
             }
-            Body::Unknown => Error::e_explain(ErrorType::ConnectionClosed, "no head came"),
+            Body::Unknown => {
+                // What has come may be no head at all.
+                self.parse_at = 0;
+                self.head()?;
+                Error::e_explain(ErrorType::ConnectionClosed, "no head came")
+            }
             Body::Length(_) | Body::Chunks(_) => {
                 Error::e_explain(ErrorType::ConnectionClosed, "the body is not all there")
             }
@@ -105,7 +114,7 @@ impl Answer {
 
     /// The next head, as soon as it is there. Behind that of an interim answer comes another.
     pub(super) fn head(&mut self) -> Result<Option<Box<ResponseHeader>>> {
-        if self.input.is_empty() {
+        if !self.is_worth_parsing() {
             return Ok(None);
         }
         let mut fields = [const { MaybeUninit::uninit() }; MOST_FIELDS];
@@ -132,6 +141,7 @@ impl Answer {
         let unusual = parsed.reason.filter(|reason| status.canonical_reason() != Some(reason)).map(str::to_owned);
         // The values share what they came in.
         let raw = self.input.split_to(length).freeze();
+        (self.seen, self.parse_at) = (0, 0);
         let mut parts = http::Response::new(()).into_parts().0;
         (parts.status, parts.version) = (status, version);
         parts.headers.reserve(fields.len() + ADDED);
@@ -145,6 +155,19 @@ impl Answer {
             head.set_reason_phrase(unusual.as_deref())?;
         }
         Ok(Some(head))
+    }
+
+    /// What comes in many small pieces is not parsed with each of them: as soon as there is an empty line, and at each
+    /// doubling, so that what is no head at all is found out.
+    fn is_worth_parsing(&mut self) -> bool {
+        let bytes = self.input.len();
+        let new = self.input.get(self.seen.saturating_sub(2)..).unwrap_or_default();
+        let is_worth = bytes > 0 && (bytes >= self.parse_at || has_an_empty_line(new));
+        if is_worth {
+            self.parse_at = (bytes * 2).min(LONGEST_HEAD + 1);
+        }
+        self.seen = bytes;
+        is_worth
     }
 
     /// What the head says of the body, and of the connection behind it. A length beside chunks goes (RFC 9112, section 6.3).
@@ -176,6 +199,12 @@ impl Answer {
         Ok(())
     }
 
+    /// The next piece of the body, as soon as there is one; an empty one where it has ended.
+    pub(super) fn part(&mut self) -> Result<Option<Bytes>> {
+        let piece = self.piece()?;
+        Ok(piece.or_else(|| self.is_over().then(Bytes::new)))
+    }
+
     /// What has come of the body and was not taken yet; `None` where that is nothing.
     fn piece(&mut self) -> Result<Option<Bytes>> {
         loop {
@@ -197,12 +226,6 @@ impl Answer {
             while matches!(self.body, Body::Chunks(_)) && self.pass_framing()? {}
             return Ok(Some(piece));
         }
-    }
-
-    /// The next piece of the body, as soon as there is one; an empty one where it has ended.
-    pub(super) fn part(&mut self) -> Result<Option<Bytes>> {
-        let piece = self.piece()?;
-        Ok(piece.or_else(|| self.is_over().then(Bytes::new)))
     }
 
     fn took(&mut self, bytes: u64) {
@@ -257,6 +280,14 @@ impl Answer {
         }
         Ok(true)
     }
+}
+
+/// Lines may end with a line feed alone.
+fn has_an_empty_line(bytes: &[u8]) -> bool {
+    memchr::memchr_iter(b'\n', bytes).any(|feed| {
+        let next = bytes.get(feed + 1..).unwrap_or_default();
+        next.starts_with(b"\n") || next.starts_with(b"\r\n")
+    })
 }
 
 /// Where a part is in the whole that it is taken from.
