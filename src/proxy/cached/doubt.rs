@@ -6,6 +6,8 @@
 use http::header::{CONNECTION, COOKIE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use crate::proxy::direct::head::members;
+
 /// Fields with which some backends let a request be taken for another one: its answer is not what its address says.
 const DISGUISES: [&str; 9] = [
     "x-http-method-override",
@@ -59,9 +61,8 @@ pub(super) fn is_disguised(request: &HeaderMap, matter: &[HeaderName]) -> bool {
 
 /// Whether its `Connection` names a field that it has: the backend does not get that one, and we have seen it.
 fn takes_a_field_away(request: &HeaderMap) -> bool {
-    let lines = request.get_all(CONNECTION).into_iter();
-    lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b',')).any(|member| {
-        let name = HeaderName::from_bytes(member.trim_ascii());
+    members(request, &CONNECTION).any(|member| {
+        let name = HeaderName::from_bytes(member);
         name.is_ok_and(|name| !USUAL.contains(&name.as_str()) && request.contains_key(name))
     })
 }

@@ -7,7 +7,7 @@ use http::header::{
     UPGRADE,
 };
 use http::uri::{Authority, Scheme, Uri};
-use http::{HeaderName, HeaderValue, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Version};
 use pingora::http::RequestHeader;
 use pingora::{Error, ErrorType, OrErr, Result};
 
@@ -29,9 +29,15 @@ const STRIPPED: [HeaderName; 11] = [
 
 /// Whether `Connection` names nothing but what becomes of the connection.
 pub(in crate::proxy) fn names_no_fields(head: &RequestHeader) -> bool {
-    let mut options = head.headers.get_all(CONNECTION).iter().flat_map(|value| value.as_bytes().split(|b| *b == b','));
-    options
-        .all(|option| [&b""[..], b"close", b"keep-alive"].iter().any(|it| option.trim_ascii().eq_ignore_ascii_case(it)))
+    members(&head.headers, &CONNECTION)
+        .all(|option| [&b""[..], b"close", b"keep-alive"].iter().any(|it| option.eq_ignore_ascii_case(it)))
+}
+
+/// The members of a field that is a list, on however many lines, and the empty ones too: where bodies are framed, an empty
+/// one is a fault.
+pub(in crate::proxy) fn members<'a>(fields: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
+    let lines = fields.get_all(name).into_iter();
+    lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii)
 }
 
 /// The head before the rooms have added their fields, for HTTP/1.1.

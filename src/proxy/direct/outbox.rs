@@ -54,7 +54,8 @@ impl Outbox {
         self.large.is_empty() && self.first.len() < SMALL
     }
 
-    /// Takes a piece of the body; only where none that is large waits. Of one that is too long the rest is left out, as its length says.
+    /// Takes a piece of the body; only where none that is large waits. Of one that is too long the rest is left out, as its
+    /// length says.
     pub(super) fn put(&mut self, mut piece: Bytes) {
         match &mut self.framing {
             Framing::Ended => return,

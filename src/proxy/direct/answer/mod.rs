@@ -2,17 +2,21 @@
 //!
 //! Bytes go in as they come, cut anywhere; heads and pieces of bodies come out. Nothing here reads a socket.
 
+mod chunks;
+
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::response::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version};
+use http::{HeaderMap, HeaderName, StatusCode, Version};
 use httparse::Status;
 use pingora::http::{ResponseHeader, header_value_from_raw};
 use pingora::{Error, ErrorType, OrErr, Result};
 
+use self::chunks::Chunks;
+use super::head::members;
 use crate::proxy::reply::never_has_a_body;
 
 /// Fields of a head, and bytes: as many as Pingora takes.
@@ -25,10 +29,6 @@ const ADDED: usize = 8;
 /// Room for a head that comes, and for a body.
 const ROOM_FOR_HEAD: usize = 4 << 10;
 const ROOM_FOR_BODY: usize = 64 << 10;
-
-/// The line before a chunk, and all that follows the last one: as much as Pingora takes.
-const LONGEST_CHUNK_LINE: usize = 8 << 10;
-const LONGEST_TRAILER: usize = 64 << 10;
 
 /// One answer, as far as it has come.
 #[derive(Debug, Default)]
@@ -52,19 +52,9 @@ enum Body {
     #[default]
     Unknown,
     Length(u64),
-    Chunks(Chunk),
+    Chunks(Chunks),
     UntilClose,
     Over,
-}
-
-/// What comes next in a chunked body (RFC 9112, section 7.1).
-#[derive(Debug, PartialEq)]
-enum Chunk {
-    Size,
-    Data(u64),
-    DataEnd,
-    /// Fields behind the last chunk, so many bytes of which are gone. They are not passed on.
-    Trailer(usize),
 }
 
 impl Answer {
@@ -182,16 +172,12 @@ impl Answer {
         }
         self.body = match length {
             _ if self.is_to_head || never_has_a_body(head.status) => Body::Over,
-            _ if is_coded && is_chunked(&head.headers) => Body::Chunks(Chunk::Size),
+            _ if is_coded && is_chunked(&head.headers) => Body::Chunks(Chunks::begin()),
             Some(0) => Body::Over,
             Some(length) => Body::Length(length),
             None => Body::UntilClose,
         };
-        let says = |word: &[u8]| {
-            let options =
-                head.headers.get_all(CONNECTION).iter().flat_map(|field| field.as_bytes().split(|b| *b == b','));
-            options.into_iter().any(|option| option.trim_ascii().eq_ignore_ascii_case(word))
-        };
+        let says = |word: &[u8]| members(&head.headers, &CONNECTION).any(|option| option.eq_ignore_ascii_case(word));
         self.is_last = self.body == Body::UntilClose
             || says(b"close")
             // Section 6.1: whoever speaks HTTP/1.0 does not know where chunks end.
@@ -207,78 +193,38 @@ impl Answer {
 
     /// What has come of the body and was not taken yet; `None` where that is nothing.
     fn piece(&mut self) -> Result<Option<Bytes>> {
-        loop {
-            let left = match &mut self.body {
-                Body::Unknown | Body::Over => return Ok(None),
-                Body::UntilClose => self.input.len(),
-                Body::Length(left) | Body::Chunks(Chunk::Data(left)) => usize::try_from(*left).unwrap_or(usize::MAX),
-                Body::Chunks(_) => match self.pass_framing()? {
-                    true => continue,
-                    false => return Ok(None),
-                },
-            };
-            if self.input.is_empty() {
-                return Ok(None);
-            }
-            let piece = self.input.split_to(left.min(self.input.len())).freeze();
-            self.took(piece.len() as u64);
-            // So that the last piece is known to be the last.
-            while matches!(self.body, Body::Chunks(_)) && self.pass_framing()? {}
-            return Ok(Some(piece));
+        self.pass_framing()?;
+        let left = match &self.body {
+            Body::Unknown | Body::Over => 0,
+            Body::Length(left) => *left,
+            Body::Chunks(chunks) => chunks.left(),
+            Body::UntilClose => u64::MAX,
+        };
+        let bytes = usize::try_from(left).unwrap_or(usize::MAX).min(self.input.len());
+        if bytes == 0 {
+            return Ok(None);
         }
-    }
-
-    fn took(&mut self, bytes: u64) {
+        let piece = self.input.split_to(bytes).freeze();
         match &mut self.body {
-            Body::Length(left) | Body::Chunks(Chunk::Data(left)) if *left > bytes => *left -= bytes,
+            Body::Length(left) if *left > bytes as u64 => *left -= bytes as u64,
             Body::Length(_) => self.body = Body::Over,
-            Body::Chunks(chunk) => *chunk = Chunk::DataEnd,
+            Body::Chunks(chunks) => chunks.took(bytes as u64),
             Body::Unknown | Body::UntilClose | Body::Over => {}
         }
+        // So that the last piece is known to be the last.
+        self.pass_framing()?;
+        Ok(Some(piece))
     }
 
-    /// Passes over the next step between two chunks; says whether it was there.
-    fn pass_framing(&mut self) -> Result<bool> {
-        let Body::Chunks(chunk) = &mut self.body else { return Ok(false) };
-        match chunk {
-            Chunk::Data(_) => return Ok(false),
-            Chunk::Size => {
-                // To the parser no digit at all is a size of nothing.
-                if self.input.first().is_some_and(|first| !first.is_ascii_hexdigit()) {
-                    return Err(bad_chunk("no size of a chunk"));
-                }
-                let parsed = httparse::parse_chunk_size(&self.input).map_err(|_| bad_chunk("no size of a chunk"))?;
-                let Status::Complete((line, size)) = parsed else {
-                    return within(self.input.len(), LONGEST_CHUNK_LINE).map(|()| false);
-                };
-                self.input.advance(line);
-                *chunk = if size == 0 { Chunk::Trailer(0) } else { Chunk::Data(size) };
-            }
-            Chunk::DataEnd => {
-                let end = self.input.get(..2).unwrap_or(&self.input);
-                if !b"\r\n".starts_with(end) {
-                    return Err(bad_chunk("a chunk does not end where it is to"));
-                }
-                if end.len() < 2 {
-                    return Ok(false);
-                }
-                self.input.advance(2);
-                *chunk = Chunk::Size;
-            }
-            Chunk::Trailer(gone) => {
-                let Some(feed) = memchr::memchr(b'\n', &self.input) else {
-                    return within(*gone + self.input.len(), LONGEST_TRAILER).map(|()| false);
-                };
-                let line = self.input.split_to(feed + 1);
-                let line = line.strip_suffix(b"\r\n").ok_or_else(|| bad_chunk("a line ends without a return"))?;
-                *gone += line.len() + 2;
-                within(*gone, LONGEST_TRAILER)?;
-                if line.is_empty() {
-                    self.body = Body::Over;
-                }
+    /// Passes over what stands between two pieces of a body in chunks, as far as it has come.
+    fn pass_framing(&mut self) -> Result<()> {
+        if let Body::Chunks(chunks) = &mut self.body {
+            chunks.pass_framing(&mut self.input)?;
+            if chunks.is_done() {
+                self.body = Body::Over;
             }
         }
-        Ok(true)
+        Ok(())
     }
 }
 
@@ -299,8 +245,7 @@ fn place_of(part: &[u8], whole: &[u8]) -> Range<usize> {
 /// What all fields agree on (RFC 9110, section 8.6); an error where they do not.
 fn length(fields: &HeaderMap) -> Result<Option<u64>> {
     let mut length = None;
-    for value in fields.get_all(CONTENT_LENGTH).iter().flat_map(|field| field.as_bytes().split(|b| *b == b',')) {
-        let value = value.trim_ascii();
+    for value in members(fields, &CONTENT_LENGTH) {
         let digits = str::from_utf8(value).ok().filter(|_| !value.is_empty() && value.iter().all(u8::is_ascii_digit));
         let said: Option<u64> = digits.and_then(|digits| digits.parse().ok());
         if said.is_none() || length.is_some_and(|length| Some(length) != said) {
@@ -313,17 +258,7 @@ fn length(fields: &HeaderMap) -> Result<Option<u64>> {
 
 /// Whether the last coding is that of chunks (RFC 9112, section 6.3).
 fn is_chunked(fields: &HeaderMap) -> bool {
-    let last = fields.get_all(TRANSFER_ENCODING).iter().next_back().map(HeaderValue::as_bytes);
-    let last = last.and_then(|field| field.rsplit(|b| *b == b',').next());
-    last.is_some_and(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"chunked"))
-}
-
-fn within(bytes: usize, most: usize) -> Result<()> {
-    if bytes <= most { Ok(()) } else { Err(bad_chunk("too much between chunks")) }
-}
-
-fn bad_chunk(what: &'static str) -> Box<Error> {
-    Error::explain(ErrorType::new("InvalidChunk"), what)
+    members(fields, &TRANSFER_ENCODING).last().is_some_and(|coding| coding.eq_ignore_ascii_case(b"chunked"))
 }
 
 #[cfg(test)]

@@ -156,8 +156,8 @@ async fn what_is_no_answer_or_not_a_whole_one_is_an_error() {
         (chunked("5\r\nhello0\r\n\r\n"), bad_chunk.clone()),
         (chunked("5\r\nhello\n0\r\n\r\n"), bad_chunk.clone()),
         (chunked("11112222333344445\r\n"), bad_chunk.clone()),
-        (chunked(&format!("5;{}", "x".repeat(LONGEST_CHUNK_LINE))), bad_chunk.clone()),
-        (chunked(&format!("0\r\n{}", "X: y\r\n".repeat(LONGEST_TRAILER / 6 + 1))), bad_chunk.clone()),
+        (chunked(&format!("5;{}", "x".repeat(chunks::LONGEST_LINE))), bad_chunk.clone()),
+        (chunked(&format!("0\r\n{}", "X: y\r\n".repeat(chunks::LONGEST_TRAILER / 6 + 1))), bad_chunk.clone()),
         (chunked("0\r\nX: y\n\r\n"), bad_chunk.clone()),
     ];
     for (bytes, kind) in cases {
