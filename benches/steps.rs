@@ -24,7 +24,7 @@ use portcullis::cache::store::Store;
 use portcullis::config::{self, Balance, Eviction, HostPattern, Match, PathPattern};
 use portcullis::filter::{Chain, Client};
 use portcullis::limit::rate::{self, Which, Who};
-use portcullis::observe::access_log::{Attempt, Entry};
+use portcullis::observe::access_log::{Attempt, Entry, Stamps};
 use portcullis::route::{RequestView, Table};
 
 use self::objects::put;
@@ -179,10 +179,10 @@ fn header_rewriting(route: &config::Route) -> Box<dyn FnMut(u64)> {
 }
 
 fn log_line() -> Box<dyn FnMut(u64)> {
-    let (entry, mut line) = (entry(), Vec::new());
+    let (entry, mut stamps, mut line) = (entry(), Stamps::default(), Vec::new());
     Box::new(move |_| {
         line.clear();
-        serde_json::to_writer(&mut line, black_box(&entry)).unwrap();
+        black_box(&entry).write_json(&mut stamps, &mut line);
         black_box(&line);
     })
 }

@@ -18,6 +18,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::access_log::{Entry, QUEUE};
 use super::seldom::Seldom;
+use super::stamps::Stamps;
 use super::usage::{bearer, longer_each_time};
 use super::writing::Room;
 use crate::backend::Task;
@@ -60,6 +61,7 @@ impl Loki {
             batch: config.batch,
             interval: config.interval,
             room: room.clone(),
+            stamps: Stamps::default(),
             dropped: dropped.clone(),
             failures: Seldom::default(),
             is_last: false,
@@ -117,6 +119,7 @@ struct Pusher {
     batch: usize,
     interval: Duration,
     room: Arc<Room>,
+    stamps: Stamps,
     dropped: Arc<AtomicU64>,
     failures: Seldom,
     /// There is no time for a second try.
@@ -149,7 +152,7 @@ impl Pusher {
     }
 
     /// Until it is large, or its first line has waited for long enough; `None` when there will be no more.
-    async fn collect(&self, lines: &mut mpsc::Receiver<Message>) -> Option<Batch> {
+    async fn collect(&mut self, lines: &mut mpsc::Receiver<Message>) -> Option<Batch> {
         let mut batch = Batch::default();
         let mut due = None;
         while batch.lines.len() < self.batch && batch.bytes < LONGEST {
@@ -163,7 +166,7 @@ impl Pusher {
             match next {
                 Some(Message::Line(entry)) => {
                     self.room.gives_back(&entry);
-                    let line = entry.to_string();
+                    let line = entry.json(&mut self.stamps);
                     batch.bytes += line.len();
                     batch.lines.push((nanos(entry.ended()), line));
                     due = due.or_else(|| Some(Instant::now() + self.interval));

@@ -3,9 +3,11 @@
 
 pub mod access_log;
 pub mod dashboard;
+mod json;
 mod loki;
 pub mod metrics;
 pub mod seldom;
+mod stamps;
 pub mod status;
 pub mod tracing;
 mod usage;

@@ -8,9 +8,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use serde::{Serialize, Serializer};
 use serde_json::Value as Json;
 
+use crate::observe::json::Object;
+use crate::observe::stamps::Stamps;
 use crate::observe::tracing::TraceId;
 
 /// Bytes of a path, host or id that are logged: enough for anything that people make, and a bound on what a client
@@ -18,42 +19,31 @@ use crate::observe::tracing::TraceId;
 const LONGEST: usize = 2048;
 
 /// One request, as it ended. Fields without a value are written as `null`, so that every line has the same shape.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 pub struct Entry {
     /// When the request arrived; RFC 3339, UTC, to the millisecond.
-    #[serde(serialize_with = "time")]
     pub time: SystemTime,
     /// The request id.
-    #[serde(serialize_with = "text")]
     pub id: String,
     /// The trace that it is in, where requests are traced.
-    #[serde(serialize_with = "trace")]
     pub trace_id: Option<TraceId>,
     /// The client, behind trusted proxies; none on a unix socket.
     pub client: Option<IpAddr>,
     /// Who sent it, where the route has `auth`.
-    #[serde(serialize_with = "name")]
     pub identity: Option<Arc<str>>,
     /// The rate limits in a dry run that would have refused it; `null` where none would.
-    #[serde(serialize_with = "names")]
     pub dry_run: Option<Vec<Arc<str>>>,
     /// The method; empty if there was no readable head.
-    #[serde(serialize_with = "text")]
     pub method: String,
     /// The host that was asked for.
-    #[serde(serialize_with = "text")]
     pub host: String,
     /// The path. Set it with [`path_of`](Entry::path_of): a query may hold secrets.
-    #[serde(serialize_with = "text")]
     pub path: String,
     /// The route.
-    #[serde(serialize_with = "name")]
     pub route: Option<Arc<str>>,
     /// The upstream.
-    #[serde(serialize_with = "name")]
     pub upstream: Option<Arc<str>>,
     /// The backend of the last attempt.
-    #[serde(serialize_with = "name")]
     pub backend: Option<Arc<str>>,
     /// Every attempt, in order.
     pub attempts: Vec<Attempt>,
@@ -64,13 +54,10 @@ pub struct Entry {
     /// Bytes of the response's body.
     pub bytes_out: u64,
     /// From the first byte of the request to the last of the response.
-    #[serde(rename = "total_ms", serialize_with = "millis")]
     pub total: Duration,
     /// Until the head of the backend's response.
-    #[serde(rename = "first_byte_ms", serialize_with = "maybe_millis")]
     pub first_byte: Option<Duration>,
     /// To connect to the backend; none on a reused connection.
-    #[serde(rename = "connect_ms", serialize_with = "maybe_millis")]
     pub connect: Option<Duration>,
     /// `HTTP/1.0`, `HTTP/1.1` or `HTTP/2`.
     pub protocol: &'static str,
@@ -83,13 +70,10 @@ pub struct Entry {
     /// How it ended: `ok`, or the label of a refusal.
     pub reason: &'static str,
     /// What an operator has asked to be told of it.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub trace: Option<Box<Json>>,
     /// What is quoted of the head, where the form of the log asks for it.
-    #[serde(skip)]
     pub quoted: Option<Box<Quoted>>,
     /// Whose account it is on, for usage events.
-    #[serde(skip)]
     pub account: Account,
 }
 
@@ -126,38 +110,32 @@ impl Quoted {
 }
 
 /// One try at one backend.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Attempt {
     /// The backend.
-    #[serde(serialize_with = "text")]
     pub backend: Arc<str>,
     /// How it ended: `ok`, a label, or `status_503` and the like where the answer was dropped for a retry.
     pub outcome: Cow<'static, str>,
     /// How long it took.
-    #[serde(rename = "ms", serialize_with = "millis")]
     pub took: Duration,
     /// Why it was not followed by a retry, where the failure or the status asks for one.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub no_retry: Option<&'static str>,
 }
 
 /// What became of the coding of an answer's body.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Recoded {
     /// The coding that it left with, as in `zstd`; `identity` where it was decoded.
     pub coding: &'static str,
     /// The coding that it came with; none where it came without.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub decoded: Option<&'static str>,
     /// Bytes as they came from the backend, or the store.
     pub before: u64,
     /// Bytes in the place of these.
     pub after: u64,
     /// `after` by `before`, to a thousandth; none where nothing came.
-    #[serde(serialize_with = "thousandths")]
     pub ratio: Option<f64>,
     /// The time that it took; 0 where it was stored like that.
-    #[serde(rename = "ms", serialize_with = "millis")]
     pub took: Duration,
 }
 
@@ -185,6 +163,50 @@ impl Entry {
         });
         let trace = self.trace.as_ref().map_or(0, |trace| weight_of(trace));
         size_of::<Self>() + texts + self.attempts.len() * size_of::<Attempt>() + quoted + trace
+    }
+
+    /// As a line of JSON, without the end of line.
+    pub(in crate::observe) fn json(&self, stamps: &mut Stamps) -> String {
+        let mut line = Vec::new();
+        self.write_json(stamps, &mut line);
+        String::from_utf8(line).unwrap_or_default()
+    }
+
+    /// Writes it as JSON to the end of a line.
+    pub fn write_json(&self, stamps: &mut Stamps, line: &mut Vec<u8>) {
+        let mut object = Object::new(line);
+        let stamp = stamps.rfc3339(self.time);
+        object.text("time", stamp.as_ref().and_then(|stamp| std::str::from_utf8(stamp).ok()));
+        object.text("id", cut(&self.id));
+        object.shown("trace_id", self.trace_id);
+        object.shown("client", self.client);
+        object.text("identity", self.identity.as_deref());
+        object.value(
+            "dry_run",
+            &self.dry_run.as_ref().map_or(Json::Null, |names| names.iter().map(|name| &**name).collect()),
+        );
+        object.text("method", cut(&self.method));
+        object.text("host", cut(&self.host));
+        object.text("path", cut(&self.path));
+        object.text("route", self.route.as_deref());
+        object.text("upstream", self.upstream.as_deref());
+        object.text("backend", self.backend.as_deref());
+        object.objects("attempts", &self.attempts, attempt);
+        object.number("status", self.status.map(u64::from));
+        object.number("bytes_in", self.bytes_in);
+        object.number("bytes_out", self.bytes_out);
+        object.millis("total_ms", self.total);
+        object.millis("first_byte_ms", self.first_byte);
+        object.millis("connect_ms", self.connect);
+        object.text("protocol", self.protocol);
+        object.text("tls", self.tls);
+        object.text("cache", self.cache.as_deref());
+        object.object("encoding", self.encoding.as_ref(), recoded);
+        object.text("reason", self.reason);
+        if let Some(trace) = &self.trace {
+            object.value("trace", trace);
+        }
+        object.end();
     }
 
     /// The path of a request target, without the query.
@@ -248,50 +270,30 @@ fn weight_of(json: &Json) -> usize {
         }
 }
 
-fn text<S: Serializer>(text: &str, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(cut(text))
-}
-
-fn trace<S: Serializer>(trace: &Option<TraceId>, serializer: S) -> Result<S::Ok, S::Error> {
-    match trace {
-        Some(trace) => serializer.collect_str(trace),
-        None => serializer.serialize_none(),
+/// One try.
+fn attempt(attempt: &Attempt, object: &mut Object<'_>) {
+    object.text("backend", cut(&attempt.backend));
+    object.text("outcome", &*attempt.outcome);
+    object.millis("ms", attempt.took);
+    if let Some(reason) = attempt.no_retry {
+        object.text("no_retry", reason);
     }
 }
 
-fn name<S: Serializer>(name: &Option<Arc<str>>, serializer: S) -> Result<S::Ok, S::Error> {
-    name.as_deref().serialize(serializer)
-}
-
-fn names<S: Serializer>(names: &Option<Vec<Arc<str>>>, serializer: S) -> Result<S::Ok, S::Error> {
-    names.as_ref().map(|names| names.iter().map(|name| &**name).collect::<Vec<&str>>()).serialize(serializer)
-}
-
-fn time<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
-    match jiff::Timestamp::try_from(*time) {
-        Ok(stamp) => serializer.collect_str(&format_args!("{stamp:.3}")),
-        Err(_) => serializer.serialize_none(),
+fn recoded(recoded: &Recoded, object: &mut Object<'_>) {
+    object.text("coding", recoded.coding);
+    if let Some(coding) = recoded.decoded {
+        object.text("decoded", coding);
     }
-}
-
-fn millis<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_f64(duration.as_micros() as f64 / 1000.0)
-}
-
-fn thousandths<S: Serializer>(ratio: &Option<f64>, serializer: S) -> Result<S::Ok, S::Error> {
-    ratio.map(|ratio| (ratio * 1000.0).round() / 1000.0).serialize(serializer)
-}
-
-fn maybe_millis<S: Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
-    match duration {
-        Some(duration) => millis(duration, serializer),
-        None => serializer.serialize_none(),
-    }
+    object.number("before", recoded.before);
+    object.number("after", recoded.after);
+    object.value("ratio", &recoded.ratio.map(|ratio| (ratio * 1000.0).round() / 1000.0).into());
+    object.millis("ms", recoded.took);
 }
 
 impl fmt::Display for Entry {
     /// The line as it is written, without the end of line.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&serde_json::to_string(self).map_err(|_| fmt::Error)?)
+        f.write_str(&self.json(&mut Stamps::default()))
     }
 }

@@ -4,45 +4,47 @@
 //! done as nginx does it (`escape=default`): quotes, backslashes and all that is no visible ASCII become `\xHH`.
 
 use std::io::{self, Write};
-use std::time::{Duration, SystemTime};
-
-use jiff::Timestamp;
+use std::time::Duration;
 
 use super::entry::{Entry, cut};
 use crate::config::{LogField, LogForm, Piece};
+use crate::observe::stamps::Stamps;
 
 /// What stands for nothing, as in nginx.
 const NOTHING: &[u8] = b"-";
 
 /// Writes one line, without its end.
-pub(super) fn write(form: &LogForm, entry: &Entry, line: &mut Vec<u8>) -> io::Result<()> {
+pub(super) fn write(form: &LogForm, entry: &Entry, stamps: &mut Stamps, line: &mut Vec<u8>) -> io::Result<()> {
     match form {
-        LogForm::Json => serde_json::to_writer(line, entry).map_err(io::Error::from),
-        LogForm::Combined => combined(entry, line),
+        LogForm::Json => {
+            entry.write_json(stamps, line);
+            Ok(())
+        }
+        LogForm::Combined => combined(entry, stamps, line),
         LogForm::Template(pieces) => pieces.iter().try_for_each(|piece| match piece {
             Piece::Text(text) => line.write_all(text.as_bytes()),
-            Piece::Field(field) => self::field(*field, entry, line),
+            Piece::Field(field) => self::field(*field, entry, stamps, line),
         }),
     }
 }
 
 /// `$remote_addr - $remote_user [$time_local] "$request" $status $body_bytes_sent "$http_referer" "$http_user_agent"`
-fn combined(entry: &Entry, line: &mut Vec<u8>) -> io::Result<()> {
+fn combined(entry: &Entry, stamps: &mut Stamps, line: &mut Vec<u8>) -> io::Result<()> {
     match entry.client {
         Some(address) => write!(line, "{address}")?,
         // As nginx calls who has no address.
         None => line.extend_from_slice(b"unix:"),
     }
     line.extend_from_slice(b" - ");
-    field(LogField::Identity, entry, line)?;
+    field(LogField::Identity, entry, stamps, line)?;
     line.extend_from_slice(b" [");
-    clf(entry.ended(), line)?;
+    stamp(stamps.clf(entry.ended()), line);
     line.extend_from_slice(b"] \"");
     request_line(entry, line);
     write!(line, "\" {:03} {} \"", combined_status(entry), entry.bytes_out)?;
-    field(LogField::Referer, entry, line)?;
+    field(LogField::Referer, entry, stamps, line)?;
     line.extend_from_slice(b"\" \"");
-    field(LogField::UserAgent, entry, line)?;
+    field(LogField::UserAgent, entry, stamps, line)?;
     line.push(b'"');
     Ok(())
 }
@@ -54,14 +56,11 @@ fn combined_status(entry: &Entry) -> u16 {
 }
 
 /// What the field says, or `-`.
-fn field(field: LogField, entry: &Entry, line: &mut Vec<u8>) -> io::Result<()> {
+fn field(field: LogField, entry: &Entry, stamps: &mut Stamps, line: &mut Vec<u8>) -> io::Result<()> {
     let quoted = entry.quoted.as_deref();
     match field {
-        LogField::Time => match Timestamp::try_from(entry.time) {
-            Ok(stamp) => write!(line, "{stamp:.3}")?,
-            Err(_) => line.extend_from_slice(NOTHING),
-        },
-        LogField::TimeClf => clf(entry.ended(), line)?,
+        LogField::Time => stamp(stamps.rfc3339(entry.time), line),
+        LogField::TimeClf => stamp(stamps.clf(entry.ended()), line),
         LogField::Id => text(Some(&entry.id), line),
         LogField::TraceId => number(entry.trace_id, line)?,
         LogField::Client => number(entry.client, line)?,
@@ -111,12 +110,8 @@ fn request_line(entry: &Entry, line: &mut Vec<u8>) {
     line.extend_from_slice(protocol.as_bytes());
 }
 
-/// As in `22/Nov/2026:20:02:49 +0000`. In UTC, whatever the machine's own time is.
-fn clf(time: SystemTime, line: &mut Vec<u8>) -> io::Result<()> {
-    match Timestamp::try_from(time) {
-        Ok(stamp) => write!(line, "{}", stamp.strftime("%d/%b/%Y:%H:%M:%S +0000")),
-        Err(_) => line.write_all(NOTHING),
-    }
+fn stamp<const LENGTH: usize>(stamp: Option<[u8; LENGTH]>, line: &mut Vec<u8>) {
+    line.extend_from_slice(stamp.as_ref().map_or(NOTHING, |stamp| stamp));
 }
 
 fn millis(time: Duration) -> f64 {
@@ -156,6 +151,8 @@ fn escape(bytes: &[u8], line: &mut Vec<u8>) {
 
 #[cfg(test)]
 mod tests {
+    use std::time::SystemTime;
+
     use proptest::prelude::*;
 
     use super::super::Quoted;
@@ -178,7 +175,7 @@ mod tests {
 
     fn written(form: &LogForm, entry: &Entry) -> String {
         let mut line = Vec::new();
-        write(form, entry, &mut line).unwrap();
+        write(form, entry, &mut Stamps::default(), &mut line).unwrap();
         String::from_utf8(line).unwrap()
     }
 

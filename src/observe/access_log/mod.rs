@@ -21,6 +21,7 @@ use super::writing::{Queue, Writer};
 use crate::config::{self, LogForm, Rotate};
 
 pub use self::entry::{Account, Attempt, Entry, Quoted, Recoded};
+pub use super::stamps::Stamps;
 
 /// Lines that may wait. A writer that stalls for a tenth of a second at 50,000 requests a second needs 5,000; an entry
 /// is about a kilobyte with its strings, so a sink that is stuck costs 8 MiB, and 16 where clients send long ones.
@@ -90,7 +91,12 @@ impl AccessLog {
         (usage, loki): (Option<Usage>, Option<Loki>),
     ) -> io::Result<Self> {
         let writes = AtomicBool::new(!matches!(place, Place::None));
-        let writer = LineWriter { lines: Lines::to(place, "the access log"), form: form.clone(), line: Vec::new() };
+        let writer = LineWriter {
+            lines: Lines::to(place, "the access log"),
+            form: form.clone(),
+            stamps: Stamps::default(),
+            line: Vec::new(),
+        };
         let lines = Queue::start("access-log", "access log lines", room, writer)?;
         let quotes = AtomicBool::new(form.quotes_the_head());
         Ok(Self(Some(Arc::new(Log { lines, writes, quotes, usage, loki }))))
@@ -176,6 +182,7 @@ impl AccessLog {
 struct LineWriter {
     lines: Lines,
     form: LogForm,
+    stamps: Stamps,
     line: Vec<u8>,
 }
 
@@ -184,7 +191,7 @@ impl Writer for LineWriter {
 
     fn take(&mut self, entry: &Entry) -> u64 {
         self.line.clear();
-        match form::write(&self.form, entry, &mut self.line) {
+        match form::write(&self.form, entry, &mut self.stamps, &mut self.line) {
             Ok(()) => {
                 self.line.push(b'\n');
                 self.lines.put(&self.line)

@@ -1,75 +1,53 @@
 //! What is in a usage event? One JSON object a request.
 
-use std::io;
-
-use serde::Serialize;
-
 use crate::observe::access_log::Entry;
-
-/// One request, for a bill. Fields without a value are `null`, so that every event has the same shape.
-#[derive(Serialize)]
-struct Event<'a> {
-    id: String,
-    time: String,
-    identity: Option<&'a str>,
-    plan: Option<&'a str>,
-    /// The public part of a key, never the key.
-    key: Option<&'a str>,
-    route: Option<&'a str>,
-    upstream: Option<&'a str>,
-    method: &'a str,
-    status: Option<u16>,
-    reason: &'a str,
-    cache: Option<&'a str>,
-    requests: u32,
-    bytes_in: u64,
-    bytes_out: u64,
-    ms: f64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    cost: Option<u32>,
-    /// The id of the request, by which it is found in the access log.
-    request: &'a str,
-}
+use crate::observe::json::Object;
+use crate::observe::stamps::Stamps;
 
 /// Gives events their ids.
 pub(super) struct Events {
     boot: u64,
     count: u64,
+    stamps: Stamps,
 }
 
 impl Events {
     /// With ids that begin with this number, which no other process has.
     pub(super) fn new(boot: u64) -> Self {
-        Self { boot, count: 0 }
+        Self { boot, count: 0, stamps: Stamps::default() }
     }
 
-    /// Writes the event of an entry, with the end of its line.
-    pub(super) fn write(&mut self, entry: &Entry, line: &mut Vec<u8>) -> io::Result<()> {
+    /// Writes the event of an entry, with the end of its line. Fields without a value are `null`, so that every event has the
+    /// same shape.
+    pub(super) fn write(&mut self, entry: &Entry, line: &mut Vec<u8>) {
         self.count += 1;
         let account = &entry.account;
-        let event = Event {
-            // Of our own making: what a proxy in front of us calls a request may not be unique.
-            id: format!("{:016x}-{}", self.boot, self.count),
-            time: jiff::Timestamp::try_from(entry.time).map_or_else(|_| String::new(), |stamp| format!("{stamp:.3}")),
-            identity: entry.identity.as_deref(),
-            plan: account.plan.as_deref(),
-            key: account.key.as_deref(),
-            route: entry.route.as_deref(),
-            upstream: entry.upstream.as_deref(),
-            method: &entry.method,
-            status: entry.status,
-            reason: entry.reason,
-            cache: entry.cache.as_deref(),
-            requests: 1,
-            bytes_in: entry.bytes_in,
-            bytes_out: entry.bytes_out,
-            ms: entry.total.as_micros() as f64 / 1000.0,
-            cost: account.cost,
-            request: &entry.id,
-        };
-        serde_json::to_writer(&mut *line, &event)?;
+        let stamp = self.stamps.rfc3339(entry.time);
+        let mut event = Object::new(line);
+        // Of our own making: what a proxy in front of us calls a request may not be unique.
+        event.shown("id", Some(format_args!("{:016x}-{}", self.boot, self.count)));
+        event.text("time", stamp.as_ref().and_then(|stamp| std::str::from_utf8(stamp).ok()).unwrap_or_default());
+        event.text("identity", entry.identity.as_deref());
+        event.text("plan", account.plan.as_deref());
+        // The public part of a key, never the key.
+        event.text("key", account.key.as_deref());
+        event.text("route", entry.route.as_deref());
+        event.text("upstream", entry.upstream.as_deref());
+        event.text("method", &*entry.method);
+        event.number("status", entry.status.map(u64::from));
+        event.text("reason", entry.reason);
+        event.text("cache", entry.cache.as_deref());
+        event.number("requests", 1);
+        event.number("bytes_in", entry.bytes_in);
+        event.number("bytes_out", entry.bytes_out);
+        event.millis("ms", entry.total);
+        if let Some(cost) = account.cost {
+            event.number("cost", u64::from(cost));
+        }
+        // By which it is found in the access log.
+        event.text("request", &*entry.id);
+        event.end();
         line.push(b'\n');
-        Ok(())
     }
 }
 
@@ -95,8 +73,8 @@ mod tests {
             ..Entry::default()
         };
         let (mut events, mut line) = (Events::new(0xab), Vec::new());
-        events.write(&entry, &mut line).unwrap();
-        events.write(&Entry::default(), &mut line).unwrap();
+        events.write(&entry, &mut line);
+        events.write(&Entry::default(), &mut line);
         let lines: Vec<_> = std::str::from_utf8(&line).unwrap().lines().collect();
         let expected = concat!(
             r#"{"id":"00000000000000ab-1","time":"1970-01-01T00:00:00.000Z","identity":"ci","plan":"gold","key":"Zk3uT9aB","#,

@@ -91,9 +91,7 @@ impl Writer for EventWriter {
 
     fn take(&mut self, entry: &Entry) -> u64 {
         self.line.clear();
-        if self.events.write(entry, &mut self.line).is_err() {
-            return 1;
-        }
+        self.events.write(entry, &mut self.line);
         match &mut self.place {
             Kept::File(lines) => lines.put(&self.line),
             Kept::Spool(spool) => spool.put(&self.line),
