@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::Value as Json;
 
-use crate::observe::json::Object;
+use crate::observe::json::{Object, field};
 use crate::observe::stamps::Stamps;
 use crate::observe::tracing::TraceId;
 
@@ -175,36 +175,35 @@ impl Entry {
     /// Writes it as JSON to the end of a line.
     pub fn write_json(&self, stamps: &mut Stamps, line: &mut Vec<u8>) {
         let mut object = Object::new(line);
-        let stamp = stamps.rfc3339(self.time);
-        object.text("time", stamp.as_ref().and_then(|stamp| std::str::from_utf8(stamp).ok()));
-        object.text("id", cut(&self.id));
-        object.shown("trace_id", self.trace_id);
-        object.shown("client", self.client);
-        object.text("identity", self.identity.as_deref());
+        object.ascii(field!("time"), stamps.rfc3339(self.time).as_ref().map(|stamp| stamp.as_slice()));
+        object.text(field!("id"), cut(&self.id));
+        object.shown(field!("trace_id"), self.trace_id);
+        object.address(field!("client"), self.client);
+        object.text(field!("identity"), self.identity.as_deref());
         object.value(
-            "dry_run",
+            field!("dry_run"),
             &self.dry_run.as_ref().map_or(Json::Null, |names| names.iter().map(|name| &**name).collect()),
         );
-        object.text("method", cut(&self.method));
-        object.text("host", cut(&self.host));
-        object.text("path", cut(&self.path));
-        object.text("route", self.route.as_deref());
-        object.text("upstream", self.upstream.as_deref());
-        object.text("backend", self.backend.as_deref());
-        object.objects("attempts", &self.attempts, attempt);
-        object.number("status", self.status.map(u64::from));
-        object.number("bytes_in", self.bytes_in);
-        object.number("bytes_out", self.bytes_out);
-        object.millis("total_ms", self.total);
-        object.millis("first_byte_ms", self.first_byte);
-        object.millis("connect_ms", self.connect);
-        object.text("protocol", self.protocol);
-        object.text("tls", self.tls);
-        object.text("cache", self.cache.as_deref());
-        object.object("encoding", self.encoding.as_ref(), recoded);
-        object.text("reason", self.reason);
+        object.text(field!("method"), cut(&self.method));
+        object.text(field!("host"), cut(&self.host));
+        object.text(field!("path"), cut(&self.path));
+        object.text(field!("route"), self.route.as_deref());
+        object.text(field!("upstream"), self.upstream.as_deref());
+        object.text(field!("backend"), self.backend.as_deref());
+        object.objects(field!("attempts"), &self.attempts, attempt);
+        object.number(field!("status"), self.status.map(u64::from));
+        object.number(field!("bytes_in"), self.bytes_in);
+        object.number(field!("bytes_out"), self.bytes_out);
+        object.millis(field!("total_ms"), self.total);
+        object.millis(field!("first_byte_ms"), self.first_byte);
+        object.millis(field!("connect_ms"), self.connect);
+        object.text(field!("protocol"), self.protocol);
+        object.text(field!("tls"), self.tls);
+        object.text(field!("cache"), self.cache.as_deref());
+        object.object(field!("encoding"), self.encoding.as_ref(), recoded);
+        object.text(field!("reason"), self.reason);
         if let Some(trace) = &self.trace {
-            object.value("trace", trace);
+            object.value(field!("trace"), trace);
         }
         object.end();
     }
@@ -272,23 +271,23 @@ fn weight_of(json: &Json) -> usize {
 
 /// One try.
 fn attempt(attempt: &Attempt, object: &mut Object<'_>) {
-    object.text("backend", cut(&attempt.backend));
-    object.text("outcome", &*attempt.outcome);
-    object.millis("ms", attempt.took);
+    object.text(field!("backend"), cut(&attempt.backend));
+    object.text(field!("outcome"), &*attempt.outcome);
+    object.millis(field!("ms"), attempt.took);
     if let Some(reason) = attempt.no_retry {
-        object.text("no_retry", reason);
+        object.text(field!("no_retry"), reason);
     }
 }
 
 fn recoded(recoded: &Recoded, object: &mut Object<'_>) {
-    object.text("coding", recoded.coding);
+    object.text(field!("coding"), recoded.coding);
     if let Some(coding) = recoded.decoded {
-        object.text("decoded", coding);
+        object.text(field!("decoded"), coding);
     }
-    object.number("before", recoded.before);
-    object.number("after", recoded.after);
-    object.value("ratio", &recoded.ratio.map(|ratio| (ratio * 1000.0).round() / 1000.0).into());
-    object.millis("ms", recoded.took);
+    object.number(field!("before"), recoded.before);
+    object.number(field!("after"), recoded.after);
+    object.value(field!("ratio"), &recoded.ratio.map(|ratio| (ratio * 1000.0).round() / 1000.0).into());
+    object.millis(field!("ms"), recoded.took);
 }
 
 impl fmt::Display for Entry {

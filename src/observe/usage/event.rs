@@ -1,7 +1,7 @@
 //! What is in a usage event? One JSON object a request.
 
 use crate::observe::access_log::Entry;
-use crate::observe::json::Object;
+use crate::observe::json::{Object, field};
 use crate::observe::stamps::Stamps;
 
 /// Gives events their ids.
@@ -25,27 +25,27 @@ impl Events {
         let stamp = self.stamps.rfc3339(entry.time);
         let mut event = Object::new(line);
         // Of our own making: what a proxy in front of us calls a request may not be unique.
-        event.shown("id", Some(format_args!("{:016x}-{}", self.boot, self.count)));
-        event.text("time", stamp.as_ref().and_then(|stamp| std::str::from_utf8(stamp).ok()).unwrap_or_default());
-        event.text("identity", entry.identity.as_deref());
-        event.text("plan", account.plan.as_deref());
+        event.shown(field!("id"), Some(format_args!("{:016x}-{}", self.boot, self.count)));
+        event.ascii(field!("time"), Some(stamp.as_ref().map_or(b"", |stamp| stamp)));
+        event.text(field!("identity"), entry.identity.as_deref());
+        event.text(field!("plan"), account.plan.as_deref());
         // The public part of a key, never the key.
-        event.text("key", account.key.as_deref());
-        event.text("route", entry.route.as_deref());
-        event.text("upstream", entry.upstream.as_deref());
-        event.text("method", &*entry.method);
-        event.number("status", entry.status.map(u64::from));
-        event.text("reason", entry.reason);
-        event.text("cache", entry.cache.as_deref());
-        event.number("requests", 1);
-        event.number("bytes_in", entry.bytes_in);
-        event.number("bytes_out", entry.bytes_out);
-        event.millis("ms", entry.total);
+        event.text(field!("key"), account.key.as_deref());
+        event.text(field!("route"), entry.route.as_deref());
+        event.text(field!("upstream"), entry.upstream.as_deref());
+        event.text(field!("method"), &*entry.method);
+        event.number(field!("status"), entry.status.map(u64::from));
+        event.text(field!("reason"), entry.reason);
+        event.text(field!("cache"), entry.cache.as_deref());
+        event.number(field!("requests"), 1);
+        event.number(field!("bytes_in"), entry.bytes_in);
+        event.number(field!("bytes_out"), entry.bytes_out);
+        event.millis(field!("ms"), entry.total);
         if let Some(cost) = account.cost {
-            event.number("cost", u64::from(cost));
+            event.number(field!("cost"), u64::from(cost));
         }
         // By which it is found in the access log.
-        event.text("request", &*entry.id);
+        event.text(field!("request"), &*entry.id);
         event.end();
         line.push(b'\n');
     }
