@@ -7,7 +7,7 @@ mod chunks;
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::response::Parts;
 use http::{HeaderMap, HeaderName, StatusCode, Version};
@@ -34,6 +34,8 @@ const ROOM_FOR_BODY: usize = 64 << 10;
 #[derive(Debug, Default)]
 pub(super) struct Answer {
     input: BytesMut,
+    /// Bytes of empty lines that were dropped before the head.
+    dropped: usize,
     /// So much of the input has no head in it, as far as was looked.
     seen: usize,
     /// From so many bytes on it is parsed whether or not the end of a head has come.
@@ -104,6 +106,7 @@ impl Answer {
 
     /// The next head, as soon as it is there. Behind that of an interim answer comes another.
     pub(super) fn head(&mut self) -> Result<Option<Box<ResponseHeader>>> {
+        self.drop_empty_lines()?;
         if !self.is_worth_parsing() {
             return Ok(None);
         }
@@ -115,10 +118,7 @@ impl Answer {
         parser.allow_obsolete_multiline_headers_in_responses(true);
         let status = parser.parse_response_with_uninit_headers(&mut parsed, &self.input, &mut fields);
         let Status::Complete(length) = status.or_err(ErrorType::InvalidHTTPHeader, "no head of an answer")? else {
-            return match self.input.len() > LONGEST_HEAD {
-                true => Error::e_explain(ErrorType::InvalidHTTPHeader, "the head of the answer is too long"),
-                false => Ok(None),
-            };
+            return at_most(self.input.len()).map(|()| None);
         };
         let fields = parsed.headers.iter().map(|field| {
             let name = HeaderName::from_bytes(field.name.as_bytes());
@@ -131,7 +131,7 @@ impl Answer {
         let unusual = parsed.reason.filter(|reason| status.canonical_reason() != Some(reason)).map(str::to_owned);
         // The values share what they came in.
         let raw = self.input.split_to(length).freeze();
-        (self.seen, self.parse_at) = (0, 0);
+        (self.dropped, self.seen, self.parse_at) = (0, 0, 0);
         let mut parts = http::Response::new(()).into_parts().0;
         (parts.status, parts.version) = (status, version);
         parts.headers.reserve(fields.len() + ADDED);
@@ -145,6 +145,21 @@ impl Answer {
             head.set_reason_phrase(unusual.as_deref())?;
         }
         Ok(Some(head))
+    }
+
+    /// Empty lines before a head are forgiven (RFC 9112, section 2.2, has that for requests). They are no head, so that what
+    /// is nothing else must not be looked at again and again.
+    fn drop_empty_lines(&mut self) -> Result<()> {
+        loop {
+            let empty = match &*self.input {
+                [b'\n', ..] => 1,
+                [b'\r', b'\n', ..] => 2,
+                _ => return at_most(self.dropped),
+            };
+            self.input.advance(empty);
+            self.dropped += empty;
+            self.seen = self.seen.saturating_sub(empty);
+        }
     }
 
     /// What comes in many small pieces is not parsed with each of them: as soon as there is an empty line, and at each
@@ -225,6 +240,13 @@ impl Answer {
             }
         }
         Ok(())
+    }
+}
+
+fn at_most(bytes: usize) -> Result<()> {
+    match bytes > LONGEST_HEAD {
+        true => Error::e_explain(ErrorType::InvalidHTTPHeader, "the head of the answer is too long"),
+        false => Ok(()),
     }
 }
 

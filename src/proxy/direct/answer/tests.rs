@@ -185,6 +185,24 @@ fn what_comes_byte_by_byte_is_not_parsed_with_each_of_them() {
 }
 
 #[test]
+fn empty_lines_before_a_head_are_dropped_as_they_come_and_are_not_endless() {
+    let head = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+    let (few, many) = ("\r\n\n".repeat(20_000), "\r\n".repeat(600_000));
+    let pieces = few.as_bytes().chunks(7).chain(head.as_bytes().chunks(5));
+    assert_eq!(read(false, pieces).unwrap().heads.len(), 1);
+
+    let mut answer = Answer::to(false);
+    let mut longest = 0;
+    let refused = many.as_bytes().chunks(7).find_map(|piece| {
+        answer.room().extend_from_slice(piece);
+        let refused = answer.head().err();
+        longest = longest.max(answer.input.len());
+        refused
+    });
+    assert!(refused.is_some() && longest <= 1, "{longest} bytes were kept");
+}
+
+#[test]
 fn the_last_piece_is_known_to_be_the_last() {
     let mut answer = Answer::to(false);
     answer
