@@ -24,7 +24,7 @@ use crate::observe::seldom::Seldom;
 use crate::server::connection::{Connection, InFlight, Served, Streams, TlsFacts, Turn, next_id};
 use crate::server::counters::{Counters, Open};
 use crate::server::frames::Counted;
-use crate::server::guard::{Guard, OnRefusal, Rules};
+use crate::server::guard::{self, Guard, OnRefusal, Rules};
 use crate::server::http2::{after_its_streams, say_goodbye};
 use crate::server::introduce::{NotIntroduced, introduce};
 use crate::server::limits::{AddressLimit, AddressPlace, TotalLimit, TotalPlace};
@@ -291,8 +291,9 @@ where
         let handshake = Secured::accept(tls.config(), Wire::under_tls(accepted));
         let stream = match timeout(self.config.timeouts.handshake, handshake).await {
             Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => {
+            Ok(Err((error, wire))) => {
                 self.failed_handshake(peer, failure::reason(&error.to_string()), &error);
+                guard::end(Box::new(wire)).await;
                 return None;
             }
             Err(_) => {
@@ -308,6 +309,7 @@ where
             // A client without ALPN gets through the handshake and would speak HTTP/1.
             (false, Http2::Only) => {
                 self.failed_handshake(peer, failure::NO_HTTP2, &"the client does not ask for HTTP/2");
+                guard::end(Box::new(stream)).await;
                 return None;
             }
             (false, Http2::Off | Http2::ByAlpn) => Spoken::Http1(self.guard(stream, &connection)),

@@ -32,6 +32,7 @@ where
         while let Some(mut guard) = next.take() {
             connection.turn.next();
             if !has_request(&mut guard, &mut leaving).await {
+                guard.goodbye().await;
                 break;
             }
             let session = self.session(guard, settings.take(), *shutdown.borrow());

@@ -30,9 +30,11 @@ pub(super) struct Secured {
 }
 
 impl Secured {
-    /// Shakes hands. An error is the system's, or tells of a [`rustls::Error`].
-    pub(super) async fn accept(config: Arc<ServerConfig>, wire: Wire) -> io::Result<Self> {
-        Ok(Self { stream: TlsAcceptor::from(config).accept(wire).await? })
+    /// Shakes hands. An error is the system's, or tells of a [`rustls::Error`]; the wire comes back with it, since the alert
+    /// that tells the client (RFC 8446, section 6.2) is not sent before whoever has it ends it.
+    pub(super) async fn accept(config: Arc<ServerConfig>, wire: Wire) -> Result<Self, (io::Error, Wire)> {
+        let stream = TlsAcceptor::from(config).accept(wire).into_fallible().await?;
+        Ok(Self { stream })
     }
 
     /// What the handshake settled.
@@ -64,7 +66,12 @@ impl Secured {
 
 impl AsyncRead for Secured {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if let Poll::Ready(Err(_)) = read {
+            // rustls has written an alert, and whoever gets the error will write nothing more.
+            let _ = Pin::new(self.stream.get_mut().0).poll_flush(cx);
+        }
+        read
     }
 }
 

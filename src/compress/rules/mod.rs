@@ -65,7 +65,8 @@ pub enum Why {
 
 /// What is to be done with this answer to this request. HEAD is judged as GET is, since both get the same head.
 pub fn judge(request: &RequestHeader, accepted: &Accepted, response: &ResponseHeader, compress: &Compress) -> Verdict {
-    if let Some(why) = barred(request, response) {
+    let media = types::of(&response.headers);
+    if let Some(why) = barred(request, response, media) {
         return Verdict::Untouched(why);
     }
     if response.status == StatusCode::NOT_MODIFIED {
@@ -84,7 +85,7 @@ pub fn judge(request: &RequestHeader, accepted: &Accepted, response: &ResponseHe
         Content::In(coding) => return Verdict::Decode(coding),
         Content::Unknown => return Verdict::Untouched(Why::Unknown),
     }
-    let Some(media) = types::of(&response.headers) else { return Verdict::Untouched(Why::NoType) };
+    let Some(media) = media else { return Verdict::Untouched(Why::NoType) };
     if !compress.types.iter().any(|range| types::holds(range, media)) {
         return Verdict::Untouched(Why::Type);
     }
@@ -97,27 +98,26 @@ pub fn judge(request: &RequestHeader, accepted: &Accepted, response: &ResponseHe
 /// The coding that this request's body is to be decoded from, see [`edit::decode_request`]; `None` is not at all.
 pub fn judge_request(request: &RequestHeader, compress: &Compress) -> Option<Coding> {
     let fields = &request.headers;
+    // Most have none, and nothing more is asked of them.
+    let Content::In(coding) = coding_of(fields) else { return None };
     let barred = request.version <= Version::HTTP_10
         || no_transform(fields)
         || fields.contains_key(CONTENT_RANGE)
         || fields.contains_key(TRAILER)
         || types::of(fields).is_some_and(types::is_grpc)
         || length(fields) == Some(0);
-    match coding_of(fields) {
-        Content::In(coding) if compress.decode_requests && !barred => Some(coding),
-        Content::In(_) | Content::Plain | Content::Unknown => None,
-    }
+    (compress.decode_requests && !barred).then_some(coding)
 }
 
 /// What must be left as it is, whatever the route says.
-fn barred(request: &RequestHeader, response: &ResponseHeader) -> Option<Why> {
+fn barred(request: &RequestHeader, response: &ResponseHeader, media: Option<&[u8]>) -> Option<Why> {
     let fields = &response.headers;
     let bars = [
         (has_no_whole_body(&request.method, response.status), Why::Status),
         (fields.contains_key(CONTENT_RANGE), Why::Part),
         (request.version <= Version::HTTP_10, Why::OldClient),
         (no_transform(&request.headers) || no_transform(fields), Why::NoTransform),
-        (types::of(fields).is_some_and(types::is_grpc), Why::Grpc),
+        (media.is_some_and(types::is_grpc), Why::Grpc),
         (fields.contains_key(TRAILER), Why::Trailer),
     ];
     bars.into_iter().find_map(|(holds, why)| holds.then_some(why))

@@ -52,6 +52,15 @@ impl<S: IO + 'static> Guard<S> {
         poll_fn(|cx| self.poll_first(cx)).await
     }
 
+    /// Says goodbye to a client that has nothing to say, under TLS with `close_notify`, if that can be done at once.
+    pub(in crate::server) async fn goodbye(&mut self) {
+        poll_fn(|cx| {
+            let _ = self.inner().poll_shutdown(cx);
+            Poll::Ready(())
+        })
+        .await;
+    }
+
     fn poll_first(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
         self.see_turn();
         while matches!(self.stage, Stage::Head(_)) && self.buffer.is_empty() {
@@ -131,8 +140,7 @@ impl<S: IO + 'static> Guard<S> {
             return Poll::Pending;
         }
         if is_silent {
-            // There is no request that an answer could belong to. TLS says goodbye, if it can at once.
-            let _ = self.inner().poll_shutdown(cx);
+            // There is no request that an answer could belong to.
             self.stage = Stage::Closed;
         } else {
             self.refuse(Refusal::HeaderTimeout);

@@ -98,6 +98,15 @@ impl Door {
         client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
         timeout(DEADLINE, client.0.read_u8()).await.expect("an answer in time").is_ok()
     }
+
+    /// Why no request gets through, as the client is told.
+    async fn refuses(&self, config: &Arc<ClientConfig>, name: &str) -> String {
+        let refusal = match self.handshake(config, name).await {
+            Ok(mut client) => timeout(DEADLINE, client.0.read_u8()).await.expect("an answer in time").map(drop),
+            Err(error) => Err(error),
+        };
+        refusal.unwrap_err().to_string()
+    }
 }
 
 fn leaf(client: &Raw<TlsStream<TcpStream>>) -> Vec<u8> {
@@ -259,9 +268,12 @@ async fn a_required_client_certificate_is_verified() {
     let door = Door::with_tls(settings);
     let answer = door.ask(&Arc::new(authority.client_showing(&authority.ecdsa("me", &["me"]))), "a.test").await;
     assert!(answer.contains("client=true"), "{answer}");
-    assert!(!door.admits(&Arc::new(authority.client()), "a.test").await);
-    let unknown = stranger.ecdsa("me", &["me"]);
-    assert!(!door.admits(&Arc::new(authority.client_showing(&unknown)), "a.test").await);
+    let without = door.refuses(&Arc::new(authority.client()), "a.test").await;
+    assert_eq!(without, "received fatal alert: CertificateRequired");
+    let unknown = Arc::new(authority.client_showing(&stranger.ecdsa("me", &["me"])));
+    // Both authorities have one name, so that it is their signature that is wrong.
+    assert_eq!(door.refuses(&unknown, "a.test").await, "received fatal alert: DecryptError");
+    assert!(!door.admits(&unknown, "a.test").await);
 }
 
 #[tokio::test]
@@ -326,7 +338,31 @@ async fn a_client_of_an_older_version_is_refused() {
     assert!(door.ask(&old, "a.test").await.contains("tls=TLSv1.2"));
     settings.min_version = TlsVersion::V1_3;
     let door = Door::with_tls(settings);
-    assert!(!door.admits(&old, "a.test").await);
+    assert_eq!(door.refuses(&old, "a.test").await, "received fatal alert: ProtocolVersion");
+}
+
+#[tokio::test]
+async fn a_client_whose_records_are_broken_is_told_so() {
+    let authority = Authority::new();
+    let door = Door::with_tls(tls(vec![authority.ecdsa("a", &["a.test"])]));
+    let mut client = door.handshake(&Arc::new(authority.client()), "a.test").await.unwrap();
+    let mut record = vec![0x17, 3, 3, 0, 32];
+    record.extend([7; 32]);
+    client.0.get_mut().0.write_all(&record).await.unwrap();
+    let told = timeout(DEADLINE, client.0.read_u8()).await.expect("an answer in time");
+    assert_eq!(told.unwrap_err().to_string(), "received fatal alert: BadRecordMac");
+}
+
+#[tokio::test]
+async fn who_waits_when_we_leave_is_told_that_nothing_more_comes() {
+    let authority = Authority::new();
+    let door = Door::with_tls(tls(vec![authority.ecdsa("a", &["a.test"])]));
+    let mut client = door.handshake(&Arc::new(authority.client()), "a.test").await.unwrap();
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.response().await;
+    door.stop.send(true).unwrap();
+    let mut rest = Vec::new();
+    let end = timeout(DEADLINE, client.0.read_to_end(&mut rest)).await.expect("an end in time");
+    assert_eq!(end.expect("`close_notify` comes before the end"), 0);
 }
 
 #[tokio::test]
@@ -348,7 +384,8 @@ async fn a_listener_for_http2_alone_refuses_other_clients() {
     assert!(!door.admits(&Arc::new(authority.client()), "a.test").await, "a client without ALPN");
     let mut config = authority.client();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    assert!(!door.admits(&Arc::new(config.clone()), "a.test").await);
+    let told = door.refuses(&Arc::new(config.clone()), "a.test").await;
+    assert_eq!(told, "received fatal alert: NoApplicationProtocol");
     config.alpn_protocols = vec![b"h2".to_vec()];
     let client = door.handshake(&Arc::new(config), "a.test").await.unwrap();
     assert!(http2_get(client.0).await.contains("GET /h2"));
