@@ -9,7 +9,7 @@ use portcullis::auth::keys::NewKey;
 use support::backend::response;
 use support::front_door::Builder;
 use support::tls::Certificate;
-use support::{Act, Backend, Client, Exposition, Lb, Script};
+use support::{Act, Backend, Client, Exposition, Lb, Script, in_time};
 
 const GET: &str = "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
@@ -188,9 +188,20 @@ async fn connections_and_handshakes_are_counted_by_listener() {
     let mut lost = Client::tcp(lb.address(1)).await;
     lost.send("GET / HTTP/1.1\r\n\r\n").await;
     lost.read_to_end().await;
+    // Until then we would go on reading for a while, lest our last words be lost.
+    drop(lost);
 
-    let page = metrics(&lb).await;
-    let of_tls = |name| page.sum(name, &[("listener", "secure")]);
+    let of_tls = [("listener", "secure")];
+    let page = in_time("one of the two connections should be gone", async {
+        loop {
+            let page = metrics(&lb).await;
+            if page.sum("portcullis_connections", &of_tls) < 2.0 {
+                return page;
+            }
+        }
+    });
+    let page = page.await;
+    let of_tls = |name| page.sum(name, &of_tls);
     assert_eq!(of_tls("portcullis_connections_accepted_total"), 2.0);
     assert_eq!(of_tls("portcullis_connections"), 1.0);
     let version = [("listener", "secure"), ("version", "TLSv1.3")];
