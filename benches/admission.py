@@ -2,13 +2,14 @@
 """What it costs a request to be let in: CPU time of the process per request, on a route that asks for nothing and on others.
 
     cargo build --release
-    benches/admission.py [--rounds N] [--seconds S] [--case respond,upstream] [--binary PATH]
+    benches/admission.py [--rounds N] [--seconds S] [--case respond,upstream] [--only all,..] [--binary PATH]
 
 Needs Linux with two cores and Debian's wrk, and nginx-light for `upstream`. One front door has the same route several
 times: bare, with an API key, with a rate limit, with a list of 100,000 denied addresses, and with all three. Every request
 carries the key, so that what differs is only what is asked. It is pinned to core 0 with one thread; the load, and the origin
 in `upstream`, are on core 1. The time is what the scheduler says that its threads ran (/proc/PID/task/*/schedstat, in
-nanoseconds). The slices of the routes are interleaved; each round begins with another one. Printed are the medians, and of
+nanoseconds). The slices of the routes are interleaved; each round begins with another one. `--only` leaves out the other
+routes but the bare one, so that a round is shorter and the machine more the same in it. Printed are the medians, and of
 each route the median of the differences to the bare one in the same round, with the quartiles of these.
 """
 import argparse
@@ -81,7 +82,7 @@ def load(name, port, seconds):
 
 def run(bench, case, args):
     port, pid = bench.start(args.binary, case)
-    names = list(PARTS)
+    names = ["bare", *(name for name in PARTS if name != "bare" and name in (args.only or ",".join(PARTS)).split(","))]
     for name in names:
         load(name, port, 1)
     spent = {name: [] for name in names}
@@ -102,6 +103,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--seconds", type=int, default=2)
     parser.add_argument("--case", default="respond,upstream")
+    parser.add_argument("--only")
     parser.add_argument("--binary", default=os.path.join(RELEASE, "portcullis"))
     args = parser.parse_args()
     print("| answered by | asked for | CPU us per request | more than bare |\n| --- | --- | --- | --- |")

@@ -17,9 +17,9 @@ use crate::limit::rate::tell::{self, Three};
 use crate::limit::rate::{Limits, Standing, Table, Verdicts, Which, Who};
 use crate::observe::seldom::Seldom;
 
-/// draft-ietf-httpapi-ratelimit-headers
-const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
-const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+/// draft-ietf-httpapi-ratelimit-headers, and how it writes the names.
+const RATE_LIMIT: (HeaderName, &str) = (HeaderName::from_static("ratelimit"), "RateLimit");
+const RATE_LIMIT_POLICY: (HeaderName, &str) = (HeaderName::from_static("ratelimit-policy"), "RateLimit-Policy");
 
 /// The older fields.
 const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
@@ -101,8 +101,8 @@ impl Exchange {
         let Some(rates) = rates.filter(|_| !self.standings.is_empty()) else { return Ok(()) };
         if matches!(rates.fields, RateFields::Draft | RateFields::Both) {
             let left = tell::rate_limit(&self.standings).and_then(|left| HeaderValue::try_from(left).ok());
-            add_to_list(head, RATE_LIMIT_POLICY, rates.policy.clone())?;
-            add_to_list(head, RATE_LIMIT, left)?;
+            add_to_list(head, &RATE_LIMIT_POLICY, rates.policy.clone())?;
+            add_to_list(head, &RATE_LIMIT, left)?;
         }
         if let (RateFields::Legacy | RateFields::Both, Some(three)) = (rates.fields, tell::three(&self.standings)) {
             put_three(head, three)?;
@@ -120,10 +120,16 @@ impl Exchange {
 
 /// Adds a member to the backend's list. Where that is of an older form, which is no list, it stays alone: together they
 /// could not be read at all.
-fn add_to_list(head: &mut ResponseHeader, name: HeaderName, value: Option<HeaderValue>) -> Result<()> {
+fn add_to_list(
+    head: &mut ResponseHeader,
+    (name, written): &(HeaderName, &'static str),
+    value: Option<HeaderValue>,
+) -> Result<()> {
     let is_list = |field: &HeaderValue| field.as_bytes().trim_ascii_start().starts_with(b"\"");
+    // Mostly there is none, which is quickly found.
+    let stays_alone = head.headers.contains_key(name) && !head.headers.get_all(name).iter().all(is_list);
     match value {
-        Some(value) if head.headers.get_all(&name).iter().all(is_list) => head.append_header(name, value).map(drop),
+        Some(value) if !stays_alone => head.append_header(*written, value).map(drop),
         Some(_) | None => Ok(()),
     }
 }
@@ -169,8 +175,8 @@ mod tests {
         ] {
             let fields: Vec<_> = theirs.iter().map(|value| ("ratelimit", *value)).collect();
             let mut head = response(&fields);
-            add_to_list(&mut head, RATE_LIMIT, ours()).unwrap();
-            assert_eq!(all(&head, &RATE_LIMIT), expected);
+            add_to_list(&mut head, &RATE_LIMIT, ours()).unwrap();
+            assert_eq!(all(&head, &RATE_LIMIT.0), expected);
         }
     }
 

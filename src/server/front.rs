@@ -246,16 +246,15 @@ where
     pub async fn serve(self: Arc<Self>, accepted: Accepted, shutdown: watch::Receiver<bool>) {
         let Some(_place) = self.admit() else { return };
         let _open = Open::count(&self.counters);
-        let (peer, trusted) = (accepted.peer, self.trusted.load_full());
-        let (mode, within) = (self.config.proxy_protocol, self.config.timeouts.handshake);
-        let accepted = match introduce(accepted, mode, &trusted, within).await {
+        let peer = accepted.peer;
+        let accepted = match self.introduce(accepted).await {
             Ok(accepted) => accepted,
             Err(why) => return self.not_introduced(peer, &why),
         };
         let Some(_among_its_own) = self.admit_address(accepted.peer) else { return };
         match self.tls() {
             None => self.serve_plain(accepted, shutdown).await,
-            Some(tls) => self.serve_tls(accepted, &tls, shutdown).await,
+            Some(tls) => self.serve_tls(accepted, tls, shutdown).await,
         }
     }
 
@@ -263,6 +262,11 @@ where
     pub async fn stop_waiting(&self) {
         self.leaving.send_replace(true);
         self.proxy.http_cleanup().await;
+    }
+
+    async fn introduce(&self, accepted: Accepted) -> Result<Accepted, NotIntroduced> {
+        let trusted = self.trusted.load_full();
+        introduce(accepted, self.config.proxy_protocol, &trusted, self.config.timeouts.handshake).await
     }
 
     async fn serve_plain(self: Arc<Self>, accepted: Accepted, shutdown: watch::Receiver<bool>) {
@@ -277,7 +281,7 @@ where
         }
     }
 
-    async fn serve_tls(self: Arc<Self>, accepted: Accepted, tls: &TlsState, shutdown: watch::Receiver<bool>) {
+    async fn serve_tls(self: Arc<Self>, accepted: Accepted, tls: Arc<TlsState>, shutdown: watch::Receiver<bool>) {
         // Boxed, with all that a handshake needs: it is over soon, and the connection stays.
         match Box::pin(self.shake_hands(accepted, tls)).await {
             Some((Spoken::Http1(guard), connection)) => self.serve_http1(guard, connection, shutdown).await,
@@ -286,7 +290,7 @@ where
         }
     }
 
-    async fn shake_hands(&self, accepted: Accepted, tls: &TlsState) -> Option<(Spoken, Arc<Connection>)> {
+    async fn shake_hands(&self, accepted: Accepted, tls: Arc<TlsState>) -> Option<(Spoken, Arc<Connection>)> {
         let (peer, whose) = (accepted.peer, Whose::of(&accepted));
         let handshake = Secured::accept(tls.config(), Wire::under_tls(accepted));
         let stream = match timeout(self.config.timeouts.handshake, handshake).await {

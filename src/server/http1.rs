@@ -39,6 +39,7 @@ where
             let exchange = self.proxy().process_new_http(session, &shutdown);
             if let Some(kept) = watched(connection.clone(), exchange).await {
                 let (stream, of_the_connection) = kept.consume();
+                // It is the guard that the session was made of.
                 next = stream.into_any().downcast().ok();
                 settings = of_the_connection;
             }
@@ -67,11 +68,13 @@ where
     }
 }
 
-/// Waits for the first bytes of a request. Without one, the client has left or was silent for too long, or we leave.
+/// Waits for the head of a request. Without one, the client has left, was too slow or is refused, or we leave: then a head
+/// that has begun may still come to its end.
 async fn has_request<S: IO + 'static>(guard: &mut Guard<S>, leaving: &mut watch::Receiver<bool>) -> bool {
     tokio::select! {
         biased;
-        is_there = guard.has_request() => is_there,
-        _ = leaving.wait_for(|&is_so| is_so) => false,
+        () = guard.first_bytes() => {}
+        _ = leaving.wait_for(|&is_so| is_so) => return false,
     }
+    guard.has_head().await
 }

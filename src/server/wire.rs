@@ -189,6 +189,9 @@ impl Wire {
     /// Keeps what is small, and writes what is not together with what was kept.
     fn poll_write_parts(&mut self, cx: &mut Context<'_>, parts: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
         let length: usize = parts.iter().map(|part| part.len()).sum();
+        if length == 0 {
+            return Poll::Ready(Ok(0));
+        }
         if self.unsent.len() + length < WRITE_BUFFER {
             self.unsent.reserve(WRITE_BUFFER - self.unsent.len());
             parts.iter().for_each(|part| self.unsent.extend_from_slice(part));
@@ -364,6 +367,7 @@ mod tests {
             assert!(wire.ahead.is_empty());
         }
     }
+
     #[tokio::test]
     async fn what_is_small_is_written_with_what_comes_next_and_leaves_no_buffer() {
         let (ours, mut theirs) = UnixStream::pair().unwrap();

@@ -13,6 +13,8 @@ mod facts;
 mod read;
 mod scan;
 mod slow;
+#[cfg(test)]
+mod tests;
 mod write;
 
 use std::fmt;
@@ -88,8 +90,8 @@ pub(super) struct Guard<S: IO + 'static> {
     timer: Timer,
     /// While the head of a response is written whose date is another one.
     redating: Option<Redating>,
-    /// How fast the client takes what we write, where that matters.
-    reader: Option<Box<Reader>>,
+    /// How the client takes what we write.
+    reader: Reader,
 }
 
 /// What comes next from the client.
@@ -156,7 +158,7 @@ impl<S: IO + 'static> Guard<S> {
         timer.set(rules.timeouts.header);
         let stage = Stage::Head(Scan::default());
         let buffer = BytesMut::new();
-        let reader = rules.min_rate.map(|rate| Box::new(Reader::new(rate)));
+        let reader = Reader::new(rules.min_rate);
         Self { inner: Some(inner), connection, rules, stage, buffer, at_end: false, timer, redating: None, reader }
     }
 

@@ -47,30 +47,59 @@ impl<S: IO + 'static> AsyncRead for Guard<S> {
 }
 
 impl<S: IO + 'static> Guard<S> {
-    /// Waits for the first bytes of a request; says whether there are any, or something else that Pingora should see.
-    pub(in crate::server) async fn has_request(&mut self) -> bool {
-        poll_fn(|cx| self.poll_first(cx)).await
+    /// Waits for the first bytes of a request, or for its client to leave or be silent for too long.
+    pub(in crate::server) async fn first_bytes(&mut self) {
+        poll_fn(|cx| self.poll_first(cx)).await;
     }
 
-    /// Says goodbye to a client that has nothing to say, under TLS with `close_notify`, if that can be done at once.
+    /// Waits for the rest of the head whose first bytes are there; says whether it is one that Pingora may see.
+    pub(in crate::server) async fn has_head(&mut self) -> bool {
+        let read = poll_fn(|cx| self.poll_head(cx)).await;
+        read.is_ok() && matches!(self.stage, Stage::Release(..))
+    }
+
+    /// Leaves a client whose request Pingora does not get to see: says why, where there is a reason, and goodbye, under TLS
+    /// with `close_notify`.
     pub(in crate::server) async fn goodbye(&mut self) {
         poll_fn(|cx| {
+            ready!(self.poll_last_words(cx));
+            // If it can be said at once: who takes nothing now has nothing to wait for.
             let _ = self.inner().poll_shutdown(cx);
             Poll::Ready(())
         })
         .await;
     }
 
-    fn poll_first(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+    fn poll_first(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.see_turn();
-        while matches!(self.stage, Stage::Head(_)) && self.buffer.is_empty() {
+        while matches!(self.stage, Stage::Head(_)) {
+            self.drop_empty_lines();
+            if !self.buffer.is_empty() {
+                self.see_first();
+                break;
+            }
             match self.poll_fill(cx) {
-                Poll::Ready(Ok(1..)) => self.see_first(),
+                Poll::Ready(Ok(1..)) => {}
                 Poll::Ready(Ok(0) | Err(_)) => self.stage = Stage::Closed,
                 Poll::Pending => ready!(self.poll_head_deadline(cx)),
             }
         }
-        Poll::Ready(!matches!(self.stage, Stage::Closed))
+        Poll::Ready(())
+    }
+
+    /// Empty lines before a request are forgiven (RFC 9112, section 2.2), and begin none: some clients send one behind a body.
+    fn drop_empty_lines(&mut self) {
+        while self.buffer.starts_with(b"\r\n") {
+            self.buffer.advance(2);
+        }
+        self.drop_empty_buffer();
+    }
+
+    /// A large head leaves a large buffer, which an idle connection should not keep.
+    fn drop_empty_buffer(&mut self) {
+        if self.buffer.is_empty() && self.buffer.try_reclaim(STEP / 4) {
+            self.buffer = BytesMut::new();
+        }
     }
 
     fn see_turn(&mut self) {
@@ -80,11 +109,9 @@ impl<S: IO + 'static> Guard<S> {
         }
     }
 
-    /// The first bytes of a head are there. Mostly they are one head and nothing behind it.
+    /// The first bytes of a head are there. Mostly they are all of it.
     fn see_first(&mut self) {
-        if let Ok(Some(Head { length, framing })) = Scan::default().read(&self.buffer, self.rules.bounds)
-            && length == self.buffer.len()
-        {
+        if let Ok(Some(Head { length, framing })) = Scan::default().read(&self.buffer, self.rules.bounds) {
             self.timer.clear();
             self.stage = Stage::Release(length, Body::new(framing));
             return;
@@ -161,10 +188,7 @@ impl<S: IO + 'static> Guard<S> {
         if let Stage::Release(_, body) = stage {
             self.enter(body);
         }
-        // A large head leaves a large buffer, which an idle connection should not keep.
-        if self.buffer.is_empty() && self.buffer.capacity() > STEP / 4 {
-            self.buffer = BytesMut::new();
-        }
+        self.drop_empty_buffer();
     }
 
     fn enter(&mut self, body: Body) {
@@ -203,7 +227,8 @@ impl<S: IO + 'static> Guard<S> {
     /// Pingora reads here to learn whether the client has left. What the client sends is for the next request.
     fn poll_between(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
-            // One who has sent its next request and then closes its side wants an answer to both.
+            // Who has sent its next request before it closed its side has not left. Of one who has sent nothing more and
+            // closes its side nobody can tell, and the work is spared, as in nginx.
             if self.buffer.len() >= AHEAD || (self.at_end && !self.buffer.is_empty()) {
                 return Poll::Pending;
             }

@@ -9,6 +9,7 @@ use pingora::protocols::IO;
 use tokio::io::AsyncWrite;
 
 use super::date::{Redating, is_final_head};
+use super::slow::arrived;
 use super::{Guard, LINGER_BYTES, Stage, below};
 use crate::answer::Refusal;
 
@@ -111,19 +112,16 @@ impl<S: IO + 'static> Guard<S> {
         let (socket, limit) = (self.below().id(), self.rules.timeouts.write);
         if progress.is_ready() {
             self.timer.clear();
-            if let Some(reader) = &mut self.reader {
-                reader.goes_on(socket);
-            }
+            self.reader.goes_on(|| arrived(socket));
             return progress;
         }
         loop {
-            let wait = self.reader.as_mut().map_or(limit, |reader| reader.wait(socket).min(limit));
-            self.timer.start(wait);
+            self.timer.start(self.reader.wait(|| arrived(socket)).min(limit));
             if !self.timer.has_rung(cx) {
                 return Poll::Pending;
             }
             self.timer.clear();
-            if !self.reader.as_mut().is_some_and(|reader| reader.takes_enough(socket, limit)) {
+            if !self.reader.takes_enough(arrived(socket), limit) {
                 break;
             }
         }

@@ -142,6 +142,28 @@ async fn a_silent_connection_is_closed_without_a_word() {
 }
 
 #[tokio::test]
+async fn empty_lines_are_no_request() {
+    let door = Door::plain();
+    assert_eq!(door.connect().await.send("\r\n\r\n").await.rest().await, "", "fresh");
+    let mut client = door.connect().await;
+    let post = "POST /two HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc";
+    assert!(client.send(format!("{post}\r\n")).await.response().await.contains("POST /two 3"));
+    assert!(client.send(format!("\r\n{GET}\r\n")).await.response().await.contains("GET /one 0"));
+    assert_eq!(client.send("\r\n").await.rest().await, "", "kept alive");
+    assert!(door.refusals().is_empty(), "{:?}", door.refusals());
+}
+
+#[tokio::test]
+async fn a_head_that_has_begun_is_answered_though_we_leave() {
+    let door = Door::plain();
+    let mut client = door.connect().await;
+    let (begin, end) = GET.split_at(10);
+    client.send(format!("{GET}{begin}")).await.response().await;
+    door.front.stop_waiting().await;
+    assert!(client.send(end).await.response().await.contains("GET /one 0"));
+}
+
+#[tokio::test]
 async fn bad_chunks_are_refused_and_the_hooks_know() {
     for body in ["5;\r\nhello\r\n0\r\n\r\n", "5 \r\nhello\r\n0\r\n\r\n", "5\r\nhello\r\n0\r\nX : y\r\n\r\n"] {
         let door = Door::plain();
