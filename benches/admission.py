@@ -10,7 +10,9 @@ carries the key, so that what differs is only what is asked. It is pinned to cor
 in `upstream`, are on core 1. The time is what the scheduler says that its threads ran (/proc/PID/task/*/schedstat, in
 nanoseconds). The slices of the routes are interleaved; each round begins with another one. `--only` leaves out the other
 routes but the bare one, so that a round is shorter and the machine more the same in it. Printed are the medians, and of
-each route the median of the differences to the bare one in the same round, with the quartiles of these.
+each route the median of the differences to the bare one in the same round, with the quartiles of these; and then the same of
+the time outside the kernel (utime of /proc/PID/stat, of all rounds together), because what sending costs depends above all on
+whether the load sleeps at that moment.
 """
 import argparse
 import hashlib
@@ -80,22 +82,33 @@ def load(name, port, seconds):
     return int(re.search(r"(\d+) requests in", out).group(1))
 
 
+def user_seconds(pid):
+    """The CPU time of a process outside the kernel."""
+    with open(f"/proc/{pid}/stat") as file:
+        fields = file.read().rpartition(")")[2].split()
+    return int(fields[11]) / os.sysconf("SC_CLK_TCK")
+
+
 def run(bench, case, args):
     port, pid = bench.start(args.binary, case)
     names = ["bare", *(name for name in PARTS if name != "bare" and name in (args.only or ",".join(PARTS)).split(","))]
     for name in names:
         load(name, port, 1)
-    spent = {name: [] for name in names}
+    spent, user, count = {name: [] for name in names}, dict.fromkeys(names, 0), dict.fromkeys(names, 0)
     for turn in range(args.rounds):
         for name in names[turn % len(names):] + names[:turn % len(names)]:
-            before = cpu_ns(pid)
+            before, before_user = cpu_ns(pid), user_seconds(pid)
             answered = load(name, port, args.seconds)
             spent[name].append((cpu_ns(pid) - before) / answered / 1000)
+            user[name] += user_seconds(pid) - before_user
+            count[name] += answered
     for name in names:
         more = [a - b for a, b in zip(spent[name], spent["bare"])]
         low, middle, high = statistics.quantiles(more, n=4) if len(more) > 1 else more * 3
         cell = "" if name == "bare" else f"{middle:+.2f} ({low:+.2f} to {high:+.2f})"
-        print(f"| {case} | {name} | {statistics.median(spent[name]):.2f} | {cell} |", flush=True)
+        outside = {which: user[which] / count[which] * 1e6 for which in ("bare", name)}
+        more_outside = "" if name == "bare" else f"{outside[name] - outside['bare']:+.2f}"
+        print(f"| {case} | {name} | {statistics.median(spent[name]):.2f} | {cell} | {outside[name]:.2f} | {more_outside} |", flush=True)
 
 
 def main():
@@ -106,7 +119,8 @@ def main():
     parser.add_argument("--only")
     parser.add_argument("--binary", default=os.path.join(RELEASE, "portcullis"))
     args = parser.parse_args()
-    print("| answered by | asked for | CPU us per request | more than bare |\n| --- | --- | --- | --- |")
+    print("| answered by | asked for | CPU us per request | more than bare | outside the kernel | more than bare |")
+    print("| --- | --- | --- | --- | --- | --- |")
     for case in args.case.split(","):
         with tempfile.TemporaryDirectory() as folder:
             bench = Admission(folder)
