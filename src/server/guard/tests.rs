@@ -1,3 +1,5 @@
+//! What a guard keeps between two heads, and when it says that one has begun.
+
 use tokio::net::UnixStream;
 
 use super::*;
