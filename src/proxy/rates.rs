@@ -126,10 +126,8 @@ fn add_to_list(
     value: Option<HeaderValue>,
 ) -> Result<()> {
     let is_list = |field: &HeaderValue| field.as_bytes().trim_ascii_start().starts_with(b"\"");
-    // Mostly there is none, which is quickly found.
-    let stays_alone = head.headers.contains_key(name) && !head.headers.get_all(name).iter().all(is_list);
     match value {
-        Some(value) if !stays_alone => head.append_header(*written, value).map(drop),
+        Some(value) if head.headers.get_all(name).iter().all(is_list) => head.append_header(*written, value).map(drop),
         Some(_) | None => Ok(()),
     }
 }

@@ -307,9 +307,15 @@ impl FrontDoor {
             front.stop_waiting().await;
         }
         let left = |most: Duration| most.saturating_sub(asked.elapsed());
-        let finished = timeout(left(grace_period), self.inner.in_flight.none_left()).await.is_ok();
-        // An exchange ends when its response has been handed over; HTTP/2 and TLS may still have bytes to send.
-        let _ = timeout(LAST_BYTES, self.inner.connections_closed()).await;
+        let finished = loop {
+            let finished = timeout(left(grace_period), self.inner.in_flight.none_left()).await.is_ok();
+            // An exchange ends when its response has been handed over; HTTP/2 and TLS may still have bytes to send.
+            let _ = timeout(LAST_BYTES, self.inner.connections_closed()).await;
+            // A head that was under way may have come to its end meanwhile.
+            if !finished || self.inner.in_flight.count() == 0 {
+                break finished;
+            }
+        };
         self.inner.cache.close_disk(left(grace_period).max(LAST_BYTES)).await;
         self.inner.leaving.send_replace(true);
         self.tasks.shutdown().await;

@@ -105,6 +105,28 @@ async fn with_nothing_in_flight_it_leaves_soon_whatever_is_connected() {
 }
 
 #[tokio::test]
+async fn a_request_whose_head_had_begun_has_the_grace_period_too() {
+    let backend = Backend::held("late");
+    let (mut program, [plain, ..]) = start(&backend, "grace_period: 1h").await;
+    let (begin, end) = GET.split_at(10);
+    let mut client = Client::tcp(plain).await;
+    client.send(format!("{GET}{begin}")).await;
+    backend.release();
+    assert_eq!(client.read_response().await.status, 200);
+
+    program.signal("TERM");
+    until_refused(plain).await;
+    client.send(end).await;
+    backend.until_requests(2).await;
+    // Longer than the second that last bytes have.
+    let exit = tokio::time::timeout(Duration::from_millis(1500), program.exit_code());
+    assert!(exit.await.is_err(), "it should not leave before the answer");
+    backend.release();
+    assert_eq!(client.read_response().await.status, 200);
+    assert_eq!(program.exit_code().await, Some(0));
+}
+
+#[tokio::test]
 async fn idle_connections_are_closed_while_another_request_finishes() {
     let backend = Backend::held("late");
     let (mut program, [plain, tls, _]) = start(&backend, "grace_period: 1h").await;

@@ -13,8 +13,6 @@ mod facts;
 mod read;
 mod scan;
 mod slow;
-#[cfg(test)]
-mod tests;
 mod write;
 
 use std::fmt;
@@ -35,7 +33,7 @@ use crate::server::connection::Connection;
 use chunks::Chunks;
 use date::Redating;
 use scan::{Bounds, Framing, Scan};
-use slow::Reader;
+use slow::{Reader, is_counted};
 
 /// How long we go on reading what nobody wants any more. Closing with unread bytes resets the connection, and the client
 /// would lose our last answer with it.
@@ -84,9 +82,11 @@ pub(super) struct Guard<S: IO + 'static> {
     stage: Stage,
     /// Received, and not handed on yet.
     buffer: BytesMut,
+    /// Bytes of empty lines that were dropped before the head that is expected.
+    blank: usize,
     /// The client will send no more.
     at_end: bool,
-    /// For the head of a request, or else for a write that makes no progress.
+    /// For the head of a request, or else for the next look at a write that makes no progress.
     timer: Timer,
     /// While the head of a response is written whose date is another one.
     redating: Option<Redating>,
@@ -158,8 +158,10 @@ impl<S: IO + 'static> Guard<S> {
         timer.set(rules.timeouts.header);
         let stage = Stage::Head(Scan::default());
         let buffer = BytesMut::new();
-        let reader = Reader::new(rules.min_rate);
-        Self { inner: Some(inner), connection, rules, stage, buffer, at_end: false, timer, redating: None, reader }
+        // Nobody counts what arrives behind a unix socket.
+        let reader = Reader::new(rules.min_rate.filter(|_| is_counted(inner.id())));
+        let (inner, redating) = (Some(inner), None);
+        Self { inner, connection, rules, stage, buffer, blank: 0, at_end: false, timer, redating, reader }
     }
 
     /// The next request is expected. Whatever is left of the one before makes the connection useless.
@@ -168,6 +170,7 @@ impl<S: IO + 'static> Guard<S> {
         self.stage = match std::mem::replace(&mut self.stage, Stage::Closed) {
             Stage::Between => {
                 self.timer.clear();
+                self.blank = 0;
                 Stage::Head(Scan::default())
             }
             Stage::Release(..) | Stage::Body(_) | Stage::Tunnel | Stage::Broken => Stage::Closed,
@@ -232,3 +235,6 @@ impl<S: IO + 'static> fmt::Debug for Guard<S> {
         f.debug_struct("Guard").field("connection", &self.connection).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -24,10 +24,8 @@ const AHEAD: usize = 16 * 1024;
 impl<S: IO + 'static> AsyncRead for Guard<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let guard = self.get_mut();
-        guard.see_turn();
         loop {
             match guard.stage {
-                Stage::Head(_) => ready!(guard.poll_head(cx))?,
                 Stage::Release(..) => {
                     guard.release(buf);
                     return Poll::Ready(Ok(()));
@@ -39,8 +37,8 @@ impl<S: IO + 'static> AsyncRead for Guard<S> {
                 Stage::Tunnel => return guard.poll_tunnel(cx, buf),
                 Stage::Broken => return Poll::Ready(Err(broken())),
                 Stage::Refusing { .. } | Stage::Lingering(_) => ready!(guard.poll_last_words(cx)),
-                // As if the client had left, which Pingora takes without a word.
-                Stage::Closed => return Poll::Ready(Ok(())),
+                // As if the client had left, which Pingora takes without a word. It never waits for a head.
+                Stage::Head(_) | Stage::Closed => return Poll::Ready(Ok(())),
             }
         }
     }
@@ -74,14 +72,19 @@ impl<S: IO + 'static> Guard<S> {
         self.see_turn();
         while matches!(self.stage, Stage::Head(_)) {
             self.drop_empty_lines();
-            if !self.buffer.is_empty() {
+            if self.blank > self.rules.bounds.size {
+                self.refuse(Refusal::MalformedRequest);
+                break;
+            }
+            // The first may be half of an empty line's end.
+            if !matches!(self.buffer[..], [] | [b'\r']) {
                 self.see_first();
                 break;
             }
             match self.poll_fill(cx) {
                 Poll::Ready(Ok(1..)) => {}
                 Poll::Ready(Ok(0) | Err(_)) => self.stage = Stage::Closed,
-                Poll::Pending => ready!(self.poll_head_deadline(cx)),
+                Poll::Pending => ready!(self.poll_idle_deadline(cx)),
             }
         }
         Poll::Ready(())
@@ -91,6 +94,7 @@ impl<S: IO + 'static> Guard<S> {
     fn drop_empty_lines(&mut self) {
         while self.buffer.starts_with(b"\r\n") {
             self.buffer.advance(2);
+            self.blank += 2;
         }
         self.drop_empty_buffer();
     }
@@ -160,18 +164,22 @@ impl<S: IO + 'static> Guard<S> {
         self.connection.turn.requests.load(Relaxed) > 1
     }
 
-    fn poll_head_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let is_silent = self.buffer.is_empty();
-        self.timer.start(if is_silent { self.rules.timeouts.idle } else { self.rules.timeouts.header });
+    fn poll_idle_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.timer.start(self.rules.timeouts.idle);
         if !self.timer.has_rung(cx) {
             return Poll::Pending;
         }
-        if is_silent {
-            // There is no request that an answer could belong to.
-            self.stage = Stage::Closed;
-        } else {
-            self.refuse(Refusal::HeaderTimeout);
+        // There is no request that an answer could belong to.
+        self.stage = Stage::Closed;
+        Poll::Ready(())
+    }
+
+    fn poll_head_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.timer.start(self.rules.timeouts.header);
+        if !self.timer.has_rung(cx) {
+            return Poll::Pending;
         }
+        self.refuse(Refusal::HeaderTimeout);
         Poll::Ready(())
     }
 
@@ -245,6 +253,7 @@ impl<S: IO + 'static> Guard<S> {
         let step = self.buffer.len().min(buf.remaining());
         buf.put_slice(&self.buffer[..step]);
         self.buffer.advance(step);
+        self.drop_empty_buffer();
         Poll::Ready(Ok(()))
     }
 

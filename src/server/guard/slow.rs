@@ -58,11 +58,16 @@ impl Reader {
     }
 
     /// Looks again after a wait, when so much has arrived; says whether the client did its part meanwhile, and took something
-    /// within `limit`.
+    /// within `limit` or little more.
     pub(super) fn takes_enough(&mut self, arrived: u64, limit: Duration) -> bool {
         let Some(waiting) = &mut self.waiting else { return true };
-        let Some(before) = waiting.arrived.replace(arrived) else { return true };
-        let (now, bytes) = (Instant::now(), arrived.saturating_sub(before));
+        let now = Instant::now();
+        let Some(before) = waiting.arrived.replace(arrived) else {
+            // What came until now is not known: rather a look too late than too early.
+            waiting.moved = now;
+            return true;
+        };
+        let bytes = arrived.saturating_sub(before);
         let fast_enough = self.pace.as_mut().is_none_or(|pace| pace.moved(now - waiting.since, bytes));
         if bytes > 0 {
             waiting.moved = now;
@@ -72,7 +77,12 @@ impl Reader {
     }
 }
 
-/// The bytes that the other side has confirmed; none on a unix socket, which has no such count.
+/// Whether somebody counts what arrives on the other side.
+pub(super) fn is_counted(socket: UniqueIDType) -> bool {
+    get_tcp_info(socket).is_ok()
+}
+
+/// The bytes that the other side has confirmed; none where nobody counts them.
 pub(super) fn arrived(socket: UniqueIDType) -> u64 {
     get_tcp_info(socket).map_or(0, |info| info.tcpi_bytes_acked)
 }
@@ -105,7 +115,9 @@ mod tests {
             looks(Reader::new(None), &[0, 0, 1, 0, 0, 1, 0, 0, 0]).await,
             [[true; 8].as_slice(), &[false]].concat()
         );
-        assert_eq!(looks(Reader::new(None), &[0; 3]).await, [true, true, false]);
+        for nothing_after in [[0; 4], [1, 0, 0, 0]] {
+            assert_eq!(looks(Reader::new(None), &nothing_after).await, [true, true, true, false]);
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -7,7 +7,7 @@ use crate::server::listen::Accepted;
 use crate::server::wire::Wire;
 
 /// A guard that expects the first request, and its client.
-fn guarded() -> (Guard<Wire>, UnixStream) {
+fn guarded(min_rate: Option<NonZeroU64>) -> (Guard<Wire>, UnixStream) {
     let second = Duration::from_secs(1);
     let timeouts = ListenerTimeouts {
         handshake: second,
@@ -22,7 +22,7 @@ fn guarded() -> (Guard<Wire>, UnixStream) {
         headers: 20,
         requests_per_connection: 1000,
         h2_streams: 100,
-        min_rate: None,
+        min_rate,
     };
     let rules = Arc::new(Rules::new(&timeouts, &limits, Arc::new(|_, refusal, _| panic!("{refusal:?}"))));
     let connection = Arc::new(Connection::example(([127, 0, 0, 1], 1).into(), 80));
@@ -47,7 +47,7 @@ async fn read_head(guard: &mut Guard<Wire>) -> String {
 
 #[tokio::test]
 async fn the_buffer_of_a_large_head_goes_with_it() {
-    let (mut guard, mut client) = guarded();
+    let (mut guard, mut client) = guarded(None);
     let head = format!("GET / HTTP/1.1\r\nHost: a\r\nCookie: {}\r\n\r\n", "x".repeat(3000));
     client.write_all(head.as_bytes()).await.unwrap();
     assert_eq!(read_head(&mut guard).await, head);
@@ -56,7 +56,7 @@ async fn the_buffer_of_a_large_head_goes_with_it() {
 
 #[tokio::test]
 async fn a_part_of_the_next_head_that_came_early_begins_it() {
-    let (mut guard, mut client) = guarded();
+    let (mut guard, mut client) = guarded(None);
     let head = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
     client.write_all(format!("{head}\r\n{}", &head[..10]).as_bytes()).await.unwrap();
     assert_eq!(read_head(&mut guard).await, head);
@@ -66,4 +66,14 @@ async fn a_part_of_the_next_head_that_came_early_begins_it() {
     assert!(guard.connection.turn.head_began.load(Relaxed) > 0);
     client.write_all(&head.as_bytes()[10..]).await.unwrap();
     assert_eq!(read_head(&mut guard).await, head);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_pace_is_asked_for_where_nobody_counts_what_arrives() {
+    let (mut guard, _client) = guarded(NonZeroU64::new(1000));
+    for _ in 0..10 {
+        guard.reader.wait(|| 0);
+        tokio::time::advance(Duration::from_secs(2)).await;
+        assert!(guard.reader.takes_enough(0, Duration::from_secs(60)));
+    }
 }

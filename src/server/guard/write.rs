@@ -61,6 +61,8 @@ impl<S: IO + 'static> AsyncWrite for Guard<S> {
         let guard = self.get_mut();
         if let Stage::Refusing { .. } | Stage::Lingering(_) = guard.stage {
             ready!(guard.poll_last_words(cx));
+            // Shut with them, or not to be waited for.
+            return Poll::Ready(Ok(()));
         }
         if guard.connection.turn.reads_slowly.load(Relaxed) {
             return Poll::Ready(Ok(()));

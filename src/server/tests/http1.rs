@@ -150,12 +150,20 @@ async fn empty_lines_are_no_request() {
     assert!(client.send(format!("{post}\r\n")).await.response().await.contains("POST /two 3"));
     assert!(client.send(format!("\r\n{GET}\r\n")).await.response().await.contains("GET /one 0"));
     assert_eq!(client.send("\r\n").await.rest().await, "", "kept alive");
+    assert_eq!(door.connect().await.send("\r").await.rest().await, "", "half of one");
     assert!(door.refusals().is_empty(), "{:?}", door.refusals());
 }
 
 #[tokio::test]
+async fn empty_lines_are_not_endless() {
+    check(&"\r\n".repeat(10_000), 400, Refusal::MalformedRequest).await;
+}
+
+#[tokio::test]
 async fn a_head_that_has_begun_is_answered_though_we_leave() {
-    let door = Door::plain();
+    let mut config = listener();
+    config.timeouts.header = DEADLINE;
+    let door = Door::open(config);
     let mut client = door.connect().await;
     let (begin, end) = GET.split_at(10);
     client.send(format!("{GET}{begin}")).await.response().await;
