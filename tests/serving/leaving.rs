@@ -109,13 +109,15 @@ async fn a_request_whose_head_had_begun_has_the_grace_period_too() {
     let backend = Backend::held("late");
     let (mut program, [plain, ..]) = start(&backend, "grace_period: 1h").await;
     let (begin, end) = GET.split_at(10);
+    let mut silent = Client::tcp(plain).await;
     let mut client = Client::tcp(plain).await;
     client.send(format!("{GET}{begin}")).await;
     backend.release();
     assert_eq!(client.read_response().await.status, 200);
 
     program.signal("TERM");
-    until_refused(plain).await;
+    // Then nothing is in flight, and who waits for a request is told to go.
+    silent.expect_closed().await;
     client.send(end).await;
     backend.until_requests(2).await;
     // Longer than the second that last bytes have.
