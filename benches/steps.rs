@@ -8,22 +8,27 @@
 
 mod objects;
 
+use std::fmt::Write as _;
 use std::hash::RandomState;
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
+use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant, SystemTime};
 
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use pingora::http::{RequestHeader, ResponseHeader};
+use portcullis::auth::{Asked, Gate, Sources};
 use portcullis::backend::{Loads, Moment, Seat};
 use portcullis::balance::{Ask, Members, Ready, build};
 use portcullis::cache::key::{Key, Writing};
 use portcullis::cache::store::Store;
 use portcullis::config::{self, Balance, Eviction, HostPattern, Match, PathPattern};
+use portcullis::filter::networks::Lists;
 use portcullis::filter::{Chain, Client};
-use portcullis::limit::rate::{self, Which, Who};
+use portcullis::limit::rate::{self, Which, Who, tell};
 use portcullis::observe::access_log::{Attempt, Entry, Stamps};
 use portcullis::route::{RequestView, Table};
 
@@ -35,6 +40,10 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const ROUNDS: usize = 7;
 const ROUND: Duration = Duration::from_millis(60);
+
+/// An API key, and its SHA-256.
+const KEY: &str = "pck_bench000_0123456789abcdef0123456789abcdef";
+const KEY_DIGEST: &str = "25a228f88997450f1a49d0aa85676a1ee33202723b4206395b1793cd5ab3b80e";
 
 /// A step, and what it may cost in nanoseconds.
 struct Step {
@@ -51,6 +60,7 @@ fn main() -> ExitCode {
         Step { name: "pick, least_connections, 100 backends", budget: 1000.0, run: pick(Balance::LeastConnections) },
         Step { name: "pick, peak_ewma, 100 backends", budget: 1000.0, run: pick(Balance::PeakEwma) },
         Step { name: "limit check, two limits, 100,000 clients", budget: 1000.0, run: limit_check(&route) },
+        Step { name: "a list of 100,000 addresses, a key and a limit", budget: 2000.0, run: admission() },
         Step { name: "cache look-up, key included, 10,000 objects", budget: 1000.0, run: cache_look_up() },
         Step { name: "header rewriting, ten edits", budget: 2000.0, run: header_rewriting(&route) },
         Step { name: "log line, JSON", budget: 2000.0, run: log_line() },
@@ -139,6 +149,63 @@ fn limit_check(route: &config::Route) -> Box<dyn FnMut(u64)> {
         let who = Who { address: Some(address), method: &Method::GET, headers: &headers, name: None, claim: &|_| None };
         let standings = black_box(limits.take(black_box(&who), Which::All, Instant::now()));
         assert!(standings.iter().all(|standing| !standing.refuses()));
+    })
+}
+
+/// What a client is asked for, in the order of a request, with the answer's fields; copies of both heads are in it.
+fn admission() -> Box<dyn FnMut(u64)> {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    let mut denied = String::new();
+    (0..100_000_u32).for_each(|at| writeln!(denied, "{}", Ipv4Addr::from_bits(0x0a00_0000 + 167 * at)).unwrap());
+    write("denied", &denied);
+    write("keys.yaml", &format!("- {{ name: bench, hash: 'sha256:{KEY_DIGEST}' }}\n"));
+    write(
+        "admission.yaml",
+        r#"
+listeners: [{ address: "127.0.0.1:0" }]
+keys: { team: { file: keys.yaml } }
+routes:
+  - respond: { status: 200 }
+    auth: { api_keys: team }
+    rate_limits: [{ rate: 1000000000/s, key: api_key }]
+    deny: ["file:denied"]
+"#,
+    );
+    let checked = config::load(&folder.path().join("admission.yaml"), &Arc::default()).unwrap();
+    let route = checked.config.routes.into_iter().next().unwrap();
+
+    let sources = Sources::default();
+    let lists = Lists::new(&route.allow, &route.deny, &sources.files).unwrap().unwrap();
+    let gate = Gate::new(route.auth.as_ref().unwrap(), &sources).unwrap();
+    let table = Arc::new(rate::Table::new(200_000, RandomState::new(), Instant::now()));
+    let limits = rate::Limits::new("api", &route.rate_limits, &table).unwrap();
+    let policy = HeaderValue::try_from(tell::policy(&limits).unwrap()).unwrap();
+    let mut request = RequestHeader::build("GET", b"/v1/users/17", None).unwrap();
+    for (name, value) in [("Host", "example.com"), ("User-Agent", "bench"), ("Accept", "*/*"), ("X-API-Key", KEY)] {
+        request.insert_header(name, value).unwrap();
+    }
+    let mut response = ResponseHeader::build(StatusCode::OK, None).unwrap();
+    response.insert_header("Content-Length", "5").unwrap();
+    Box::new(move |turn| {
+        let (mut asked, mut answered) = (request.clone(), response.clone());
+        let address = Some(IpAddr::V4(Ipv4Addr::from_bits(0xc000_0200 + turn as u32 % 100_000)));
+        assert!(lists.admit(black_box(address)));
+        let headers = &asked.headers;
+        let shown = Asked { headers, query: None, method: &asked.method, route: "api", address };
+        // It waits for nothing.
+        let Poll::Ready(identity) = pin!(gate.identify(&shown)).poll(&mut Context::from_waker(Waker::noop())) else {
+            panic!("a key is looked up at once");
+        };
+        let identity = identity.unwrap();
+        let name = identity.as_ref().and_then(|identity| identity.name.as_deref());
+        let who = Who { address, method: &asked.method, headers, name, claim: &|_| None };
+        let standings = limits.take(black_box(&who), Which::All, Instant::now());
+        gate.introduce(identity.as_ref(), &mut asked);
+        let left = HeaderValue::try_from(tell::rate_limit(&standings).unwrap()).unwrap();
+        answered.append_header("RateLimit-Policy", policy.clone()).unwrap();
+        answered.append_header("RateLimit", left).unwrap();
+        black_box((asked, answered));
     })
 }
 
