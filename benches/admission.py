@@ -24,7 +24,7 @@ import subprocess
 import sys
 import tempfile
 
-from running import RELEASE, Programs, cpu_ns, free_port
+from running import RELEASE, TICK_NS, Programs, cpu_ns, free_port, stat
 
 KEY = "pck_bench000_0123456789abcdef0123456789abcdef"
 PARTS = {
@@ -82,33 +82,31 @@ def load(name, port, seconds):
     return int(re.search(r"(\d+) requests in", out).group(1))
 
 
-def user_seconds(pid):
+def user_us(pid):
     """The CPU time of a process outside the kernel."""
-    with open(f"/proc/{pid}/stat") as file:
-        fields = file.read().rpartition(")")[2].split()
-    return int(fields[11]) / os.sysconf("SC_CLK_TCK")
+    return int(stat(pid)[11]) * TICK_NS / 1000
 
 
 def run(bench, case, args):
     port, pid = bench.start(args.binary, case)
-    names = ["bare", *(name for name in PARTS if name != "bare" and name in (args.only or ",".join(PARTS)).split(","))]
+    names = [name for name in PARTS if name == "bare" or name in args.only.split(",")]
     for name in names:
         load(name, port, 1)
     spent, user, count = {name: [] for name in names}, dict.fromkeys(names, 0), dict.fromkeys(names, 0)
     for turn in range(args.rounds):
         for name in names[turn % len(names):] + names[:turn % len(names)]:
-            before, before_user = cpu_ns(pid), user_seconds(pid)
+            before, before_user = cpu_ns(pid), user_us(pid)
             answered = load(name, port, args.seconds)
             spent[name].append((cpu_ns(pid) - before) / answered / 1000)
-            user[name] += user_seconds(pid) - before_user
+            user[name] += user_us(pid) - before_user
             count[name] += answered
     for name in names:
         more = [a - b for a, b in zip(spent[name], spent["bare"])]
         low, middle, high = statistics.quantiles(more, n=4) if len(more) > 1 else more * 3
         cell = "" if name == "bare" else f"{middle:+.2f} ({low:+.2f} to {high:+.2f})"
-        outside = {which: user[which] / count[which] * 1e6 for which in ("bare", name)}
-        more_outside = "" if name == "bare" else f"{outside[name] - outside['bare']:+.2f}"
-        print(f"| {case} | {name} | {statistics.median(spent[name]):.2f} | {cell} | {outside[name]:.2f} | {more_outside} |", flush=True)
+        outside, bare = user[name] / count[name], user["bare"] / count["bare"]
+        more_outside = "" if name == "bare" else f"{outside - bare:+.2f}"
+        print(f"| {case} | {name} | {statistics.median(spent[name]):.2f} | {cell} | {outside:.2f} | {more_outside} |", flush=True)
 
 
 def main():
@@ -116,7 +114,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--seconds", type=int, default=2)
     parser.add_argument("--case", default="respond,upstream")
-    parser.add_argument("--only")
+    parser.add_argument("--only", default=",".join(PARTS))
     parser.add_argument("--binary", default=os.path.join(RELEASE, "portcullis"))
     args = parser.parse_args()
     print("| answered by | asked for | CPU us per request | more than bare | outside the kernel | more than bare |")

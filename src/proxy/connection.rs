@@ -195,8 +195,6 @@ impl Connection {
 /// between them is needed.
 #[derive(Debug, Default)]
 pub(crate) struct Turn {
-    /// Pingora is about to read a new request.
-    pub(crate) expects_head: AtomicBool,
     /// The hooks know of the request. Whatever is written before is an answer of Pingora's own.
     pub(crate) answered_by_hooks: AtomicBool,
     /// The guard found broken framing.
@@ -224,7 +222,6 @@ impl Turn {
         self.reads_slowly.store(false, Relaxed);
         self.head_began.store(0, Relaxed);
         self.is_dated.store(false, Relaxed);
-        self.expects_head.store(true, Relaxed);
         self.requests.fetch_add(1, Relaxed);
     }
 

@@ -11,7 +11,7 @@ use bytes::{Buf, BytesMut};
 use pingora::protocols::IO;
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 
-use super::scan::{Head, Scan};
+use super::scan::Head;
 use super::{Body, Guard, LINGER_BYTES, Stage, below};
 use crate::answer::Refusal;
 
@@ -45,15 +45,16 @@ impl<S: IO + 'static> AsyncRead for Guard<S> {
 }
 
 impl<S: IO + 'static> Guard<S> {
-    /// Waits for the first bytes of a request, or for its client to leave or be silent for too long.
+    /// Waits for the first bytes of the next request, or for its client to leave or be silent for too long.
     pub(in crate::server) async fn first_bytes(&mut self) {
+        self.begin_head();
         poll_fn(|cx| self.poll_first(cx)).await;
     }
 
     /// Waits for the rest of the head whose first bytes are there; says whether it is one that Pingora may see.
     pub(in crate::server) async fn has_head(&mut self) -> bool {
-        let read = poll_fn(|cx| self.poll_head(cx)).await;
-        read.is_ok() && matches!(self.stage, Stage::Release(..))
+        poll_fn(|cx| self.poll_head(cx)).await;
+        matches!(self.stage, Stage::Release(..))
     }
 
     /// Leaves a client whose request Pingora does not get to see: says why, where there is a reason, and goodbye, under TLS
@@ -69,7 +70,6 @@ impl<S: IO + 'static> Guard<S> {
     }
 
     fn poll_first(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.see_turn();
         while matches!(self.stage, Stage::Head(_)) {
             self.drop_empty_lines();
             if self.blank > self.rules.bounds.size {
@@ -106,18 +106,9 @@ impl<S: IO + 'static> Guard<S> {
         }
     }
 
-    fn see_turn(&mut self) {
-        if self.connection.turn.expects_head.load(Relaxed) {
-            self.connection.turn.expects_head.store(false, Relaxed);
-            self.begin_head();
-        }
-    }
-
     /// The first bytes of a head are there. Mostly they are all of it.
     fn see_first(&mut self) {
-        if let Ok(Some(Head { length, framing })) = Scan::default().read(&self.buffer, self.rules.bounds) {
-            self.timer.clear();
-            self.stage = Stage::Release(length, Body::new(framing));
+        if self.judge() {
             return;
         }
         let opened = self.connection.opened.elapsed().as_millis();
@@ -128,35 +119,32 @@ impl<S: IO + 'static> Guard<S> {
         }
     }
 
-    /// Reads until a head is complete, or too late, or not allowed.
-    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        loop {
-            let Stage::Head(scan) = &mut self.stage else { return Poll::Ready(Ok(())) };
-            match scan.read(&self.buffer, self.rules.bounds) {
-                Ok(Some(Head { length, framing })) => {
-                    self.timer.clear();
-                    self.stage = Stage::Release(length, Body::new(framing));
-                    return Poll::Ready(Ok(()));
-                }
-                Ok(None) => {}
-                Err(refusal) => {
-                    self.refuse(refusal);
-                    return Poll::Ready(Ok(()));
-                }
-            }
+    /// Reads until a head is complete, or too late, or not allowed. What is there has been looked at.
+    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while matches!(self.stage, Stage::Head(_)) {
             match self.poll_fill(cx) {
-                Poll::Ready(Ok(0)) => {
-                    self.stage = Stage::Closed;
-                    return Poll::Ready(Ok(()));
+                Poll::Ready(Ok(1..)) => {
+                    self.judge();
                 }
-                Poll::Ready(Ok(_)) => {}
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Pending => {
-                    ready!(self.poll_head_deadline(cx));
-                    return Poll::Ready(Ok(()));
-                }
+                Poll::Ready(Ok(0) | Err(_)) => self.stage = Stage::Closed,
+                Poll::Pending => ready!(self.poll_head_deadline(cx)),
             }
         }
+        Poll::Ready(())
+    }
+
+    /// Looks at what has come of a head since the last time; says whether that decides what becomes of it.
+    fn judge(&mut self) -> bool {
+        let Stage::Head(scan) = &mut self.stage else { return true };
+        match scan.read(&self.buffer, self.rules.bounds) {
+            Ok(Some(Head { length, framing })) => {
+                self.timer.clear();
+                self.stage = Stage::Release(length, Body::new(framing));
+            }
+            Ok(None) => return false,
+            Err(refusal) => self.refuse(refusal),
+        }
+        true
     }
 
     /// Whether this is not the first request: the deadline of a fresh connection stands, silence or not.
