@@ -37,7 +37,7 @@ async fn stays_within_what_is_allowed(eviction: &str) {
     let streamed = answers.iter().flatten().map(written).sum::<u64>();
     let allowed = SIZE * 5 / 4 + 32 * MIB;
     assert!(streamed > 2 * allowed, "{streamed} bytes would fit whether the cache is bounded or not");
-    let backend = Backend::scripted(Script::each(answers));
+    let backend = Backend::scripted(Script::each_at_its_path(answers));
     let program = Portcullis::run(&file(&backend, eviction));
     let address = program.line_with("listening on ").await.rsplit(' ').next().unwrap().parse().unwrap();
     let before = program.memory("VmRSS");

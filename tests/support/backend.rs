@@ -49,7 +49,16 @@ pub enum Act {
 pub struct Script {
     on_accept: Vec<Act>,
     answers: Vec<Vec<Act>>,
-    counts_per_connection: bool,
+    numbered_by: NumberedBy,
+}
+
+/// Which answer a request gets.
+#[derive(Clone, Copy, Debug, Default)]
+enum NumberedBy {
+    #[default]
+    Turn,
+    TurnOnConnection,
+    Path,
 }
 
 /// A request as it came.
@@ -92,7 +101,13 @@ impl Script {
 
     /// The first request of each connection gets the first answer, and so on.
     pub fn each_on_a_connection(answers: impl IntoIterator<Item = Vec<Act>>) -> Self {
-        Script { counts_per_connection: true, ..Script::each(answers) }
+        Script { numbered_by: NumberedBy::TurnOnConnection, ..Script::each(answers) }
+    }
+
+    /// The request for `/0` gets the first answer, and so on, in whatever order they come; one for a path that is no number
+    /// gets the last.
+    pub fn each_at_its_path(answers: impl IntoIterator<Item = Vec<Act>>) -> Self {
+        Script { numbered_by: NumberedBy::Path, ..Script::each(answers) }
     }
 
     /// Does this before the first byte is read from a connection.
@@ -415,8 +430,13 @@ async fn converse<S: Socket>(wire: Wire<S>, shared: &Shared) -> io::Result<()> {
     }
     let mut requests_here = 0;
     while let Some(head) = connection.wire.head().await? {
+        let path = head.first_line.split(' ').nth(1).and_then(|path| path.strip_prefix('/')?.parse().ok());
         let turn = shared.record(head);
-        let number = if shared.script.counts_per_connection { requests_here } else { turn };
+        let number = match shared.script.numbered_by {
+            NumberedBy::Turn => turn,
+            NumberedBy::TurnOnConnection => requests_here,
+            NumberedBy::Path => path.unwrap_or(usize::MAX),
+        };
         requests_here += 1;
         let answers = &shared.script.answers;
         let Some(answer) = answers.get(number).or(answers.last()) else { break };
