@@ -10,7 +10,10 @@
 //! one by one anyway, as those of a hedged answer do, each counts as the last.
 
 use std::any::Any;
+use std::collections::VecDeque;
+use std::pin::pin;
 use std::sync::LazyLock;
+use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 use std::vec::IntoIter;
 
@@ -21,8 +24,7 @@ use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, TRANSFER_ENCODING};
 use pingora::http::ResponseHeader;
 use pingora::modules::http::{HttpModule, HttpModuleBuilder, HttpModuleCtx, HttpModules, Module};
 use pingora::{Error, ErrorType, Result};
-use tokio::runtime::{Handle, RuntimeFlavor};
-use tokio::task::block_in_place;
+use tokio::task::coop::{consume_budget, has_budget_remaining};
 
 use super::counts::{Outcome, Work};
 use super::encode::encode_all;
@@ -30,11 +32,10 @@ use super::load::likely_time;
 use super::{CodecError, Decoder, Encoder};
 use crate::config::Coding;
 
-/// How long a piece of a long body may keep a thread to itself. To move the others away takes some 20 us, and several
-/// pieces may come together.
+/// What takes as long has been a whole turn: much else could have been done meanwhile.
 const TURN: Duration = Duration::from_micros(200);
 
-/// The same for a short body, or one in one piece: there are few turns to it.
+/// The same for a short body, to which there are few turns: another thread costs some 20 us.
 const TURN_OF_SHORT_BODY: Duration = Duration::from_millis(2);
 
 /// Up to how many bytes a body is short.
@@ -50,7 +51,7 @@ struct Builder;
 
 impl HttpModuleBuilder for Builder {
     fn init(&self) -> Module {
-        Box::new(Recoder { job: None, announced: 0 })
+        Box::new(Recoder::default())
     }
 }
 
@@ -96,10 +97,13 @@ impl Order {
 }
 
 /// Encodes or decodes the body of an answer.
+#[derive(Default)]
 pub struct Recoder {
     job: Option<Job>,
     /// Pieces that come together with the next one.
     announced: usize,
+    /// What leaves in the place of the next pieces, where that is known already.
+    ahead: VecDeque<Result<Option<Bytes>>>,
 }
 
 struct Job {
@@ -140,6 +144,28 @@ impl Recoder {
         self.job.as_ref().map(|job| job.outcome)
     }
 
+    /// Whether to encode so many bytes takes so long that others should have the thread meanwhile.
+    pub fn takes_long(&self, length: usize) -> bool {
+        let state = self.job.as_ref().map(|job| &job.state);
+        let Some(State::Waiting(Order::Encode(it)) | State::Encoding(_, it)) = state else { return false };
+        let turn = if it.length.is_some_and(|length| length <= SHORT) { TURN_OF_SHORT_BODY } else { TURN };
+        likely_time(it.coding, it.level, length) >= turn
+    }
+
+    /// Does what is to be done to pieces that come next, so that they find it done. Blocks for as long as that takes.
+    pub fn work_ahead<'a>(&mut self, pieces: impl IntoIterator<Item = (&'a Option<Bytes>, bool)>) {
+        for (piece, end) in pieces {
+            let done = self.pass(piece.as_ref(), end);
+            self.ahead.push_back(done);
+        }
+    }
+
+    /// What leaves in the place of a piece.
+    fn pass(&mut self, piece: Option<&Bytes>, end: bool) -> Result<Option<Bytes>> {
+        self.announced = self.announced.saturating_sub(1);
+        self.recode(piece, end)
+    }
+
     fn recode(&mut self, piece: Option<&Bytes>, end: bool) -> Result<Option<Bytes>> {
         let Some(job) = &mut self.job else { return Ok(piece.cloned()) };
         let what_follows = match (end, self.announced) {
@@ -151,7 +177,11 @@ impl Recoder {
         let state = std::mem::replace(&mut job.state, State::Ended);
         let (state, out) = state.next(data, what_follows).map_err(|error| explain(&error, job.outcome.work))?;
         job.state = state;
-        job.outcome.took += began.elapsed();
+        let took = began.elapsed();
+        if took >= TURN {
+            end_turn();
+        }
+        job.outcome.took += took;
         job.outcome.before += data.len() as u64;
         job.outcome.after += out.len() as u64;
         Ok((!out.is_empty()).then_some(out))
@@ -188,7 +218,7 @@ fn begin(encoding: Encoding, data: &[u8], follows: Follows) -> Result<(State, By
     if follows != Follows::Nothing {
         return encode(Encoder::new(coding, level, length)?, encoding, data, follows);
     }
-    let out = beside_others(encoding, data.len(), TURN_OF_SHORT_BODY, || encode_all(coding, level, &[data]))?;
+    let out = encode_all(coding, level, &[data])?;
     Ok((State::Ended, out))
 }
 
@@ -198,30 +228,31 @@ fn encode(
     data: &[u8],
     follows: Follows,
 ) -> Result<(State, Bytes), CodecError> {
-    let is_short = encoding.length.is_some_and(|length| length <= SHORT);
-    let turn = if is_short { TURN_OF_SHORT_BODY } else { TURN };
-    beside_others(encoding, data.len(), turn, || {
-        let mut out = Vec::new();
-        encoder.write(data, &mut out)?;
-        let state = if follows == Follows::Nothing {
-            encoder.finish(&mut out)?;
-            State::Ended
-        } else {
-            if follows == Follows::Later && encoding.pauses {
-                encoder.flush(&mut out)?;
-            }
-            State::Encoding(encoder, encoding)
-        };
-        Ok((state, out.into()))
-    })
+    let mut out = Vec::new();
+    encoder.write(data, &mut out)?;
+    let state = if follows == Follows::Nothing {
+        encoder.finish(&mut out)?;
+        State::Ended
+    } else {
+        if follows == Follows::Later && encoding.pauses {
+            encoder.flush(&mut out)?;
+        }
+        State::Encoding(encoder, encoding)
+    };
+    Ok((state, out.into()))
 }
 
-/// Work that takes long does not keep other tasks waiting: they move to another thread, and the system shares the
-/// processors between the two.
-fn beside_others<T>(encoding: Encoding, length: usize, turn: Duration, work: impl FnOnce() -> T) -> T {
-    let has_threads = || Handle::try_current().is_ok_and(|it| it.runtime_flavor() == RuntimeFlavor::MultiThread);
-    let takes_long = likely_time(encoding.coding, encoding.level, length) >= turn;
-    if takes_long && has_threads() { block_in_place(work) } else { work() }
+/// Uses up what tokio lets a task do before others have their turn, so that this one waits for them where it reads or writes
+/// next. Without it one whose backend is quick would be at it until the body ends.
+fn end_turn() {
+    let mut cx = Context::from_waker(Waker::noop());
+    // Where there is no such bound it is never used up.
+    for _ in 0..u8::MAX {
+        if !has_budget_remaining() {
+            return;
+        }
+        let _ = pin!(consume_budget()).poll(&mut cx);
+    }
 }
 
 fn decode(mut decoder: Decoder, data: &[u8], follows: Follows) -> Result<(State, Bytes), CodecError> {
@@ -279,8 +310,10 @@ impl HttpModule for Recoder {
     }
 
     fn response_body_filter(&mut self, body: &mut Option<Bytes>, end_of_stream: bool) -> Result<()> {
-        self.announced = self.announced.saturating_sub(1);
-        *body = self.recode(body.as_ref(), end_of_stream)?;
+        *body = match self.ahead.pop_front() {
+            Some(done) => done?,
+            None => self.pass(body.as_ref(), end_of_stream)?,
+        };
         Ok(())
     }
 

@@ -70,6 +70,44 @@ fn what_has_come_is_let_out_at_each_pause_and_not_before() {
     }
 }
 
+#[tokio::test]
+async fn a_piece_that_takes_long_ends_the_turn_of_its_task() {
+    let mut answer = Answer::encoding(Coding::Gzip);
+    answer.piece(String::leak("Some words. ".repeat(200_000)), false);
+    assert!(!has_budget_remaining());
+    tokio::task::yield_now().await;
+    assert!(has_budget_remaining(), "and the next one is whole");
+}
+
+#[test]
+fn what_was_done_ahead_leaves_as_if_it_were_done_now() {
+    for coding in Coding::ALL {
+        let all: [&'static str; 3] = ["one, ", "two, ", "three."];
+        let mut now = Answer::encoding(coding);
+        let mut left = now.pieces(&all[..2]);
+        left.push(now.piece(all[2], true));
+        let mut early = Answer::encoding(coding);
+        let recoder = early.0.get_mut::<Recoder>().unwrap();
+        recoder.announce();
+        recoder.announce();
+        let pieces = all.map(|piece| Some(Bytes::from_static(piece.as_bytes())));
+        recoder.work_ahead(pieces.iter().zip([false, false, true]));
+        // Nothing is asked of the pieces themselves any more.
+        assert_eq!(["", "", ""].map(|nothing| early.piece(nothing, false)).to_vec(), left, "{coding}");
+        assert_eq!(early.outcome().after, now.outcome().after);
+    }
+}
+
+#[test]
+fn long_is_what_takes_longer_than_a_turn() {
+    let takes = |length, bytes| {
+        let mut answer = Answer::new(Order::Encode(Encoding { coding: Coding::Br, level: 4, length, pauses: true }));
+        answer.0.get_mut::<Recoder>().unwrap().takes_long(bytes)
+    };
+    assert!(takes(None, 64 << 10) && takes(Some(1 << 20), 64 << 10));
+    assert!(!takes(None, 4 << 10) && !takes(Some(64 << 10), 64 << 10), "a short piece, or a short body");
+}
+
 #[test]
 fn what_is_all_there_has_no_pauses() {
     let mut answer = Answer::with(Coding::Gzip, false);

@@ -11,10 +11,12 @@ use std::time::Instant;
 use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue, Method, Version};
-use pingora::Result;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModuleCtx;
+use pingora::protocols::http::HttpTask;
 use pingora::proxy::Session;
+use pingora::{ErrorType, OrErr, Result};
+use tokio::task::spawn_blocking;
 
 use super::exchange::{Exchange, Phase};
 use crate::cache::rules::Vary;
@@ -142,6 +144,27 @@ impl Exchange {
         {
             recoder.announce();
         }
+    }
+
+    /// Has another thread do what takes long on pieces that are about to leave, so that other connections of this worker
+    /// need not wait for it.
+    pub(super) async fn recode_aside(&self, session: &mut Session, tasks: &mut Vec<HttpTask>) -> Result<()> {
+        let length = tasks.iter().map(|task| if let HttpTask::Body(Some(piece), _) = task { piece.len() } else { 0 });
+        let length: usize = length.sum();
+        let recoder = session.downstream_modules_ctx.get_mut::<Recoder>().filter(|_| self.is_recoded);
+        let Some(recoder) = recoder.filter(|it| it.takes_long(length)) else { return Ok(()) };
+        let (mut out, pieces) = (std::mem::take(recoder), std::mem::take(tasks));
+        let work = move || {
+            let body = |task| if let &HttpTask::Body(ref piece, end) = task { Some((piece, end)) } else { None };
+            out.work_ahead(pieces.iter().filter_map(body));
+            (out, pieces)
+        };
+        let (back, pieces) = spawn_blocking(work).await.or_err(ErrorType::InternalError, "an encoder has panicked")?;
+        *tasks = pieces;
+        if let Some(recoder) = session.downstream_modules_ctx.get_mut::<Recoder>() {
+            *recoder = back;
+        }
+        Ok(())
     }
 
     /// What was done to the body of the answer, as far as there was one.

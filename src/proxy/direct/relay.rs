@@ -170,6 +170,7 @@ impl Trip<'_> {
                     self.gateway.response_body_filter(self.session, data, *ended, self.exchange)?;
                 }
             }
+            self.exchange.recode_aside(self.session, &mut tasks).await?;
             if self.session.write_response_tasks(tasks).await? || is_over {
                 return Ok(());
             }
