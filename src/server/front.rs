@@ -166,7 +166,7 @@ impl<P> Front<P> {
     ///
     /// Such a connection is closed without a word: an answer would cost a handshake and a wait for its request, which is
     /// what the limit is there to spare us.
-    fn admit(&self) -> Option<TotalPlace> {
+    pub(super) fn admit(&self) -> Option<TotalPlace> {
         self.counters.accepted.fetch_add(1, Relaxed);
         let place = self.shared.connections.take();
         if place.is_none() {
@@ -242,9 +242,13 @@ where
     P: ProxyHttp + Send + Sync + 'static,
     P::CTX: Send + Sync,
 {
-    /// Serves a connection to its end.
-    pub async fn serve(self: Arc<Self>, accepted: Accepted, shutdown: watch::Receiver<bool>) {
-        let Some(_place) = self.admit() else { return };
+    /// Serves a connection that was admitted to its end.
+    pub(super) async fn serve(
+        self: Arc<Self>,
+        accepted: Accepted,
+        _place: TotalPlace,
+        shutdown: watch::Receiver<bool>,
+    ) {
         let _open = Open::count(&self.counters);
         let peer = accepted.peer;
         let accepted = match self.introduce(accepted).await {

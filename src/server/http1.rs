@@ -4,17 +4,23 @@
 //! connection that may never say another word.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use pingora::apps::{HttpPersistentSettings, HttpServerApp};
 use pingora::protocols::IO;
 use pingora::protocols::http::ServerSession;
 use pingora::proxy::ProxyHttp;
 use tokio::sync::watch;
+use tokio::time::sleep;
 
 use crate::proxy::watched;
 use crate::server::connection::Connection;
 use crate::server::front::Front;
 use crate::server::guard::{self, Guard};
+
+/// How long, when we leave, a connection may still show a request: one that has just been accepted may have been sent one
+/// that the runtime was not told of yet.
+const LAST_LOOK: Duration = Duration::from_millis(10);
 
 impl<P> Front<P>
 where
@@ -71,10 +77,15 @@ where
 /// Waits for the head of a request. Without one, the client has left, was too slow or is refused, or we leave: then a head
 /// that has begun may still come to its end.
 async fn has_request<S: IO + 'static>(guard: &mut Guard<S>, leaving: &mut watch::Receiver<bool>) -> bool {
+    let last = async {
+        let _ = leaving.wait_for(|&is_so| is_so).await;
+        // Boxed: connections that wait shall not carry the room for it.
+        Box::pin(sleep(LAST_LOOK)).await;
+    };
     tokio::select! {
         biased;
         () = guard.first_bytes() => {}
-        _ = leaving.wait_for(|&is_so| is_so) => return false,
+        () = last => return false,
     }
     guard.has_head().await
 }

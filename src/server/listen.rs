@@ -6,7 +6,7 @@
 use std::fs::Permissions;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -17,14 +17,20 @@ use bytes::BytesMut;
 use pingora::proxy::ProxyHttp;
 use thiserror::Error;
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use crate::config::Address;
 use crate::server::front::Front;
 use crate::server::wire::Socket;
+use crate::server::workers::Place;
 
 /// Connections that may wait for us: as many as the system allows, which cuts this to its own limit.
 const BACKLOG: u32 = 65_535;
+
+/// How many are still taken when we stop: as many as wait with Linux's usual limit, for others may come as fast as we take
+/// them.
+const LAST_ONES: usize = 4096;
 
 /// Who may connect to a unix socket: us and our group, as usual for sockets between services of one machine.
 const UNIX_SOCKET_MODE: u32 = 0o660;
@@ -118,17 +124,19 @@ fn is_unix(address: &str) -> bool {
     address.starts_with("unix:")
 }
 
-/// A bound address: the system already queues connections for it.
+/// A bound address, and the runtime that is told of those who connect to it.
 #[derive(Debug)]
 pub struct Listening {
-    socket: Arc<Bound>,
+    acceptor: Acceptor,
+    bound: Arc<Bound>,
     address: Address,
 }
 
+/// The system queues connections for it.
 #[derive(Debug)]
 struct Bound {
-    socket: Acceptor,
-    /// The file to remove in the end; `None` for TCP.
+    socket: OwnedFd,
+    /// The file of a unix socket, to remove in the end; `None` for TCP.
     file: Option<PathBuf>,
     /// Whether the file is another process's.
     shared: AtomicBool,
@@ -138,6 +146,17 @@ struct Bound {
 enum Acceptor {
     Tcp(TcpListener),
     Unix(UnixListener),
+}
+
+impl Acceptor {
+    /// In the runtime that this is called in.
+    fn of(bound: &Bound) -> io::Result<Self> {
+        let socket = bound.socket.try_clone()?;
+        Ok(match bound.file {
+            None => Self::Tcp(TcpListener::from_std(socket.into())?),
+            Some(_) => Self::Unix(UnixListener::from_std(socket.into())?),
+        })
+    }
 }
 
 /// A way to a socket that another process may need, which does not keep it open.
@@ -152,11 +171,7 @@ impl Held {
     /// The socket once more; `None` when we do not listen there any more.
     pub(super) fn share(&self) -> io::Result<Option<OwnedFd>> {
         let Some(bound) = self.socket.upgrade() else { return Ok(None) };
-        let socket = match &bound.socket {
-            Acceptor::Tcp(listener) => listener.as_fd(),
-            Acceptor::Unix(listener) => listener.as_fd(),
-        };
-        socket.try_clone_to_owned().map(Some)
+        bound.socket.try_clone().map(Some)
     }
 
     /// Says whether the socket's file is another process's, which leaves it there when we stop listening.
@@ -188,15 +203,14 @@ fn bind_tcp(address: SocketAddr) -> io::Result<Listening> {
     // A restart must not wait for the last connections of the process before it.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
-    let listener = socket.listen(BACKLOG)?;
-    Listening::tcp(listener)
+    Listening::tcp(socket.listen(BACKLOG)?.into_std()?)
 }
 
 fn bind_unix(path: &Path, mode: u32) -> Result<Listening, BindError> {
     let name = || format!("unix:{}", path.display());
     remove_stale(path)?;
-    let listener = UnixListener::bind(path).map_err(|error| BindError::new(name(), error))?;
-    let listening = Listening::unix(listener, path);
+    let listening = std::os::unix::net::UnixListener::bind(path).and_then(|listener| Listening::unix(listener, path));
+    let listening = listening.map_err(|error| BindError::new(name(), error))?;
     std::fs::set_permissions(path, Permissions::from_mode(mode)).map_err(|error| BindError::new(name(), error))?;
     Ok(listening)
 }
@@ -205,16 +219,8 @@ fn bind_unix(path: &Path, mode: u32) -> Result<Listening, BindError> {
 /// told otherwise. Must be called inside a tokio runtime.
 pub(super) fn inherit(socket: OwnedFd, address: &Address) -> Result<Listening, BindError> {
     let inherited = || match address {
-        Address::Tcp(_) => {
-            let listener = std::net::TcpListener::from(socket);
-            listener.set_nonblocking(true)?;
-            Listening::tcp(TcpListener::from_std(listener)?)
-        }
-        Address::Unix(path) => {
-            let listener = std::os::unix::net::UnixListener::from(socket);
-            listener.set_nonblocking(true)?;
-            Ok(Listening::unix(UnixListener::from_std(listener)?, path))
-        }
+        Address::Tcp(_) => Listening::tcp(socket.into()),
+        Address::Unix(path) => Listening::unix(socket.into(), path),
     };
     let listening = inherited().map_err(|error| BindError::new(address.to_string(), error))?;
     listening.held(address).leave_file(true);
@@ -241,22 +247,32 @@ fn remove_stale(path: &Path) -> Result<(), BindError> {
 }
 
 impl Listening {
-    fn tcp(listener: TcpListener) -> io::Result<Self> {
+    fn tcp(listener: std::net::TcpListener) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
         let address = Address::Tcp(listener.local_addr()?);
-        Ok(Self::new(Acceptor::Tcp(listener), address, None))
+        Self::new(Bound { socket: listener.into(), file: None, shared: AtomicBool::new(false) }, address)
     }
 
-    fn unix(listener: UnixListener, path: &Path) -> Self {
-        Self::new(Acceptor::Unix(listener), Address::Unix(path.to_owned()), Some(path.to_owned()))
+    fn unix(listener: std::os::unix::net::UnixListener, path: &Path) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        let (file, shared) = (Some(path.to_owned()), AtomicBool::new(false));
+        Self::new(Bound { socket: listener.into(), file, shared }, Address::Unix(path.to_owned()))
     }
 
-    fn new(socket: Acceptor, address: Address, file: Option<PathBuf>) -> Self {
-        Self { socket: Arc::new(Bound { socket, file, shared: AtomicBool::new(false) }), address }
+    fn new(bound: Bound, address: Address) -> io::Result<Self> {
+        Ok(Self { acceptor: Acceptor::of(&bound)?, bound: Arc::new(bound), address })
+    }
+
+    /// The same address, for another runtime. Whoever is first takes a connection.
+    pub(super) fn in_runtime(&self, runtime: &Handle) -> Result<Self, BindError> {
+        let _there = runtime.enter();
+        let acceptor = Acceptor::of(&self.bound).map_err(|error| BindError::new(self.address.to_string(), error))?;
+        Ok(Self { acceptor, bound: self.bound.clone(), address: self.address.clone() })
     }
 
     /// Remembers the socket, which was asked for by this address.
     pub(super) fn held(&self, asked: &Address) -> Held {
-        Held { asked: asked.clone(), socket: Arc::downgrade(&self.socket) }
+        Held { asked: asked.clone(), socket: Arc::downgrade(&self.bound) }
     }
 
     /// Where we listen, with the port that the system chose if it had to.
@@ -265,10 +281,37 @@ impl Listening {
     }
 
     pub(super) async fn accept(&self) -> io::Result<Accepted> {
-        match &self.socket.socket {
+        match &self.acceptor {
             Acceptor::Tcp(listener) => listener.accept().await.map(|(stream, peer)| Accepted::tcp(stream, peer)),
             Acceptor::Unix(listener) => listener.accept().await.map(|(stream, _)| Accepted::unix(stream)),
         }
+    }
+
+    /// One of those who wait for us at this moment. The system is asked itself: what the runtime was told may be old.
+    fn accept_now(&self) -> io::Result<Accepted> {
+        let socket = self.bound.socket.try_clone()?;
+        if self.bound.file.is_some() {
+            let (stream, _) = std::os::unix::net::UnixListener::from(socket).accept()?;
+            stream.set_nonblocking(true)?;
+            return UnixStream::from_std(stream).map(Accepted::unix);
+        }
+        let (stream, peer) = std::net::TcpListener::from(socket).accept()?;
+        stream.set_nonblocking(true)?;
+        TcpStream::from_std(stream).map(|stream| Accepted::tcp(stream, peer))
+    }
+
+    /// Those who wait for us when we stop listening, whom the system would turn away; nobody where another process goes on
+    /// listening.
+    fn last_ones(&self) -> impl Iterator<Item = Accepted> {
+        let most = if self.bound.shared.load(Relaxed) { 0 } else { LAST_ONES };
+        (0..most).map_while(|_| {
+            loop {
+                match self.accept_now() {
+                    Err(error) if is_the_clients(&error) => {}
+                    accepted => break accepted.ok(),
+                }
+            }
+        })
     }
 }
 
@@ -313,23 +356,47 @@ impl Accepted {
         }
     }
 
+    /// In another runtime than the one that it was accepted in.
+    pub(super) fn in_runtime(self, runtime: &Handle) -> io::Result<Self> {
+        let _there = runtime.enter();
+        let socket = match self.socket {
+            Socket::Tcp(stream) => Socket::Tcp(TcpStream::from_std(stream.into_std()?)?),
+            Socket::Unix(stream) => Socket::Unix(UnixStream::from_std(stream.into_std()?)?),
+        };
+        Ok(Self { socket, ..self })
+    }
+
     /// The peers of a unix socket have no address.
     pub(super) fn unix(stream: UnixStream) -> Self {
         Self { socket: Socket::Unix(stream), peer: None, local: None, ahead: BytesMut::new(), is_nobodys: false }
     }
 }
 
-/// Accepts connections until `shutdown` turns true (or nobody is left to turn it).
+/// Accepts connections until `shutdown` turns true (or nobody is left to turn it), and has each served by the worker that
+/// has least to do. To be run by the worker whose place this is.
 ///
-/// Then the address is free at once, and whatever has begun goes on in tasks of its own.
-pub async fn accept_forever<P>(listening: Listening, front: Arc<Front<P>>, shutdown: watch::Receiver<bool>)
-where
+/// Who has connected by then is served. The address is free as soon as the last worker has come so far, and whatever has
+/// begun goes on in tasks of its own.
+pub async fn accept_forever<P>(
+    listening: Listening,
+    front: Arc<Front<P>>,
+    place: Place,
+    shutdown: watch::Receiver<bool>,
+) where
     P: ProxyHttp + Send + Sync + 'static,
     P::CTX: Send + Sync,
 {
     let mut asked = shutdown.clone();
     let asked = asked.wait_for(|&down| down);
     tokio::pin!(asked);
+    let serve = |accepted| {
+        // Counted from here on, so that nobody who leaves overlooks one that no worker has looked at yet.
+        let Some(admitted) = front.admit() else { return };
+        let serve = |accepted| front.clone().serve(accepted, admitted, shutdown.clone());
+        if let Err(error) = place.share_out(accepted, serve) {
+            log::debug!("a connection was closed, because it could not be handed over: {error}");
+        }
+    };
     let mut in_trouble = false;
     loop {
         let accepted = tokio::select! {
@@ -340,7 +407,7 @@ where
         match accepted {
             Ok(accepted) => {
                 in_trouble = false;
-                tokio::spawn(front.clone().serve(accepted, shutdown.clone()));
+                serve(accepted);
             }
             Err(error) if is_the_clients(&error) => {}
             Err(error) => {
@@ -352,6 +419,7 @@ where
             }
         }
     }
+    listening.last_ones().for_each(serve);
 }
 
 /// Whether a connection was given up before we took it, which says nothing about the next one.

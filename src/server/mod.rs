@@ -33,6 +33,7 @@ pub mod tls;
 pub mod watch_files;
 pub mod watching;
 pub mod wire;
+pub mod workers;
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -64,10 +65,11 @@ use self::members::Followers;
 use self::refused::Refused;
 use self::reload::Reloads;
 use self::replacement::{Replacement, reads_files};
-use self::sockets::{Sockets, bind_all};
+use self::sockets::{Accepting, Sockets, bind_all};
 use self::status::Gone;
 use self::tls::{TlsState, install_crypto};
 use self::watching::Watching;
+use self::workers::Workers;
 
 pub use self::handover::{AskError, Heritage, Successor, ask as ask_for_handover};
 pub use self::operate::{Outcome, ReloadAsked};
@@ -131,6 +133,7 @@ struct Inner {
     /// The sockets that another process would get, and where it is asked for.
     sockets: Vec<Held>,
     desk: Option<Desk>,
+    workers: Workers,
     /// One reload at a time.
     reloading: tokio::sync::Mutex<()>,
     /// What operators have changed beside the file.
@@ -148,17 +151,20 @@ struct Inner {
 impl FrontDoor {
     /// Opens a front door: binds every address, starts the probes, then accepts.
     pub async fn start(config: Config) -> Result<Self, StartError> {
-        Self::succeed(config, &mut Heritage::default()).await
+        Self::succeed(config, &mut Heritage::default(), Workers::here()).await
     }
 
     /// Opens a front door in the place of another, whose sockets it goes on listening on.
-    pub(crate) async fn succeed(mut config: Config, heritage: &mut Heritage) -> Result<Self, StartError> {
+    pub(crate) async fn succeed(
+        mut config: Config,
+        heritage: &mut Heritage,
+        workers: Workers,
+    ) -> Result<Self, StartError> {
         install_crypto();
         let own_secret = heritage.take_secret().unwrap_or_else(own_secret);
         config.server.secret.get_or_insert_with(|| own_secret.clone());
-        let Sockets { listening, admin, desk, held: sockets } =
-            bind_all(&config, heritage).map_err(StartError::Bind)?;
-        let addresses: Vec<_> = listening.iter().map(|it| it.local_address().clone()).collect();
+        let Sockets { addresses, accepting, admin, desk, held: sockets } =
+            bind_all(&config, heritage, &workers).map_err(StartError::Bind)?;
         let access_log = AccessLog::open(&config.log).map_err(StartError::AccessLog)?;
         let (changes, members_changed) = (watch::Sender::new(0), Arc::new(Notify::new()));
         let followers = Followers::of(&config, &Followers::default(), &members_changed);
@@ -201,6 +207,7 @@ impl FrontDoor {
             leaving: watch::Sender::new(false),
             sockets,
             desk,
+            workers,
             reloading: tokio::sync::Mutex::new(()),
             beside_file: Mutex::default(),
             watching: Watching::default(),
@@ -209,7 +216,7 @@ impl FrontDoor {
             reloads_asked: tokio::sync::Mutex::new(reloads_asked),
         });
         let admin_address = admin.as_ref().map(|listening| listening.local_address().clone());
-        let (accepting, tasks) = (inner.start_accepting(listening), inner.start_tasks(admin, heritage.is_any()));
+        let (accepting, tasks) = (inner.start_accepting(accepting), inner.start_tasks(admin, heritage.is_any()));
         Ok(Self { inner, addresses, admin: admin_address, accepting, tasks })
     }
 
@@ -326,9 +333,13 @@ impl FrontDoor {
 }
 
 impl Inner {
-    fn start_accepting(&self, listening: Vec<Listening>) -> JoinSet<()> {
-        let listeners = listening.into_iter().zip(&self.fronts);
-        listeners.map(|(it, front)| accept_forever(it, front.clone(), self.closing.subscribe())).collect()
+    fn start_accepting(&self, accepting: Vec<Accepting>) -> JoinSet<()> {
+        let mut tasks = JoinSet::new();
+        for Accepting { listener, place, listening } in accepting {
+            let (front, runtime) = (self.fronts[listener].clone(), place.runtime().clone());
+            tasks.spawn_on(accept_forever(listening, front, place, self.closing.subscribe()), &runtime);
+        }
+        tasks
     }
 
     fn start_tasks(self: &Arc<Self>, admin: Option<Listening>, succeeds: bool) -> JoinSet<()> {

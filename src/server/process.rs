@@ -21,6 +21,7 @@ use super::handover::{Heritage, Successor};
 use super::systemd::{self, Fact};
 use super::tls::files_of;
 use super::watch_files::FileWatch;
+use super::workers::Workers;
 use super::{FrontDoor, Outcome, ReloadAsked, StartError};
 use crate::config::diff;
 use crate::config::{Address, Config, Outline, Problem, Route, load};
@@ -74,20 +75,23 @@ pub fn run(
 ) -> Result<(), ProcessError> {
     raise_open_files();
     log::set_max_level(config.log.level);
-    let runtime = runtime(worker_threads(&config))?;
-    let ended = runtime.block_on(serve(config, file, heritage, opened));
+    let (runtime, (workers, threads)) = (background()?, Workers::start(worker_threads(&config))?);
+    let ended = runtime.block_on(serve(config, workers, file, heritage, opened));
     // What is still running has had its time.
+    threads.end();
     runtime.shutdown_timeout(Duration::from_millis(100));
     ended
 }
 
-/// The workers serve; this thread reads files and waits for signals, so that a slow disk delays no request.
-fn runtime(threads: usize) -> io::Result<Runtime> {
-    Builder::new_multi_thread().worker_threads(threads).thread_name("portcullis").enable_all().build()
+/// The workers serve, one thread does what no request waits for, and this one reads files and waits for signals, so that
+/// neither a slow disk nor a thousand probes delay a request.
+fn background() -> io::Result<Runtime> {
+    Builder::new_multi_thread().worker_threads(1).thread_name("background").enable_all().build()
 }
 
 async fn serve(
     config: Config,
+    workers: Workers,
     file: Option<Source>,
     mut heritage: Heritage,
     opened: impl FnOnce(&[Address]),
@@ -98,7 +102,7 @@ async fn serve(
     // Before they are read, so that no change falls between the two.
     files.follow(files_of_config(&config));
     let front_door = tokio::select! {
-        started = FrontDoor::succeed(config, &mut heritage) => started?,
+        started = FrontDoor::succeed(config, &mut heritage, workers) => started?,
         _ = signals.next() => {
             log::info!("leaving before the start");
             return Ok(());

@@ -226,9 +226,9 @@ catalogue! {
         WORKER_BUSY = Counter "portcullis_runtime_busy_seconds_total" []
             "Time that these threads were busy, all together.";
         TASKS = Gauge "portcullis_runtime_tasks" []
-            "Tasks that are alive; a connection is at least one.";
+            "Tasks of these threads that are alive; a connection is at least one.";
         TASK_QUEUE = Gauge "portcullis_runtime_queued_tasks" []
-            "Tasks that wait for any thread. What stays above 0 says that the threads are not enough.";
+            "Tasks that another thread has woken and that these have not come to yet. What stays above 0 says that they are not enough.";
         CPU = Counter "process_cpu_seconds_total" []
             "Time of processors that the process has used.";
         RESIDENT = Gauge "process_resident_memory_bytes" []

@@ -13,16 +13,21 @@ use std::time::Duration;
 
 use pingora::protocols::Stream;
 use tokio::io::{AsyncRead, ReadBuf};
+use tokio::runtime::{Handle, Id};
 
 use super::link::at_once;
 
 /// How often what is closed is let go.
 const SWEEP: Duration = Duration::from_secs(1);
 
-/// Connections at rest, by what they lead to; of each key the one that came last is taken first.
+/// What a connection leads to, and the runtime that is told when there is something to be read from it. In another it would
+/// work, but each answer would wake two threads.
+type Key = (Id, u64);
+
+/// Connections at rest; of each key the one that came last is taken first.
 #[derive(Default)]
 struct Shelf {
-    by_key: HashMap<u64, Vec<Stream>>,
+    by_key: HashMap<Key, Vec<Stream>>,
     count: usize,
 }
 
@@ -40,8 +45,9 @@ impl Pool {
         pool
     }
 
-    /// A connection that is still good, as far as can be told.
+    /// A connection of this runtime that is still good, as far as can be told.
     pub(super) fn take(&self, key: u64) -> Option<Stream> {
+        let key = here(key);
         loop {
             let mut stream = self.pop(key)?;
             if is_silent(&mut stream) {
@@ -50,19 +56,20 @@ impl Pool {
         }
     }
 
-    fn pop(&self, key: u64) -> Option<Stream> {
+    fn pop(&self, key: Key) -> Option<Stream> {
         let mut shelf = self.shelf();
         let stream = shelf.by_key.get_mut(&key)?.pop()?;
         shelf.count -= 1;
         Some(stream)
     }
 
-    /// Puts a connection to rest. Where the pool is full the one of this key that has rested longest goes, or else one of
-    /// another key.
+    /// Puts a connection of this runtime to rest. Where the pool is full the one of this key that has rested longest goes, or
+    /// else one of another key.
     pub(super) fn put(&self, key: u64, mut stream: Stream) {
         if !is_silent(&mut stream) {
             return;
         }
+        let key = here(key);
         let mut shelf = self.shelf();
         // Dropped when the lock is free again: to close a socket takes its time.
         let _gone = if shelf.count < self.most {
@@ -82,7 +89,7 @@ impl Pool {
 
     /// Lets go what is closed.
     fn sweep(&self) {
-        let keys: Vec<u64> = self.shelf().by_key.keys().copied().collect();
+        let keys: Vec<Key> = self.shelf().by_key.keys().copied().collect();
         for key in keys {
             let mut gone = Vec::new();
             let mut shelf = self.shelf();
@@ -100,6 +107,10 @@ impl Pool {
     fn shelf(&self) -> MutexGuard<'_, Shelf> {
         self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn here(key: u64) -> Key {
+    (Handle::current().id(), key)
 }
 
 async fn sweep(pool: Weak<Pool>) {
@@ -143,6 +154,19 @@ mod tests {
             assert_eq!(theirs.read_u8().await.unwrap(), byte);
         }
         assert!(pool.take(1).is_none());
+    }
+
+    #[test]
+    fn each_runtime_has_those_that_it_is_told_of() {
+        let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let (one, other) = (runtime(), runtime());
+        let (pool, _theirs) = one.block_on(async {
+            let (pool, (ours, theirs)) = (Pool::new(8), connection());
+            pool.put(1, ours);
+            (pool, theirs)
+        });
+        assert!(other.block_on(async { pool.take(1) }).is_none());
+        assert!(one.block_on(async { pool.take(1) }).is_some());
     }
 
     #[tokio::test]

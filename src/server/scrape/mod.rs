@@ -31,7 +31,7 @@ impl Inner {
         listeners::connections(&mut page, &self.fronts);
         listeners::tls(&mut page, &self.fronts);
         self.configuration(&mut page);
-        process::runtime(&mut page);
+        process::runtimes(&mut page, &self.workers);
         process::process(&mut page);
         page.finish()
     }

@@ -4,21 +4,25 @@ use std::fs;
 
 use rustix::process::{Resource, getrlimit};
 use rustix::time::{ClockId, clock_gettime};
-use tokio::runtime::Handle;
+use tokio::runtime::{Handle, RuntimeMetrics};
 
 use crate::observe::metrics::Page;
 use crate::observe::metrics::catalogue as c;
+use crate::server::workers::Workers;
 
 /// Linux tells user space times in hundredths of a second, whatever it counts in itself.
 const TICKS: f64 = 100.0;
 
-pub(super) fn runtime(page: &mut Page) {
-    let metrics = Handle::current().metrics();
-    let busy = (0..metrics.num_workers()).map(|worker| metrics.worker_total_busy_duration(worker).as_secs_f64());
-    page.single(&c::WORKERS, metrics.num_workers());
-    page.single(&c::WORKER_BUSY, busy.sum::<f64>());
-    page.single(&c::TASKS, metrics.num_alive_tasks());
-    page.single(&c::TASK_QUEUE, metrics.global_queue_depth());
+/// Of the workers, which may be one runtime with several threads.
+pub(super) fn runtimes(page: &mut Page, workers: &Workers) {
+    let metrics: Vec<_> = workers.runtimes().map(Handle::metrics).collect();
+    let busy = |it: &RuntimeMetrics| -> f64 {
+        (0..it.num_workers()).map(|worker| it.worker_total_busy_duration(worker).as_secs_f64()).sum()
+    };
+    page.single(&c::WORKERS, metrics.iter().map(RuntimeMetrics::num_workers).sum::<usize>());
+    page.single(&c::WORKER_BUSY, metrics.iter().map(busy).sum::<f64>());
+    page.single(&c::TASKS, metrics.iter().map(RuntimeMetrics::num_alive_tasks).sum::<usize>());
+    page.single(&c::TASK_QUEUE, metrics.iter().map(RuntimeMetrics::global_queue_depth).sum::<usize>());
 }
 
 pub(super) fn process(page: &mut Page) {

@@ -117,3 +117,21 @@ async fn leaving_frees_the_port_and_closes_what_waits() {
     bind(&door.address).expect("the port is free");
     timeout(DEADLINE, door.in_flight.none_left()).await.expect("nothing is in flight");
 }
+
+/// They wait in the system's queue: nothing accepts before we leave.
+#[tokio::test]
+async fn who_connected_before_we_leave_is_served() {
+    let door = Door::plain();
+    let clients = [(); 3].map(|()| {
+        let mut client = std::net::TcpStream::connect(door.tcp()).unwrap();
+        std::io::Write::write_all(&mut client, GET.as_bytes()).unwrap();
+        client.set_nonblocking(true).unwrap();
+        Raw(TcpStream::from_std(client).unwrap())
+    });
+    door.stop.send(true).unwrap();
+    door.front.stop_waiting().await;
+    for mut client in clients {
+        assert!(client.rest().await.contains("GET / 0 "));
+    }
+    timeout(DEADLINE, door.accepting).await.expect("accepting ends").unwrap();
+}

@@ -26,6 +26,7 @@ use crate::server::front::{Front, Shared};
 use crate::server::limits::TotalLimit;
 use crate::server::listen::{accept_forever, bind};
 use crate::server::tls::{TlsState, install_crypto};
+use crate::server::workers::Workers;
 
 /// No test waits longer than this for anything.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -177,8 +178,9 @@ impl Door {
         let tls = config.tls.as_ref().map(|tls| Arc::new(TlsState::new(tls, config.http2).unwrap()));
         let proxy = Arc::new(http_proxy(&Arc::new(ServerConf::default()), Echo));
         let front = Front::new((0, config), &address, proxy, tls, shared);
+        let place = Workers::here().accepting().next().expect("a worker");
         let (stop, stopped) = watch::channel(false);
-        let accepting = tokio::spawn(accept_forever(listening, front.clone(), stopped));
+        let accepting = tokio::spawn(accept_forever(listening, front.clone(), place, stopped));
         Self { address, front, in_flight, refusals, stop, accepting }
     }
 
